@@ -1,0 +1,100 @@
+// swift-tools-version: 6.2
+// The dependency lists below are the architecture: a module imports only what stands above it.
+import PackageDescription
+
+let settings: [SwiftSetting] = [
+  .swiftLanguageMode(.v6),
+  .enableUpcomingFeature("ExistentialAny"),
+  .enableUpcomingFeature("InternalImportsByDefault"),
+  .enableUpcomingFeature("MemberImportVisibility"),
+  .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
+  .enableExperimentalFeature("Lifetimes"),
+  .treatAllWarnings(as: .error),
+]
+
+/// A module of the product and, when it has tests, the folder that mirrors it.
+func module(_ name: String, _ dependencies: [String], tests: [String]? = nil) -> [Target] {
+  let product = Target.target(
+    name: name, dependencies: dependencies.map { .byName(name: $0) }, swiftSettings: settings)
+  guard let tests else { return [product] }
+  return [
+    product,
+    .testTarget(
+      name: "\(name)Tests",
+      dependencies: ([name, "TestSupport"] + dependencies + tests).map { .byName(name: $0) },
+      path: "Tests/\(name)Tests", swiftSettings: settings),
+  ]
+}
+
+let shims: [Target] = [
+  .target(name: "CKernel", path: "CShims/CKernel"),
+  .systemLibrary(name: "CURing", path: "CShims/CURing"),
+  .systemLibrary(name: "CISAL", path: "CShims/CISAL"),
+  .systemLibrary(name: "CCrypto", path: "CShims/CCrypto"),
+  .systemLibrary(name: "CRocks", path: "CShims/CRocks"),
+  .target(name: "CToml", path: "CShims/CToml"),
+]
+
+let everything: [Target] =
+  shims
+  + module("Ring", ["CKernel", "CURing"], tests: [])
+  + module("Coding", ["CISAL", "CCrypto"], tests: [])
+  + module("Wire", ["Ring", "Coding", "CCrypto"], tests: ["Simulation"])
+  + module("Service", ["Ring", "CToml"], tests: [])
+  + module("Cluster", ["Ring", "Coding", "Wire"], tests: [])
+  + module("Messages", ["Ring", "Coding", "Wire", "Cluster"], tests: [])
+  + module("ShardStore", ["Ring", "Coding", "Wire", "Cluster"], tests: ["Simulation"])
+  + module(
+      "Stripes", ["Ring", "Coding", "Wire", "Cluster", "Messages"], tests: ["Simulation"])
+  + module(
+      "Metadata", ["Ring", "Coding", "Wire", "Cluster", "Messages", "CRocks"],
+      tests: ["Simulation"])
+  + module(
+      "DataPath", ["Ring", "Coding", "Wire", "Cluster", "Messages", "Stripes"], tests: [])
+  + module(
+      "Node", ["Ring", "Coding", "Wire", "Service", "Cluster", "Messages", "ShardStore"],
+      tests: ["Simulation"])
+  + module(
+      "Coordinator",
+      ["Ring", "Coding", "Wire", "Service", "Cluster", "Messages", "Stripes", "Metadata"],
+      tests: ["Simulation", "Node"])
+  + module("Simulation", ["Ring"], tests: [])
+  + [
+      .executableTarget(
+        name: "cairn",
+        dependencies: [
+          "Ring", "Coding", "Wire", "Service", "Cluster", "Messages", "ShardStore", "Stripes",
+          "Metadata", "DataPath", "Node", "Coordinator", "Simulation",
+        ], swiftSettings: settings),
+      .target(
+        name: "TestSupport", dependencies: ["Ring"], path: "Tests/TestSupport",
+        swiftSettings: settings),
+      .testTarget(
+        name: "SystemTests", dependencies: ["TestSupport", "Ring"],
+        path: "Tests/SystemTests", swiftSettings: settings),
+    ]
+
+/// `CAIRN_ONLY=ShardStoreTests swift test` builds those targets and what they need, nothing else.
+func selected(_ targets: [Target]) -> [Target] {
+  guard let only = Context.environment["CAIRN_ONLY"], !only.isEmpty else { return targets }
+  var wanted = Set(only.split(separator: ",").map(String.init))
+  while true {
+    let more = targets.filter { wanted.contains($0.name) }
+      .flatMap { $0.dependencies }
+      .compactMap { dependency -> String? in
+        if case .byNameItem(let name, _) = dependency { name } else { nil }
+      }
+    let before = wanted.count
+    wanted.formUnion(more)
+    if wanted.count == before { return targets.filter { wanted.contains($0.name) } }
+  }
+}
+
+let chosen = selected(everything)
+let package = Package(
+  name: "cairn",
+  products: chosen.contains { $0.name == "cairn" }
+    ? [.executable(name: "cairn", targets: ["cairn"])] : [],
+  targets: chosen,
+  cxxLanguageStandard: .cxx17
+)

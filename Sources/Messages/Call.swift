@@ -1,0 +1,72 @@
+package import Wire
+
+/// A request type, its method number and its answer type. Numbers are never reused.
+package protocol Call: WireValue {
+  associatedtype Answer: WireValue
+  static var method: UInt16 { get }
+}
+
+/// An answer that says only "done".
+package struct Done: WireValue, Equatable {
+  package init() {}
+  package func encode(into writer: inout ByteWriter) {}
+  package init(from reader: inout ByteReader) throws(ValueError) {}
+}
+
+/// Why a daemon refused. The numbers are part of the protocol.
+package enum RefusalCode: UInt16, Sendable {
+  case unknownMethod = 1
+  /// The request's bytes are no valid value.
+  case malformed = 2
+  /// Internal failure; the log of the daemon says more.
+  case failed = 3
+  /// This coordinator does not lead (reason: the leader's address, or empty).
+  case notLeader = 4
+  /// The leader has too few domains to write, or is still starting.
+  case unavailable = 5
+
+  case noSuchBucket = 16
+  case noSuchKey = 17
+  case bucketExists = 18
+  case bucketNotEmpty = 19
+  case invalidName = 20
+  case preconditionFailed = 21
+  case noSuchUpload = 22
+  case noSuchSession = 23
+  /// The session's answer was dropped or the session expired: outcome unknown.
+  case outcomeUnknown = 24
+  /// A registration or write under a grant that has ended.
+  case grantEnded = 25
+  case tooFewDomains = 26
+  case invalidRange = 27
+  case noSuchContainer = 28
+
+  /// A node that does not have this device (or another incarnation of it).
+  case noSuchDevice = 40
+  case noSuchBlock = 41
+  /// The block is there but its bytes are wrong.
+  case corrupt = 42
+  /// The epoch is below the highest this node has seen (reason: that epoch in decimal).
+  case staleEpoch = 43
+  /// The same block with other bytes.
+  case blockExists = 44
+  case deviceFull = 45
+  /// The device failed and is retired.
+  case deviceFailed = 46
+  /// The grant's signature is wrong.
+  case badGrant = 47
+}
+
+extension Refusal {
+  package init(_ code: RefusalCode, _ reason: String) {
+    self.init(code: code.rawValue, reason: reason)
+  }
+  package var known: RefusalCode? { RefusalCode(rawValue: code) }
+}
+
+extension WireError {
+  /// The refusal's code, when this is a refusal.
+  package var refusalCode: RefusalCode? {
+    if case .refused(let code, _) = self { RefusalCode(rawValue: code) } else { nil }
+  }
+}

@@ -1,0 +1,250 @@
+/// What clients ask the coordinator to change. Each becomes a command in the metadata log.
+package import Cluster
+package import Coding
+package import Wire
+
+/// When a commit or delete may go ahead.
+package enum Precondition: Hashable, Sendable, WireValue {
+  case none
+  /// There must be no such key.
+  case absent
+  /// The current version must be this one.
+  case identity(UInt64)
+
+  package func encode(into writer: inout ByteWriter) {
+    switch self {
+    case .none: writer.fixed(UInt8(0))
+    case .absent: writer.fixed(UInt8(1))
+    case .identity(let identity):
+      writer.fixed(UInt8(2))
+      writer.varint(identity)
+    }
+  }
+  package init(from reader: inout ByteReader) throws(ValueError) {
+    switch try reader.fixed(UInt8.self) {
+    case 0: self = .none
+    case 1: self = .absent
+    case 2: self = .identity(try reader.varint())
+    default: throw .invalid("precondition")
+    }
+  }
+}
+
+package struct ObjectName: Hashable, Sendable, WireValue {
+  package var bucket: String
+  /// 1 ... 1,024 bytes of UTF-8.
+  package var key: String
+  package init(bucket: String, key: String) {
+    self.bucket = bucket
+    self.key = key
+  }
+  package func encode(into writer: inout ByteWriter) {
+    writer.string(bucket)
+    writer.string(key)
+  }
+  package init(from reader: inout ByteReader) throws(ValueError) {
+    bucket = try reader.string(limit: 4096)
+    key = try reader.string(limit: 4096)
+  }
+}
+
+package enum ClientCommand: Hashable, Sendable, WireValue {
+  /// 3 ... 63 of a-z 0-9 . - as S3 has it. Refused: bucketExists, invalidName. -> done
+  case createBucket(name: String)
+  /// Refused: noSuchBucket, bucketNotEmpty. -> done
+  case removeBucket(name: String)
+  /// An upload holds an edge to all that its writer registered, put or found, until it ends or its session expires. -> number(upload)
+  case openUpload
+  /// -> done
+  case endUpload(upload: UInt64)
+  /// A container to append to, in the default class. `avoid`: devices that failed the writer lately. The leader
+  /// fills in `placement`; clients leave it nil. Refused: tooFewDomains, noSuchUpload. -> grant
+  case requestGrant(upload: UInt64, avoid: [DeviceID], placement: Placement?)
+  /// The writer is done with the container (full or not); it may be granted again. -> done
+  case releaseGrant(grant: UInt64, container: ContainerID)
+  /// Registers stripes whose every block is acknowledged, and makes their ordinals nameable; the upload gets
+  /// edges to them. Refused: grantEnded, noSuchUpload. -> done
+  case registerStripes(
+    upload: UInt64, grant: UInt64, container: ContainerID, stripes: [StripeRecord])
+  /// Takes an edge from the upload to each ordinal of chunks found by fingerprint. -> missing (those not alive any
+  /// more; the others are held)
+  case holdChunks(upload: UInt64, runs: [Run])
+  /// -> number(page identity), or missing when a run's ordinal or a child is not alive (nothing changed then).
+  case putPage(upload: UInt64, page: Page)
+  /// Makes the version current and sends the one before to the trash. `modified`: 0, filled in by the leader.
+  /// With `unlessIdentical` the leader answers number(identity of the current version) and logs nothing when the current version has the same
+  /// contentHash, byteCount and attributes.
+  /// Refused: noSuchBucket, invalidName, preconditionFailed. -> number(identity) or missing
+  case commitObject(
+    upload: UInt64, name: ObjectName, content: ObjectContent, byteCount: UInt64,
+    contentHash: Fingerprint, attributes: ObjectAttributes, precondition: Precondition,
+    unlessIdentical: Bool, modified: UInt64)
+  /// Refused: noSuchBucket, noSuchKey, preconditionFailed. -> done
+  case deleteObject(name: ObjectName, precondition: Precondition)
+  /// Same content under another name, in O(1); `attributes` nil keeps the source's. With `move` the source is deleted in the same step.
+  /// Refused: noSuchBucket, noSuchKey, invalidName, preconditionFailed (of the target). -> number(identity)
+  case copyObject(
+    source: ObjectName, target: ObjectName, attributes: ObjectAttributes?, move: Bool,
+    precondition: Precondition, modified: UInt64)
+
+  /// What the leader chose for a grant.
+  package struct Placement: Hashable, Sendable, WireValue {
+    package var scheme: Scheme
+    package var devices: [DeviceID]
+    package init(scheme: Scheme, devices: [DeviceID]) {
+      self.scheme = scheme
+      self.devices = devices
+    }
+    package func encode(into writer: inout ByteWriter) {
+      writer.value(scheme)
+      writer.list(devices)
+    }
+    package init(from reader: inout ByteReader) throws(ValueError) {
+      scheme = try reader.value()
+      devices = try reader.list(limit: 64)
+      guard devices.count == scheme.width else { throw .invalid("placement") }
+    }
+  }
+
+  package func encode(into writer: inout ByteWriter) {
+    switch self {
+    case .createBucket(let name):
+      writer.fixed(UInt8(1))
+      writer.string(name)
+    case .removeBucket(let name):
+      writer.fixed(UInt8(2))
+      writer.string(name)
+    case .openUpload:
+      writer.fixed(UInt8(3))
+    case .endUpload(let upload):
+      writer.fixed(UInt8(4))
+      writer.varint(upload)
+    case .requestGrant(let upload, let avoid, let placement):
+      writer.fixed(UInt8(5))
+      writer.varint(upload)
+      writer.list(avoid)
+      writer.optional(placement)
+    case .releaseGrant(let grant, let container):
+      writer.fixed(UInt8(6))
+      writer.varint(grant)
+      writer.value(container)
+    case .registerStripes(let upload, let grant, let container, let stripes):
+      writer.fixed(UInt8(7))
+      writer.varint(upload)
+      writer.varint(grant)
+      writer.value(container)
+      writer.list(stripes)
+    case .holdChunks(let upload, let runs):
+      writer.fixed(UInt8(8))
+      writer.varint(upload)
+      writer.list(runs)
+    case .putPage(let upload, let page):
+      writer.fixed(UInt8(9))
+      writer.varint(upload)
+      writer.value(page)
+    case .commitObject(
+      let upload, let name, let content, let byteCount, let contentHash, let attributes,
+      let precondition, let unlessIdentical, let modified):
+      writer.fixed(UInt8(10))
+      writer.varint(upload)
+      writer.value(name)
+      writer.value(content)
+      writer.varint(byteCount)
+      writer.value(contentHash)
+      writer.value(attributes)
+      writer.value(precondition)
+      writer.bool(unlessIdentical)
+      writer.varint(modified)
+    case .deleteObject(let name, let precondition):
+      writer.fixed(UInt8(11))
+      writer.value(name)
+      writer.value(precondition)
+    case .copyObject(
+      let source, let target, let attributes, let move, let precondition, let modified):
+      writer.fixed(UInt8(12))
+      writer.value(source)
+      writer.value(target)
+      writer.optional(attributes)
+      writer.bool(move)
+      writer.value(precondition)
+      writer.varint(modified)
+    }
+  }
+
+  package init(from reader: inout ByteReader) throws(ValueError) {
+    switch try reader.fixed(UInt8.self) {
+    case 1: self = .createBucket(name: try reader.string(limit: 4096))
+    case 2: self = .removeBucket(name: try reader.string(limit: 4096))
+    case 3: self = .openUpload
+    case 4: self = .endUpload(upload: try reader.varint())
+    case 5:
+      self = .requestGrant(
+        upload: try reader.varint(), avoid: try reader.list(limit: 4096),
+        placement: try reader.optional())
+    case 6: self = .releaseGrant(grant: try reader.varint(), container: try reader.value())
+    case 7:
+      self = .registerStripes(
+        upload: try reader.varint(), grant: try reader.varint(), container: try reader.value(),
+        stripes: try reader.list(limit: 4096))
+    case 8:
+      self = .holdChunks(upload: try reader.varint(), runs: try reader.list(limit: 1 << 16))
+    case 9: self = .putPage(upload: try reader.varint(), page: try reader.value())
+    case 10:
+      self = .commitObject(
+        upload: try reader.varint(), name: try reader.value(), content: try reader.value(),
+        byteCount: try reader.varint(), contentHash: try reader.value(),
+        attributes: try reader.value(), precondition: try reader.value(),
+        unlessIdentical: try reader.bool(), modified: try reader.varint())
+    case 11:
+      self = .deleteObject(name: try reader.value(), precondition: try reader.value())
+    case 12:
+      self = .copyObject(
+        source: try reader.value(), target: try reader.value(), attributes: try reader.optional(),
+        move: try reader.bool(), precondition: try reader.value(), modified: try reader.varint())
+    default: throw .invalid("command")
+    }
+  }
+}
+
+/// What a command answered. It is kept with the session until the client has surely seen it.
+package enum CommandOutcome: Hashable, Sendable, WireValue {
+  case done
+  case number(UInt64)
+  case grant(SignedGrantBytes)
+  /// Ordinals and child pages that are not alive any more; the client stores those chunks again.
+  case missing(runs: [Run], pages: [UInt64])
+  case refused(code: UInt16, reason: String)
+
+  /// The state machine answers with the bare grant; the leader signs it on its way out (`SignedGrant.encoded`).
+  package typealias SignedGrantBytes = [UInt8]
+
+  package func encode(into writer: inout ByteWriter) {
+    switch self {
+    case .done: writer.fixed(UInt8(0))
+    case .number(let number):
+      writer.fixed(UInt8(1))
+      writer.varint(number)
+    case .grant(let bytes):
+      writer.fixed(UInt8(2))
+      writer.blob(bytes)
+    case .missing(let runs, let pages):
+      writer.fixed(UInt8(3))
+      writer.list(runs)
+      writer.list(pages)
+    case .refused(let code, let reason):
+      writer.fixed(UInt8(4))
+      writer.fixed(code)
+      writer.string(reason)
+    }
+  }
+  package init(from reader: inout ByteReader) throws(ValueError) {
+    switch try reader.fixed(UInt8.self) {
+    case 0: self = .done
+    case 1: self = .number(try reader.varint())
+    case 2: self = .grant(try reader.blob(limit: 1 << 16))
+    case 3: self = .missing(runs: try reader.list(), pages: try reader.list())
+    case 4: self = .refused(code: try reader.fixed(), reason: try reader.string())
+    default: throw .invalid("outcome")
+    }
+  }
+}

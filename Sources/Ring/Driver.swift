@@ -1,0 +1,66 @@
+/// Every effect on the outside world, real or simulated. One driver belongs to one event loop (or, in
+/// simulation, to one simulated process); call it only from tasks of that loop.
+package protocol Driver: AnyObject, Sendable {
+  /// Monotonic time since an arbitrary start. Never jumps back.
+  var now: Duration { get }
+  /// Time since 1970 UTC by the machine's clock, which may be wrong and may jump.
+  var wallClock: Duration { get }
+  func random() -> UInt64
+  /// Hands one operation to the kernel, or to the simulated one, and returns its result: a count, or
+  /// a negative errno. When the calling task is cancelled while `accept`, `connect`, `receive`, `send`,
+  /// `sleep` or a `wait…` is under way, the answer is -ECANCELED; other operations run to their end.
+  /// The operation's buffers stay referenced until the kernel is done with them.
+  func submit(_ operation: RingOperation) async -> Int32
+  /// Runs blocking work (RocksDB, name resolution) on a bounded set of threads; inline in simulation.
+  /// `lane` 0..<4: work of one lane runs one at a time, in order.
+  func offload<Value: Sendable>(lane: Int, _ work: @escaping @Sendable () -> Value) async -> Value
+  /// Starts a task on this loop that outlives its caller; the only replacement for `Task { }`.
+  /// When the driver stops, its tasks are cancelled.
+  @discardableResult
+  func spawn(_ name: String, _ body: @escaping @Sendable () async -> Void) -> SpawnedTask
+  var buffers: BufferPool { get }
+}
+
+/// A task started by ``Driver/spawn(_:_:)``.
+package struct SpawnedTask: Sendable {
+  package let task: Task<Void, Never>
+  package init(_ task: Task<Void, Never>) { self.task = task }
+  package func cancel() { task.cancel() }
+  /// Waits until it has ended.
+  package func wait() async { await task.value }
+}
+
+extension Driver {
+  /// `submit`, with a negative answer thrown.
+  @discardableResult
+  package func perform(
+    _ operation: RingOperation, _ name: String, _ subject: @autoclosure () -> String = ""
+  ) async throws(RingError) -> Int {
+    let result = await submit(operation)
+    guard result >= 0 else {
+      throw RingError(errno: -result, operation: name, subject: subject())
+    }
+    return Int(result)
+  }
+
+  /// Suspends for `duration`; returns false when the task was cancelled.
+  @discardableResult
+  package func sleep(_ duration: Duration) async -> Bool {
+    await submit(.sleep(duration)) == 0 && !Task.isCancelled
+  }
+
+  /// `count` random bytes from the driver's generator.
+  package func randomBytes(_ count: Int) -> [UInt8] {
+    var bytes: [UInt8] = []
+    bytes.reserveCapacity(count + 8)
+    while bytes.count < count {
+      var word = random()
+      for _ in 0..<8 {
+        bytes.append(UInt8(truncatingIfNeeded: word))
+        word >>= 8
+      }
+    }
+    bytes.removeLast(bytes.count - count)
+    return bytes
+  }
+}
