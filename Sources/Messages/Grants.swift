@@ -75,7 +75,7 @@ package struct SignedGrant: Hashable, Sendable, WireValue {
     signature = HMACSHA256.authenticate(grant.encoded, key: key)
   }
   package func isValid(key: [UInt8]) -> Bool {
-    HMACSHA256.isValid(signature, bytes: grant.encoded, key: key)
+    HMACSHA256.isValid(signature, for: grant.encoded, key: key)
   }
   package func encode(into writer: inout ByteWriter) {
     writer.value(grant)

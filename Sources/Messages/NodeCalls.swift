@@ -1,6 +1,5 @@
 /// What a storage node answers. Methods 256 ... 511.
 package import Cluster
-package import Coding
 package import Wire
 
 /// What a block's header records besides its place in the volume.
