@@ -1,0 +1,40 @@
+import Glibc
+
+/// What a command-line program asks of the process it runs in. Facts fixed at start, no effects.
+package enum HostProcess {
+  package static func environment(_ name: String) -> String? {
+    getenv(name).map { String(cString: $0) }
+  }
+
+  package static func isTerminal(_ descriptor: Int32) -> Bool { isatty(descriptor) == 1 }
+
+  /// Columns of the terminal at `descriptor`; 80 when it does not say.
+  package static func terminalWidth(_ descriptor: Int32) -> Int {
+    var size = winsize()
+    guard ioctl(descriptor, UInt(TIOCGWINSZ), &size) == 0, size.ws_col > 0 else { return 80 }
+    return Int(size.ws_col)
+  }
+
+  /// Absolute path of the running executable.
+  package static var executablePath: String {
+    withUnsafeTemporaryAllocation(of: CChar.self, capacity: 4097) { buffer in
+      let count = readlink("/proc/self/exe", buffer.baseAddress!, 4096)
+      guard count > 0 else { return CommandLine.arguments[0] }
+      buffer[count] = 0
+      return String(cString: buffer.baseAddress!)
+    }
+  }
+
+  package static var currentDirectory: String {
+    withUnsafeTemporaryAllocation(of: CChar.self, capacity: 4097) { buffer in
+      getcwd(buffer.baseAddress!, 4096).map { String(cString: $0) } ?? "/"
+    }
+  }
+
+  /// `path`, made absolute against the working directory; not otherwise changed.
+  package static func absolute(_ path: String) -> String {
+    path.hasPrefix("/") ? path : currentDirectory + "/" + path
+  }
+
+  package static func exit(_ status: Int32) -> Never { Glibc.exit(status) }
+}

@@ -1,0 +1,23 @@
+/// Why a command ends without success. Printed as one line: `cairn: what went wrong: the thing it was about`.
+enum Failure: Error {
+  /// Exit status 1.
+  case failed(String)
+  /// Wrong usage, exit status 2.
+  case usage(String)
+  /// Some of many things failed and each was named already; exit status 1.
+  case reported
+  /// Ended by a signal, after cleaning up; exit status 128 + signal.
+  case interrupted(signal: Int32)
+
+  static func failed(_ what: String, _ subject: String) -> Failure {
+    .failed(subject.isEmpty ? what : "\(what): \(subject)")
+  }
+
+  var exitStatus: Int32 {
+    switch self {
+    case .failed, .reported: 1
+    case .usage: 2
+    case .interrupted(let signal): 128 + signal
+    }
+  }
+}
