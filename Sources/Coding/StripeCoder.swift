@@ -207,7 +207,9 @@ private struct BlockSet: Hashable, Sendable, Sequence {
   /// The `count` lowest indices.
   func prefix(_ count: Int) -> BlockSet {
     var result = self
-    while result.count > count { result.bits &= ~(1 << UInt64(63 - result.bits.leadingZeroBitCount)) }
+    while result.count > count {
+      result.bits &= ~(1 << UInt64(63 - result.bits.leadingZeroBitCount))
+    }
     return result
   }
 

@@ -1,5 +1,4 @@
-import Ring
-import Testing
+public import Testing
 
 /// Where a test's randomness comes from. Printed with a failure as the test's argument; `TEST_SEED=N`
 /// runs just that one.
