@@ -160,8 +160,9 @@ package struct ByteReader: Sendable {
     let total = try count(limit: limit)
     // Every element takes a byte at least, so a huge count in few bytes is refused before memory is taken.
     guard total <= remaining else { throw .truncated }
+    // An element may take far more memory than bytes: room is made as they prove to be there.
     var values: [Value] = []
-    values.reserveCapacity(total)
+    values.reserveCapacity(min(total, 1024))
     for _ in 0..<total { values.append(try Value(from: &self)) }
     return values
   }

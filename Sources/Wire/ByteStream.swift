@@ -1,0 +1,41 @@
+import Ring
+
+/// Bytes in order, both ways: a plain connection, or TLS over one. Loop-confined; at most one task
+/// receives and one sends.
+protocol ByteStream: AnyObject, Sendable {
+  /// Up to `slice.count` bytes, or all of them when `waitForAll`; fewer only at the stream's end.
+  ///
+  /// - Throws: ``WireError/disconnected(_:)`` or ``WireError/malformed(_:)``.
+  func receive(into slice: Slice, waitForAll: Bool) async throws(WireError) -> Int
+  /// All of `slices`, in order. Their memory may be read until the last reference to it goes.
+  ///
+  /// - Throws: ``WireError/disconnected(_:)``.
+  func send(_ slices: [Slice]) async throws(WireError)
+  /// Part of what is proved in the handshake, so that both ends agree on it.
+  var transportCode: UInt8 { get }
+}
+
+/// No encryption.
+final class PlainStream: ByteStream {
+  let connection: Connection
+
+  init(_ connection: Connection) { self.connection = connection }
+
+  var transportCode: UInt8 { 0 }
+
+  func receive(into slice: Slice, waitForAll: Bool) async throws(WireError) -> Int {
+    do {
+      return try await connection.receive(into: slice, waitForAll: waitForAll)
+    } catch {
+      throw .disconnected(error.description)
+    }
+  }
+
+  func send(_ slices: [Slice]) async throws(WireError) {
+    do {
+      try await connection.send(slices)
+    } catch {
+      throw .disconnected(error.description)
+    }
+  }
+}

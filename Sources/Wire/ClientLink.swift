@@ -1,0 +1,242 @@
+import Ring
+
+/// One proven connection, the caller's end.
+final class ClientLink: @unchecked Sendable {
+  // Loop-confined.
+  private let driver: any Driver
+  private let connection: Connection
+  private let reader: FrameReader
+  private let writer: FrameWriter
+  private let requestLimit: Int
+  private let bodyLimit: Int
+  /// Called when there is room again, or when calls come back unsent.
+  var roomChanged: (() -> Void)?
+
+  private var pending: [UInt64: PendingCall] = [:]
+  /// Requests whose caller gave up, with the bytes of their bodies. The peer answers them all the
+  /// same, and until then they count against its limits.
+  private var abandoned: [UInt64: Int] = [:]
+  private var nextID: UInt64 = 1
+  private var requestsInFlight = 0
+  private var bodyBytesInFlight = 0
+  /// The peer takes no more.
+  private(set) var isGoingAway = false
+  private let broken = Promise<WireError>()
+  private var silentTicks = 0
+
+  init(
+    driver: any Driver, connection: Connection, reader: FrameReader, agreement: Agreement
+  ) {
+    self.driver = driver
+    self.connection = connection
+    self.reader = reader
+    requestLimit = agreement.requestLimit
+    bodyLimit = agreement.bodyLimit
+    reader.version = UInt8(truncatingIfNeeded: agreement.version)
+    writer = FrameWriter(driver: driver, stream: reader.stream, version: reader.version)
+  }
+
+  var isOpen: Bool { !isGoingAway && !broken.isFulfilled }
+  /// Requests not yet answered.
+  var load: Int { requestsInFlight }
+  var sentByteCount: UInt64 { writer.sentByteCount }
+  var receivedByteCount: UInt64 { reader.receivedByteCount }
+
+  func hasRoom(for call: PendingCall) -> Bool {
+    isOpen && requestsInFlight < requestLimit && bodyBytesInFlight + call.bodyByteCount <= bodyLimit
+  }
+
+  func dispatch(_ call: PendingCall) {
+    call.id = nextID
+    call.link = self
+    nextID += 1
+    requestsInFlight += 1
+    bodyBytesInFlight += call.bodyByteCount
+    pending[call.id] = call
+    writer.push(
+      OutgoingFrame(
+        kind: .request, method: call.method, id: call.id, packet: call.packet, call: call))
+  }
+
+  private func release(_ bodyByteCount: Int) {
+    requestsInFlight -= 1
+    bodyBytesInFlight -= bodyByteCount
+    if isGoingAway && requestsInFlight == 0 { end(.disconnected("the peer has stopped")) }
+    roomChanged?()
+  }
+
+  /// The caller has given up; called once, with the call already over.
+  func abandon(_ call: PendingCall) {
+    guard pending[call.id] === call else { return }
+    // One that has not left is forgotten when its turn to be sent comes.
+    guard call.hasLeft else { return }
+    pending[call.id] = nil
+    abandoned[call.id] = call.bodyByteCount
+    writer.push(OutgoingFrame(kind: .cancel, id: call.id))
+  }
+
+  /// A request that is over and will not be sent.
+  func forget(_ call: PendingCall) {
+    guard pending.removeValue(forKey: call.id) != nil else { return }
+    release(call.bodyByteCount)
+  }
+
+  /// Ends the connection; the first reason counts.
+  func end(_ reason: WireError) {
+    broken.fulfil(reason)
+    writer.close()
+  }
+
+  /// Runs until the connection has ended and is closed.
+  ///
+  /// - Returns: the calls that surely never left, oldest first; all others are finished.
+  func run() async -> [PendingCall] {
+    await withTaskGroup(of: Void.self) { tasks in
+      tasks.addTask { [self] in
+        do throws(WireError) {
+          try await readAll()
+          end(.disconnected("\(connection.peer) closed the connection"))
+        } catch {
+          end(error)
+        }
+      }
+      tasks.addTask { [self] in
+        do throws(WireError) { try await writer.run() } catch { end(error) }
+      }
+      _ = await broken.get()
+      await connection.shutdown()
+      tasks.cancelAll()
+    }
+    let reason = await broken.get()
+    await connection.close()
+    roomChanged = nil
+    var unsent: [PendingCall] = []
+    for id in pending.keys.sorted() {
+      guard let call = pending[id] else { continue }
+      call.link = nil
+      if call.isOver { continue }
+      if call.hasLeft {
+        call.finish(.failure(Self.afterLeaving(reason)))
+      } else {
+        unsent.append(call)
+      }
+    }
+    pending.removeAll()
+    abandoned.removeAll()
+    return unsent
+  }
+
+  /// What the end of the connection means for a request that was sent.
+  private static func afterLeaving(_ reason: WireError) -> WireError {
+    switch reason {
+    case .disconnected, .malformed: reason
+    case .unreachable(let text): .disconnected(text)
+    default: .disconnected("the connection ended")
+    }
+  }
+
+  private func readAll() async throws(WireError) {
+    while let header = try await reader.header() {
+      let content = try await reader.content(of: header)
+      switch header.kind {
+      case .response, .refusal:
+        try answer(header, content)
+      case .ping:
+        writer.push(OutgoingFrame(kind: .pong, id: header.id))
+      case .pong:
+        break
+      case .goingAway:
+        peerGoesAway(after: header.id)
+      case .request, .cancel:
+        throw .malformed("frame of kind \(header.kind) from a server")
+      }
+    }
+  }
+
+  private func answer(_ header: FrameHeader, _ content: Packet) throws(WireError) {
+    if let call = pending[header.id], call.hasLeft {
+      pending[header.id] = nil
+      call.link = nil
+      if header.kind == .response {
+        call.finish(.success(content))
+      } else if header.method == 0 {
+        call.finish(.failure(.deadline))
+      } else {
+        call.finish(
+          .failure(
+            .refused(
+              code: header.method, reason: String(decoding: content.message, as: UTF8.self))))
+      }
+      release(call.bodyByteCount)
+    } else if let bodyByteCount = abandoned.removeValue(forKey: header.id) {
+      release(bodyByteCount)
+    } else {
+      throw .malformed("answer to request \(header.id), which is not open")
+    }
+  }
+
+  private func peerGoesAway(after last: UInt64) {
+    isGoingAway = true
+    var back: [PendingCall] = []
+    for id in pending.keys.sorted() where id > last {
+      guard let call = pending.removeValue(forKey: id) else { continue }
+      requestsInFlight -= 1
+      bodyBytesInFlight -= call.bodyByteCount
+      call.link = nil
+      call.hasLeft = false
+      if !call.isOver { back.append(call) }
+    }
+    for id in abandoned.keys.sorted() where id > last {
+      bodyBytesInFlight -= abandoned.removeValue(forKey: id) ?? 0
+      requestsInFlight -= 1
+    }
+    returned.append(contentsOf: back)
+    if requestsInFlight == 0 { end(.disconnected("the peer has stopped")) }
+    roomChanged?()
+  }
+
+  /// Calls that the peer has not taken up; whoever owns the link sends them elsewhere.
+  private(set) var returned: [PendingCall] = []
+  func takeReturned() -> [PendingCall] {
+    defer { returned.removeAll() }
+    return returned
+  }
+
+  /// Called every ``Silence/tick``: a silent peer is asked for a sign of life, then given up.
+  func tick() {
+    if reader.heard {
+      reader.heard = false
+      silentTicks = 0
+      return
+    }
+    silentTicks += 1
+    writer.trim()
+    if silentTicks == Silence.ticksUntilPing {
+      writer.push(OutgoingFrame(kind: .ping))
+    } else if silentTicks >= Silence.ticksUntilDead {
+      end(.disconnected("\(connection.peer) has been silent"))
+    }
+  }
+
+  /// Adds what is due, oldest first; returns the earliest deadline left.
+  func expire(_ now: Duration, _ due: inout [PendingCall]) -> Duration? {
+    var earliest: Duration?
+    var mine: [PendingCall] = []
+    for call in pending.values where !call.isOver {
+      if call.deadline <= now {
+        mine.append(call)
+      } else if earliest.map({ call.deadline < $0 }) ?? true {
+        earliest = call.deadline
+      }
+    }
+    due += mine.sorted { $0.id < $1.id }
+    return earliest
+  }
+}
+
+/// When a connection without a byte from the peer is pinged, and when it is given up: 10 and 20 s.
+enum Silence {
+  static let tick = Duration.seconds(5)
+  static let ticksUntilPing = 2
+  static let ticksUntilDead = 4
+}
