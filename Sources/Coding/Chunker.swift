@@ -107,20 +107,33 @@ package struct Chunker: Hashable, Sendable {
     let gear = Self.gear
     let doubled = gear + 256
     let wideMask = mask << 1
-    let end = lengths.upperBound
-    var place = lengths.lowerBound - 1
     var value = hash
-    while place + 2 <= end {
-      // One byte on, doubled: (value << 1 + gear) << 1.
-      value = value << 2 &+ doubled[Int(base[place])]
-      if value & wideMask == 0 { return place + 1 }
-      value = value &+ gear[Int(base[place + 1])]
-      if value & mask == 0 { return place + 2 }
-      place += 2
+    var next = base + (lengths.lowerBound - 1)
+    let end = base + lengths.upperBound
+
+    /// The bytes at `offset` and after it. The first step gives (value << 1 + gear) << 1, so it is
+    /// held against the mask one place further on.
+    @inline(__always)
+    func two(_ offset: Int) -> Int? {
+      value = value << 2 &+ doubled[Int(next[offset])]
+      if value & wideMask == 0 { return next - base + offset + 1 }
+      value = value &+ gear[Int(next[offset + 1])]
+      if value & mask == 0 { return next - base + offset + 2 }
+      return nil
     }
-    if place < end {
-      value = value << 1 &+ gear[Int(base[place])]
-      if value & mask == 0 { return place + 1 }
+
+    // Measured on Zen 4 for bytes in cache: one byte a turn 1.3 GB/s, two 1.7, eight in twos 2.2.
+    while end - next >= 8 {
+      if let length = two(0) { return length }
+      if let length = two(2) { return length }
+      if let length = two(4) { return length }
+      if let length = two(6) { return length }
+      next += 8
+    }
+    while next < end {
+      value = value << 1 &+ gear[Int(next.pointee)]
+      next += 1
+      if value & mask == 0 { return next - base }
     }
     hash = value
     return nil

@@ -18,20 +18,16 @@ package struct Fingerprint: Hashable, Comparable, Sendable, CustomStringConverti
 
   /// A stored fingerprint; nil unless there are exactly 32 bytes.
   package init?(_ bytes: some Collection<UInt8>) {
-    var words: (UInt64, UInt64, UInt64, UInt64) = (0, 0, 0, 0)
-    var count = 0
-    for byte in bytes {
-      switch count / 8 {
-      case 0: words.0 = words.0 << 8 | UInt64(byte)
-      case 1: words.1 = words.1 << 8 | UInt64(byte)
-      case 2: words.2 = words.2 << 8 | UInt64(byte)
-      case 3: words.3 = words.3 << 8 | UInt64(byte)
-      default: return nil
+    guard bytes.count == Self.byteCount else { return nil }
+    func load(_ bytes: UnsafeRawBufferPointer) -> Fingerprint {
+      func word(_ offset: Int) -> UInt64 {
+        UInt64(bigEndian: bytes.loadUnaligned(fromByteOffset: offset, as: UInt64.self))
       }
-      count += 1
+      return Fingerprint(w0: word(0), w1: word(8), w2: word(16), w3: word(24))
     }
-    guard count == Self.byteCount else { return nil }
-    self.init(w0: words.0, w1: words.1, w2: words.2, w3: words.3)
+    self =
+      bytes.withContiguousStorageIfAvailable { load(UnsafeRawBufferPointer($0)) }
+      ?? Array(bytes).withUnsafeBytes(load)
   }
 
   /// Computes the SHA-256 of `bytes`.

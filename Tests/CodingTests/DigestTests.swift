@@ -1,6 +1,7 @@
-import Coding
 import TestSupport
 import Testing
+
+@testable import Coding
 
 @Suite struct FingerprintTests {
   static let published: [(text: String, hex: String)] = [
@@ -57,6 +58,9 @@ import Testing
       }
       let one = Fingerprint(raw)!
       #expect(one.bytes == raw)
+      #expect(Fingerprint((raw + [0]).dropLast()) == one)
+      #expect(Fingerprint(Array(raw.reversed()).reversed()) == one)
+      #expect(Fingerprint(raw.lazy.map { $0 }) == one)
       #expect(Fingerprint(hex: one.hex) == one)
       #expect(Fingerprint(hex: one.hex.uppercased()) == one)
       #expect("\(one)" == one.hex && one.hex.utf8.count == 64)
@@ -133,6 +137,16 @@ import Testing
       #expect(CRC32C.checksum(all) == Self.model(all))
       #expect(CRC32C.checksum(second, seed: CRC32C.checksum(first)) == CRC32C.checksum(all))
     }
+  }
+
+  @Test("lengths beyond ISA-L's are cut without a seam", arguments: [1, 7, 64, 1000])
+  func pieces(largestCall: Int) {
+    var random = SeededGenerator(seed: 31)
+    let all = randomBytes(999, using: &random)
+    let sum = all.withUnsafeBytes {
+      CRC32C.checksum($0, seed: 0x1234_5678, largestCall: largestCall)
+    }
+    #expect(sum == CRC32C.checksum(all, seed: 0x1234_5678))
   }
 
   @Test("each unit has its own checksum, the short last one too", arguments: Seed.several)

@@ -231,6 +231,32 @@ struct Stripe {
     }
   }
 
+  @Test("many may use one coder at once")
+  func concurrent() async throws {
+    let scheme = Scheme("6+3")!
+    let coder = StripeCoder(scheme, largestCall: 1 << 30, planLimit: 2)
+    let right = await withTaskGroup { group in
+      for seed in UInt64(0)..<8 {
+        group.addTask {
+          var random = SeededGenerator(seed: seed)
+          for _ in 0..<20 {
+            let stripe = Stripe(
+              scheme, dataCount: .random(in: 1...6, using: &random), byteCount: 100, coder: coder,
+              using: &random)
+            let lost = Array(stripe.stored.shuffled(using: &random).prefix(3))
+            let left = stripe.stored.filter { !lost.contains($0) }
+            guard (try? stripe.rebuilds(lost, from: left, coder: coder)) == true else {
+              return false
+            }
+          }
+          return true
+        }
+      }
+      return await group.reduce(into: []) { $0.append($1) }
+    }
+    #expect(right == [Bool](repeating: true, count: 8))
+  }
+
   @Test("what the code writes to disk never changes")
   func frozen() {
     var random = SeededGenerator(seed: 17)
