@@ -1,0 +1,184 @@
+import Cluster
+import Coding
+import Ring
+import TestSupport
+import Testing
+
+@Suite("Placement")
+struct PlacementTests {
+  /// A map with as many nodes as `racks` has entries, each in that rack (empty: in none).
+  static func map(
+    racks: [String], devicesPerNode: Int = 1, epoch: UInt64 = 1, random: inout SeededGenerator
+  ) -> ClusterMap {
+    let nodes = racks.enumerated().map { index, rack in
+      NodeRecord(
+        id: NodeID(random.next()), name: "n\(index)",
+        address: SocketAddress(host: "127.0.0.1", port: 1000 + UInt16(index)),
+        domain: rack.isEmpty ? [] : [rack],
+        devices: (0..<devicesPerNode).map { _ in
+          DeviceRecord(
+            id: DeviceID(random.next()), capacity: 1 << 40, tier: "ssd", state: .healthy)
+        })
+    }
+    return ClusterMap(epoch: epoch, nodes: nodes.sorted { $0.id < $1.id })
+  }
+
+  static func allFree(_ map: ClusterMap, _ bytes: UInt64 = 1 << 40) -> [DeviceID: UInt64] {
+    var free: [DeviceID: UInt64] = [:]
+    for node in map.nodes { for device in node.devices { free[device.id] = bytes } }
+    return free
+  }
+
+  @Test(
+    "fewer live domains than k + m keep m and shrink k",
+    arguments: [
+      (9, "6+3", "6+3"), (12, "6+3", "6+3"), (8, "6+3", "5+3"), (7, "6+3", "4+3"),
+      (6, "6+3", "3+3"), (5, "6+3", "2+3"), (4, "6+3", "1+3"), (3, "6+3", nil), (0, "6+3", nil),
+      (2, "1+1", "1+1"), (1, "1+1", nil), (1, "1+0", "1+0"), (0, "1+0", nil), (3, "2+1", "2+1"),
+      (2, "2+1", "1+1"), (3, "4+0", "3+0"),
+    ] as [(Int, String, String?)])
+  func shrinking(live: Int, wanted: String, effective: String?) throws {
+    let scheme = try #require(Scheme(wanted))
+    #expect(
+      effectiveScheme(class: scheme, liveDomains: live) == effective.flatMap { Scheme($0) })
+  }
+
+  @Test(
+    "the widest usual scheme fits the number of domains",
+    arguments: [
+      (1, "1+0"), (2, "1+1"), (3, "2+1"), (4, "2+1"), (5, "3+2"), (6, "4+2"), (8, "4+2"),
+      (9, "6+3"), (20, "6+3"),
+    ])
+  func widest(domains: Int, scheme: String) {
+    #expect(Scheme.widest(forDomains: domains).description == scheme)
+  }
+
+  @Test("groups are distinct domains, cover every device and are few", arguments: Seed.several)
+  func groups(seed: Seed) {
+    var random = seed.generator
+    for _ in 0..<30 {
+      let nodeCount = Int.random(in: 2...24, using: &random)
+      let devicesPerNode = Int.random(in: 1...5, using: &random)
+      let width = Int.random(in: 1...nodeCount, using: &random)
+      let map = Self.map(
+        racks: Array(repeating: "", count: nodeCount), devicesPerNode: devicesPerNode,
+        epoch: random.next(), random: &random)
+      let groups = placementGroups(
+        epoch: map.epoch, domains: map.failureDomains, width: width)
+      for group in groups {
+        #expect(group.count == width)
+        #expect(Set(group.map { map.node(holding: $0)!.id }).count == width)
+      }
+      #expect(Set(groups.flatMap { $0 }) == Set(Self.allFree(map).keys))
+      let perRound = (nodeCount + width - 1) / width
+      #expect(groups.count <= max(4, devicesPerNode) * perRound)
+      #expect(
+        groups == placementGroups(epoch: map.epoch, domains: map.failureDomains, width: width))
+    }
+  }
+
+  @Test("racks are shared only when there are too few of them", arguments: Seed.several)
+  func racks(seed: Seed) {
+    var random = seed.generator
+    for _ in 0..<20 {
+      let rackCount = Int.random(in: 2...8, using: &random)
+      var racks: [String] = []
+      for rack in 0..<rackCount {
+        racks += Array(repeating: "r\(rack)", count: Int.random(in: 1...4, using: &random))
+      }
+      let map = Self.map(racks: racks, random: &random)
+      let width = Int.random(in: 1...min(racks.count, rackCount), using: &random)
+      for group in placementGroups(epoch: 7, domains: map.failureDomains, width: width) {
+        let used = group.map { map.node(holding: $0)!.domain[0] }
+        #expect(Set(used).count == width, "\(used)")
+      }
+      let links = Placement(map: map, free: Self.allFree(map)).linkDevices(copies: width)
+      #expect(Set((links ?? []).map { map.node(holding: $0)!.domain[0] }).count == width)
+    }
+  }
+
+  @Test(
+    "a choice is alive, avoids what it should and shrinks by the table", arguments: Seed.several)
+  func choice(seed: Seed) throws {
+    var random = seed.generator
+    for _ in 0..<40 {
+      let nodeCount = Int.random(in: 2...12, using: &random)
+      let map = Self.map(
+        racks: Array(repeating: "", count: nodeCount),
+        devicesPerNode: Int.random(in: 1...3, using: &random), random: &random)
+      var free = Self.allFree(map)
+      for device in free.keys.sorted() where Int.random(in: 0..<4, using: &random) == 0 {
+        free[device] = nil
+      }
+      let avoid = free.keys.sorted().filter { _ in Int.random(in: 0..<8, using: &random) == 0 }
+      let wanted = try #require(
+        Scheme(
+          k: Int.random(in: 1...6, using: &random), m: Int.random(in: 0...3, using: &random)))
+      let usable = Set(free.keys).subtracting(avoid)
+      let liveNodes = map.nodes.count { node in node.devices.contains { usable.contains($0.id) } }
+      let placement = Placement(map: map, free: free)
+      let choice = placement.choose(class: wanted, avoiding: avoid, turn: random.next())
+      #expect(choice?.scheme == effectiveScheme(class: wanted, liveDomains: liveNodes))
+      guard let choice else { continue }
+      #expect(choice.devices.count == choice.scheme.width)
+      #expect(choice.devices.allSatisfy { usable.contains($0) })
+      #expect(
+        Set(choice.devices.map { map.node(holding: $0)!.id }).count == choice.devices.count)
+    }
+  }
+
+  @Test("one node's devices are its domains; one device makes one copy")
+  func oneNode() throws {
+    var random = SeededGenerator(seed: 1)
+    let three = Self.map(racks: [""], devicesPerNode: 3, random: &random)
+    let scheme = try #require(Scheme("2+1"))
+    let choice = Placement(map: three, free: Self.allFree(three)).choose(class: scheme, turn: 0)
+    #expect(Set(choice?.devices ?? []).count == 3)
+    #expect(choice?.scheme == scheme)
+
+    let one = Self.map(racks: [""], devicesPerNode: 1, random: &random)
+    let single = Placement(map: one, free: Self.allFree(one))
+    #expect(single.choose(class: scheme, turn: 0) == nil)
+    let copy = single.choose(class: Scheme("1+0")!, turn: 0)
+    #expect(copy?.devices == one.nodes[0].devices.map(\.id))
+    #expect(single.linkDevices(copies: 1) == copy?.devices)
+    #expect(single.linkDevices(copies: 2) == nil)
+  }
+
+  @Test("fuller groups wait until the others have caught up")
+  func emptiest() throws {
+    var random = SeededGenerator(seed: 2)
+    let map = Self.map(racks: Array(repeating: "", count: 12), random: &random)
+    var free = Self.allFree(map)
+    let full = map.nodes[3].devices[0].id
+    free[full] = 1 << 30
+    let scheme = try #require(Scheme("4+2"))
+    for turn in 0..<50 {
+      let choice = Placement(map: map, free: free).choose(class: scheme, turn: UInt64(turn))
+      #expect(choice?.devices.contains(full) == false)
+    }
+    // Nothing else is left when all twelve are needed.
+    let wide = try #require(Scheme("10+2"))
+    #expect(Placement(map: map, free: free).choose(class: wide, turn: 0) != nil)
+    #expect(
+      Placement(map: map, free: free, leastFree: 1 << 31).choose(class: wide, turn: 0)?.scheme
+        == Scheme("9+2"))
+  }
+
+  @Test("links go to live devices first, to silent ones rather than nowhere, to retired ones never")
+  func links() throws {
+    var random = SeededGenerator(seed: 3)
+    var map = Self.map(racks: Array(repeating: "", count: 5), random: &random)
+    var free = Self.allFree(map)
+    let silent = map.nodes[0].devices[0].id
+    let retired = map.nodes[1].devices[0].id
+    free[silent] = nil
+    map.nodes[1].devices[0].state = .retired
+    let placement = Placement(map: map, free: free)
+    #expect(placement.linkDevices(copies: 3)?.contains(silent) == false)
+    let four = try #require(placement.linkDevices(copies: 4))
+    #expect(four.contains(silent) && !four.contains(retired))
+    #expect(placement.linkDevices(copies: 5) == nil)
+    #expect(placement.linkDevices(copies: 4, avoiding: [silent]) == nil)
+  }
+}
