@@ -1,7 +1,68 @@
+#define _GNU_SOURCE
 #include "CKernel.h"
 
-static __thread void *current_loop;
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/random.h>
+#include <sys/signalfd.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
-void *cairn_current_loop(void) { return current_loop; }
+__thread void *cairn_loop __attribute__((tls_model("initial-exec")));
 
-void cairn_set_current_loop(void *loop) { current_loop = loop; }
+static int answer(int result) { return result < 0 ? -errno : result; }
+
+int cairn_eventfd(void) { return answer(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)); }
+
+int cairn_eventfd_raise(int descriptor)
+{
+	uint64_t one = 1;
+	return write(descriptor, &one, sizeof one) == sizeof one ? 0 : -errno;
+}
+
+int cairn_pidfd_open(int pid) { return answer((int)syscall(SYS_pidfd_open, pid, 0)); }
+
+int cairn_signalfd(const int *signals, size_t count)
+{
+	sigset_t set;
+	sigemptyset(&set);
+	for (size_t i = 0; i < count; i++)
+		if (sigaddset(&set, signals[i]))
+			return -errno;
+	return answer(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+}
+
+int cairn_signalfd_take(int descriptor)
+{
+	struct signalfd_siginfo info;
+	ssize_t count = read(descriptor, &info, sizeof info);
+	if (count < 0)
+		return -errno;
+	return count == sizeof info ? (int)info.ssi_signo : -EIO;
+}
+
+int cairn_random(void *bytes, size_t count)
+{
+	unsigned char *next = bytes;
+	while (count > 0) {
+		ssize_t got = getrandom(next, count, 0);
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got < 0)
+			return -errno;
+		next += got;
+		count -= (size_t)got;
+	}
+	return 0;
+}
+
+int cairn_spawn_close_from(posix_spawn_file_actions_t *actions, int first)
+{
+	return -posix_spawn_file_actions_addclosefrom_np(actions, first);
+}
+
+int cairn_spawn_flag_new_session(void) { return POSIX_SPAWN_SETSID; }
+
+int cairn_o_direct(void) { return O_DIRECT; }

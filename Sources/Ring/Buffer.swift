@@ -1,3 +1,4 @@
+import Glibc
 import Synchronization
 
 /// Memory fit for direct I/O, aligned to 4096 bytes, with one noncopyable owner.
@@ -5,15 +6,41 @@ import Synchronization
   package let base: UnsafeMutableRawPointer
   package let byteCount: Int
 
+  /// From here on memory comes straight from the kernel, zeroed on first touch, and goes straight
+  /// back, so that freeing it shrinks the process.
+  private static let mapped = 64 << 10
+
   /// - Parameter byteCount: a multiple of 4096, the largest logical block we accept.
   package init(byteCount: Int) {
     precondition(byteCount > 0 && byteCount.isMultiple(of: 4096))
-    base = .allocate(byteCount: byteCount, alignment: 4096)
-    base.initializeMemory(as: UInt8.self, repeating: 0, count: byteCount)
+    if byteCount >= Self.mapped {
+      let fresh = mmap(
+        nil, byteCount, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+      guard let fresh, fresh != MAP_FAILED else { fatalError("out of memory") }
+      base = fresh
+    } else {
+      base = .allocate(byteCount: byteCount, alignment: 4096)
+      base.initializeMemory(as: UInt8.self, repeating: 0, count: byteCount)
+    }
     self.byteCount = byteCount
   }
 
-  deinit { base.deallocate() }
+  /// Takes over what `release` gave.
+  fileprivate init(adopting base: UnsafeMutableRawPointer, byteCount: Int) {
+    self.base = base
+    self.byteCount = byteCount
+  }
+
+  /// Gives up the ownership without freeing.
+  fileprivate consuming func release() -> UnsafeMutableRawPointer {
+    let base = base
+    discard self
+    return base
+  }
+
+  deinit {
+    if byteCount >= Self.mapped { munmap(base, byteCount) } else { base.deallocate() }
+  }
 }
 
 /// A shared piece of aligned memory. Slices refer to it; when the last one goes, the memory returns
@@ -22,20 +49,33 @@ import Synchronization
 /// Whoever asked the pool for it may write; once a slice is handed on, nobody writes.
 package final class Buffer: @unchecked Sendable {
   // Sound: the fields never change, and the hand-over rule above orders reads after writes.
-  private var memory: AlignedMemory?
-  private let pool: BufferPool?
+  private enum Home {
+    case pool(BufferPool)
+    case arena(BufferPool)
+    case nowhere
+  }
+  private let home: Home
   package let base: UnsafeMutableRawPointer
   package let byteCount: Int
 
   init(_ memory: consuming AlignedMemory, pool: BufferPool?) {
-    base = memory.base
+    home = pool.map { .pool($0) } ?? .nowhere
     byteCount = memory.byteCount
-    self.memory = consume memory
-    self.pool = pool
+    base = memory.release()
+  }
+
+  fileprivate init(inArenaOf pool: BufferPool, base: UnsafeMutableRawPointer, byteCount: Int) {
+    home = .arena(pool)
+    self.base = base
+    self.byteCount = byteCount
   }
 
   deinit {
-    if let pool, let memory = memory.take() { pool.giveBack(memory) }
+    switch home {
+    case .pool(let pool): pool.giveBack(AlignedMemory(adopting: base, byteCount: byteCount))
+    case .arena(let pool): pool.giveBack(inArena: base, byteCount: byteCount)
+    case .nowhere: _ = AlignedMemory(adopting: base, byteCount: byteCount)
+    }
   }
 
   /// The whole of it.
@@ -44,21 +84,48 @@ package final class Buffer: @unchecked Sendable {
 
 /// Reuses aligned memory by size class (powers of two from 4 KiB to 4 MiB); larger requests are made
 /// to measure. At most `retainedByteLimit` idle bytes are kept. Safe from any thread.
+///
+/// A pool may own an ``Arena``, memory that the kernel has registered and that stays resident; what
+/// fits there is taken from there first.
 package final class BufferPool: Sendable {
   private struct Shelf: ~Copyable {
-    var stacks: [[Parked]] = Array(repeating: [], count: 11)
+    /// Addresses of idle memory, by size class; as numbers, which may cross threads.
+    var stacks: [[UInt]] = Array(repeating: [], count: 11)
     var idleByteCount = 0
-  }
-  /// Array cannot hold a noncopyable value, so idle memory waits inside a class.
-  private final class Parked: @unchecked Sendable {
-    var memory: AlignedMemory?
-    init(_ memory: consuming AlignedMemory) { self.memory = consume memory }
+    /// The fewest idle bytes since `trimUnused` last looked: what nobody needed.
+    var leastIdleByteCount = 0
+    var arena: BuddyAllocator
+
+    enum Found: Sendable {
+      case arena(unit: Int)
+      case idle(address: UInt)
+      case nothing
+    }
+
+    mutating func take(_ index: Int, fromArena: Bool) -> Found {
+      if fromArena, let unit = arena.take(order: index) { return .arena(unit: unit) }
+      guard let address = stacks[index].popLast() else { return .nothing }
+      idleByteCount -= 4096 << index
+      leastIdleByteCount = min(leastIdleByteCount, idleByteCount)
+      return .idle(address: address)
+    }
   }
 
-  private let shelf = Mutex(Shelf())
+  private let shelf: Mutex<Shelf>
   private let retainedByteLimit: Int
+  /// A copy of the shelf's count, to be looked at without the lock.
+  private let idle = Atomic<Int>(0)
+  let arena: Arena?
 
-  package init(retainedByteLimit: Int) { self.retainedByteLimit = retainedByteLimit }
+  /// - Parameter registeredByteCount: size of the arena, rounded up to whole MiB; 0 for none.
+  package init(retainedByteLimit: Int, registeredByteCount: Int = 0) {
+    self.retainedByteLimit = retainedByteLimit
+    let megabytes = (registeredByteCount + (1 << 20) - 1) >> 20
+    arena = megabytes > 0 ? Arena(byteCount: megabytes << 20) : nil
+    shelf = Mutex(Shelf(arena: BuddyAllocator(blockCount: megabytes)))
+  }
+
+  deinit { trim() }
 
   private static func sizeClass(_ byteCount: Int) -> Int? {
     if byteCount > 4 << 20 { return nil }
@@ -73,13 +140,20 @@ package final class BufferPool: Sendable {
     guard let index = Self.sizeClass(byteCount) else {
       return Buffer(AlignedMemory(byteCount: (byteCount + 4095) / 4096 * 4096), pool: nil)
     }
-    let parked = shelf.withLock { shelf -> Parked? in
-      guard let found = shelf.stacks[index].popLast() else { return nil }
-      shelf.idleByteCount -= 4096 << index
+    let size = 4096 << index
+    let found = shelf.withLock { shelf in
+      let found = shelf.take(index, fromArena: arena != nil)
+      idle.store(shelf.idleByteCount, ordering: .relaxed)
       return found
     }
-    if let parked, let memory = parked.memory.take() { return Buffer(memory, pool: self) }
-    return Buffer(AlignedMemory(byteCount: 4096 << index), pool: self)
+    switch found {
+    case .arena(let unit):
+      return Buffer(inArenaOf: self, base: arena!.base + unit * 4096, byteCount: size)
+    case .idle(let address):
+      let base = UnsafeMutableRawPointer(bitPattern: address)!
+      return Buffer(AlignedMemory(adopting: base, byteCount: size), pool: self)
+    case .nothing: return Buffer(AlignedMemory(byteCount: size), pool: self)
+    }
   }
 
   /// A slice of exactly `byteCount` bytes.
@@ -90,20 +164,124 @@ package final class BufferPool: Sendable {
   fileprivate func giveBack(_ memory: consuming AlignedMemory) {
     let byteCount = memory.byteCount
     guard let index = Self.sizeClass(byteCount) else { return }
-    let parked = Parked(memory)
-    shelf.withLock { shelf in
-      guard shelf.idleByteCount + byteCount <= retainedByteLimit else { return }
+    let address = UInt(bitPattern: memory.base)
+    let isRoom = shelf.withLock { shelf in
+      guard shelf.idleByteCount + byteCount <= retainedByteLimit else { return false }
       shelf.idleByteCount += byteCount
-      shelf.stacks[index].append(parked)
+      idle.store(shelf.idleByteCount, ordering: .relaxed)
+      shelf.stacks[index].append(address)
+      return true
     }
+    if isRoom { _ = memory.release() }
+  }
+
+  fileprivate func giveBack(inArena base: UnsafeMutableRawPointer, byteCount: Int) {
+    guard let arena, let index = Self.sizeClass(byteCount) else { return }
+    let unit = (base - arena.base) / 4096
+    shelf.withLock { $0.arena.giveBack(unit, order: index) }
+  }
+
+  /// Whether the kernel knows the memory at `base` as its registered buffer.
+  func isRegistered(_ base: UnsafeMutableRawPointer) -> Bool {
+    guard let arena, arena.isRegistered else { return false }
+    return base >= arena.base && base < arena.base + arena.byteCount
+  }
+
+  /// Bytes that lie idle, apart from the arena.
+  package var idleByteCount: Int { idle.load(ordering: .relaxed) }
+
+  /// Whether enough lies idle that `trimUnused` should look from time to time.
+  var isWorthTrimming: Bool { idleByteCount > 1 << 20 }
+
+  /// Drops as much idle memory as was never needed since the last call.
+  func trimUnused() {
+    drop(onlyUnused: true)
   }
 
   /// Drops all idle memory.
   package func trim() {
+    drop(onlyUnused: false)
+  }
+
+  private func drop(onlyUnused: Bool) {
     shelf.withLock { shelf in
-      for index in shelf.stacks.indices { shelf.stacks[index].removeAll() }
-      shelf.idleByteCount = 0
+      var surplus = onlyUnused ? shelf.leastIdleByteCount : shelf.idleByteCount
+      for index in shelf.stacks.indices.reversed() {
+        let size = 4096 << index
+        while surplus >= size, let address = shelf.stacks[index].popLast() {
+          let base = UnsafeMutableRawPointer(bitPattern: address)!
+          _ = AlignedMemory(adopting: base, byteCount: size)
+          shelf.idleByteCount -= size
+          surplus -= size
+        }
+      }
+      shelf.leastIdleByteCount = shelf.idleByteCount
+      idle.store(shelf.idleByteCount, ordering: .relaxed)
     }
+  }
+}
+
+/// Memory to register with the kernel in one piece, which spares it a look-up of pages for each
+/// operation.
+final class Arena: @unchecked Sendable {
+  // Sound: `isRegistered` is set before the pool is handed out; the rest is constant.
+  private let memory: AlignedMemory
+  var isRegistered = false
+  var base: UnsafeMutableRawPointer { memory.base }
+  var byteCount: Int { memory.byteCount }
+  init(byteCount: Int) { memory = AlignedMemory(byteCount: byteCount) }
+}
+
+/// Divides blocks of 1 MiB by halves, down to units of 4 KiB, and joins halves when both are free.
+/// Knows numbers of units only, not their memory. Source: Knowlton, CACM 8(10), 1965.
+struct BuddyAllocator {
+  static let topOrder = 8
+  /// For each unit the order of the free piece that begins there, or -1.
+  private var freeOrder: [Int8]
+  /// Where free pieces may begin, by order. An entry is true only if `freeOrder` says the same:
+  /// joining leaves stale ones, which `take` drops.
+  private var candidates: [[Int]]
+
+  init(blockCount: Int) {
+    freeOrder = Array(repeating: -1, count: blockCount << Self.topOrder)
+    candidates = Array(repeating: [], count: Self.topOrder + 1)
+    for block in (0..<blockCount).reversed() {
+      freeOrder[block << Self.topOrder] = Int8(Self.topOrder)
+      candidates[Self.topOrder].append(block << Self.topOrder)
+    }
+  }
+
+  /// - Returns: the first unit of 2^order free ones; nil when there are none.
+  mutating func take(order: Int) -> Int? {
+    guard order <= Self.topOrder else { return nil }
+    for larger in order...Self.topOrder {
+      while let unit = candidates[larger].popLast() {
+        guard freeOrder[unit] == Int8(larger) else { continue }
+        freeOrder[unit] = -1
+        // Keep the lower half, give the upper one back, at each order on the way down.
+        for half in (order..<larger).reversed() {
+          let upper = unit + (1 << half)
+          freeOrder[upper] = Int8(half)
+          candidates[half].append(upper)
+        }
+        return unit
+      }
+    }
+    return nil
+  }
+
+  mutating func giveBack(_ unit: Int, order: Int) {
+    var unit = unit
+    var order = order
+    while order < Self.topOrder {
+      let buddy = unit ^ (1 << order)
+      guard freeOrder[buddy] == Int8(order) else { break }
+      freeOrder[buddy] = -1
+      unit = min(unit, buddy)
+      order += 1
+    }
+    freeOrder[unit] = Int8(order)
+    candidates[order].append(unit)
   }
 }
 

@@ -1,4 +1,8 @@
+import CKernel
 import Glibc
+
+/// The flag for `open` that goes past the page cache; Swift's Glibc does not show it.
+package let O_DIRECT = cairn_o_direct()
 
 /// An open file. Close it; dropping it without leaks the descriptor. Loop-confined.
 package final class File: Sendable {

@@ -1,9 +1,31 @@
-/* What the kernel and C offer that Swift cannot import: thread-local variables, variadic calls. */
+/* What the kernel and C offer that Swift cannot import: thread-local variables, variadic calls, and
+   calls that Swift's view of glibc leaves out. */
 #pragma once
 #include <sys/types.h>
+#include <spawn.h>
 #include <stddef.h>
 #include <stdint.h>
 
-/* The event loop that this thread drives, or NULL. */
-void *cairn_current_loop(void);
-void cairn_set_current_loop(void *loop);
+/* The event loop that this thread drives, or NULL. Initial-exec: this is read for each job that is
+   queued, and the general model would be a call. */
+extern __thread void *cairn_loop __attribute__((tls_model("initial-exec")));
+static inline void *cairn_current_loop(void) { return cairn_loop; }
+static inline void cairn_set_current_loop(void *loop) { cairn_loop = loop; }
+
+/* Each of these returns -errno when it fails. Descriptors are O_CLOEXEC. */
+int cairn_eventfd(void);
+int cairn_eventfd_raise(int descriptor);
+int cairn_pidfd_open(int pid);
+/* `signals` must be blocked already. Does not block. */
+int cairn_signalfd(const int *signals, size_t count);
+/* The number of a pending signal, or -EAGAIN. */
+int cairn_signalfd_take(int descriptor);
+/* Fills all of `bytes`; waits only before the machine has gathered its first entropy. */
+int cairn_random(void *bytes, size_t count);
+/* In the child, closes every descriptor from `first` on. */
+int cairn_spawn_close_from(posix_spawn_file_actions_t *actions, int first);
+/* POSIX_SPAWN_SETSID: the child leads a session of its own. */
+int cairn_spawn_flag_new_session(void);
+
+/* The value of O_DIRECT, which glibc shows only to _GNU_SOURCE and which differs by machine. */
+int cairn_o_direct(void);

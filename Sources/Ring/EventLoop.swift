@@ -1,0 +1,339 @@
+import CKernel
+import CURing
+import Glibc
+import Synchronization
+
+/// A thread that owns one io_uring and runs tasks between its waits.
+///
+/// It is the executor preference of every task it starts; children and `async let` inherit it, so no
+/// task ever leaves the thread. Each turn runs the jobs that were ready when it began, hands the
+/// kernel everything they submitted with one system call, and resumes whoever completed. With
+/// nothing to do it sleeps in the kernel without a timeout.
+///
+/// Map of the rest: ``UringDriver`` says what tasks can ask for, `EventLoop+Operations` how an
+/// operation waits for its completion and is cancelled, `LoopState` what changes on each turn,
+/// `OffloadLane` where blocking work goes.
+package final class EventLoop: TaskExecutor, SerialExecutor, @unchecked Sendable {
+  // Sound: `state` is touched by the loop's thread only, the rest is constant or synchronised.
+
+  package struct Options: Sendable {
+    /// Operations that can wait to be submitted in one turn; more are submitted early, none is lost.
+    package var submissionEntries: UInt32 = 256
+    package var completionEntries: UInt32 = 4096
+    /// Idle bytes that the buffer pool keeps for the next taker.
+    package var retainedByteLimit = 64 << 20
+    /// Memory registered with the kernel at start, which stays resident; 0 for none.
+    package var registeredByteCount = 4 << 20
+    /// Blocked in every thread from here on, so that they only arrive through `waitForSignal`.
+    package var signals: [Int32] = [SIGINT, SIGTERM, SIGHUP]
+    /// Keeps to the oldest set-up of the ring, for tests of the way back.
+    package var usesPlainSetup = false
+
+    package init() {}
+  }
+
+  let state: UnsafeMutablePointer<LoopState>
+  let lanes: [OffloadLane]
+  let wakeDescriptor: Int32
+  let truncatesInRing: Bool
+  package let buffers: BufferPool
+
+  /// What other threads leave for the loop.
+  private enum Mail {
+    case job(UnownedJob)
+    case cancellation(slot: UInt, generation: UInt)
+  }
+  private let mail = Mutex<[Mail]>([])
+  private let hasMail = Atomic<Bool>(false)
+  private let isAsleep = Atomic<Bool>(false)
+
+  /// The lane of file and process calls that have no io_uring operation.
+  static let fileLane = 4
+  /// The lane of name resolution, which may take many seconds.
+  static let resolverLane = 5
+
+  /// Runs `body` as a task on the calling thread and returns its result when it, and every task it
+  /// spawned, has ended. What it left running is cancelled first; a spawned task that then still
+  /// waits for something that only another task could give it is abandoned where it stands.
+  ///
+  /// Blocks the thread. Ignores SIGPIPE in the whole process and leaves `options.signals` blocked.
+  package static func run<Result: Sendable>(
+    _ options: Options = Options(), _ body: @escaping @Sendable (any Driver) async -> Result
+  ) throws(RingError) -> Result {
+    precondition(cairn_current_loop() == nil, "a loop runs inside a loop")
+    let loop = try EventLoop(options)
+    let driver = UringDriver(loop)
+    let outcome = Outcome<Result>()
+    cairn_set_current_loop(loop.state)
+    Task(executorPreference: loop) {
+      outcome.value = await body(driver)
+      loop.stop()
+    }
+    loop.drive()
+    loop.tearDown()
+    cairn_set_current_loop(nil)
+    return outcome.value!
+  }
+
+  private init(_ options: Options) throws(RingError) {
+    signal(SIGPIPE, SIG_IGN)
+    var blocked = sigset_t()
+    sigemptyset(&blocked)
+    for number in options.signals { sigaddset(&blocked, number) }
+    pthread_sigmask(SIG_BLOCK, &blocked, nil)
+
+    let wake = cairn_eventfd()
+    guard wake >= 0 else { throw RingError(errno: -wake, operation: "eventfd") }
+    let state = UnsafeMutablePointer<LoopState>.allocate(capacity: 1)
+    state.initialize(to: LoopState())
+    do throws(RingError) {
+      truncatesInRing = try Self.openRing(&state.pointee.ring, options)
+    } catch {
+      state.pointee.free()
+      state.deinitialize(count: 1)
+      state.deallocate()
+      close(wake)
+      throw error
+    }
+    self.state = state
+    wakeDescriptor = wake
+    lanes = (0..<6).map { _ in OffloadLane() }
+    buffers = BufferPool(
+      retainedByteLimit: options.retainedByteLimit,
+      registeredByteCount: options.registeredByteCount)
+    if let arena = buffers.arena {
+      var vector = iovec(iov_base: arena.base, iov_len: arena.byteCount)
+      // Refused where the process may lock too little memory: then plain operations do.
+      if io_uring_register_buffers(&state.pointee.ring, &vector, 1) == 0 {
+        arena.isRegistered = true
+      }
+    }
+  }
+
+  deinit {
+    state.pointee.free()
+    state.deinitialize(count: 1)
+    state.deallocate()
+    close(wakeDescriptor)
+  }
+
+  // MARK: Executor
+
+  package func enqueue(_ job: consuming ExecutorJob) {
+    let job = UnownedJob(job)
+    if cairn_current_loop() == UnsafeMutableRawPointer(state) {
+      state.push(job)
+    } else {
+      post(.job(job))
+    }
+  }
+
+  package func checkIsolated() {
+    precondition(cairn_current_loop() == UnsafeMutableRawPointer(state), "not on the event loop")
+  }
+
+  package func isIsolatingCurrentContext() -> Bool? {
+    cairn_current_loop() == UnsafeMutableRawPointer(state)
+  }
+
+  private func post(_ letter: Mail) {
+    mail.withLock { $0.append(letter) }
+    hasMail.store(true, ordering: .sequentiallyConsistent)
+    // One of the two sees the other: we that it sleeps, or it that there is mail.
+    if isAsleep.exchange(false, ordering: .sequentiallyConsistent) {
+      _ = cairn_eventfd_raise(wakeDescriptor)
+    }
+  }
+
+  private func takeMail() {
+    guard hasMail.exchange(false, ordering: .sequentiallyConsistent) else { return }
+    let letters = mail.withLock { mail in
+      let letters = mail
+      mail.removeAll(keepingCapacity: mail.count <= 1024)
+      return letters
+    }
+    for letter in letters {
+      switch letter {
+      case .job(let job): state.push(job)
+      case .cancellation(let slot, let generation):
+        cancelHere(SlotPointer(bitPattern: slot)!, generation)
+      }
+    }
+  }
+
+  /// Cancels the operation in `slot`, from whatever thread the cancellation came.
+  func cancel(slot: UInt, generation: UInt) {
+    if cairn_current_loop() == UnsafeMutableRawPointer(state) {
+      cancelHere(SlotPointer(bitPattern: slot)!, generation)
+    } else {
+      post(.cancellation(slot: slot, generation: generation))
+    }
+  }
+
+  private func cancelHere(_ slot: SlotPointer, _ generation: UInt) {
+    guard slot.pointee.generation == generation, !slot.pointee.isCancelled else { return }
+    slot.pointee.isCancelled = true
+    guard slot.pointee.userData != 0 else { return }
+    // The original completes all the same, with -ECANCELED or with what it got before.
+    let entry = nextEntry()
+    io_uring_prep_cancel64(entry, slot.pointee.userData, 0)
+    entry.pointee.user_data = Tag.ignored.rawValue
+  }
+
+  // MARK: Turning
+
+  private func stop() {
+    state.pointee.isStopping = true
+    for number in state.pointee.spawned.keys.sorted() {
+      state.pointee.spawned[number]?.cancel()
+    }
+  }
+
+  private func drive() {
+    let state = state
+    let executor = asUnownedSerialExecutor()
+    let taskExecutor = asUnownedTaskExecutor()
+    while true {
+      for _ in 0..<state.jobCount {
+        state.pop().runSynchronously(isolatedTo: executor, taskExecutor: taskExecutor)
+      }
+      takeMail()
+      if state.jobCount > 0 {
+        if cairn_uring_wants_enter(&state.pointee.ring) {
+          io_uring_submit_and_get_events(&state.pointee.ring)
+        }
+      } else {
+        if state.pointee.isStopping
+          && (state.pointee.spawned.isEmpty || state.pointee.inFlight == 0)
+        {
+          return
+        }
+        if !state.pointee.isWakeArmed { armWake() }
+        armTrim()
+        isAsleep.store(true, ordering: .sequentiallyConsistent)
+        if !hasMail.load(ordering: .sequentiallyConsistent) {
+          io_uring_submit_and_wait(&state.pointee.ring, 1)
+        }
+        isAsleep.store(false, ordering: .relaxed)
+      }
+      drain()
+    }
+  }
+
+  /// Resumes the tasks of all completions that have been posted.
+  func drain() {
+    let state = state
+    while true {
+      let count = cairn_uring_take(
+        &state.pointee.ring, state.pointee.completions, LoopState.completionBatch)
+      for index in 0..<Int(count) {
+        let completion = state.pointee.completions[index]
+        if completion.user_data & 1 == 0 {
+          state.pointee.inFlight -= 1
+          let pointer = UnsafeRawPointer(bitPattern: UInt(completion.user_data))
+          unsafeBitCast(pointer, to: UnsafeContinuation<Int32, Never>.self)
+            .resume(returning: completion.result)
+        } else {
+          complete(Tag(rawValue: completion.user_data), completion)
+        }
+      }
+      if count < LoopState.completionBatch { return }
+    }
+  }
+
+  /// What a completion that belongs to no task carries; odd, as no pointer is.
+  private enum Tag: UInt64 {
+    case ignored = 1
+    case wake = 3
+    case trim = 5
+  }
+
+  private func complete(_ tag: Tag?, _ completion: cairn_completion) {
+    switch tag {
+    case .wake:
+      if completion.flags & IORING_CQE_F_MORE == 0 { state.pointee.isWakeArmed = false }
+    case .trim:
+      state.pointee.isTrimArmed = false
+      buffers.trimUnused()
+    case .ignored, nil: break
+    }
+  }
+
+  private func armWake() {
+    let entry = nextEntry()
+    // A multishot poll tells of every write to the eventfd, so its counter need never be read.
+    io_uring_prep_poll_multishot(entry, wakeDescriptor, UInt32(POLLIN))
+    entry.pointee.user_data = Tag.wake.rawValue
+    state.pointee.isWakeArmed = true
+  }
+
+  /// While much memory is idle, looks once in a while how much of it nobody took.
+  private func armTrim() {
+    guard !state.pointee.isTrimArmed, buffers.isWorthTrimming else { return }
+    let entry = nextEntry()
+    io_uring_prep_timeout(entry, &state.pointee.trimPeriod, 0, 0)
+    entry.pointee.user_data = Tag.trim.rawValue
+    state.pointee.isTrimArmed = true
+  }
+
+  /// A free submission entry. When the queue is full it is submitted first; when the kernel cannot
+  /// take more, completions are drained until it can.
+  func nextEntry() -> UnsafeMutablePointer<io_uring_sqe> {
+    while true {
+      if let entry = io_uring_get_sqe(&state.pointee.ring) { return entry }
+      if io_uring_submit(&state.pointee.ring) <= 0 {
+        io_uring_submit_and_get_events(&state.pointee.ring)
+        drain()
+      }
+    }
+  }
+
+  // MARK: The ring
+
+  /// - Returns: whether the kernel knows how to set a file's length in the ring.
+  private static func openRing(_ ring: UnsafeMutablePointer<io_uring>, _ options: Options)
+    throws(RingError) -> Bool
+  {
+    let sized = IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP
+    let newest =
+      IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG
+      | IORING_SETUP_SUBMIT_ALL
+    let older = IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG
+    var status: Int32 = 0
+    for flags in options.usesPlainSetup ? [sized] : [sized | newest, sized | older, sized] {
+      var parameters = io_uring_params()
+      parameters.flags = flags
+      parameters.cq_entries = options.completionEntries
+      status = io_uring_queue_init_params(options.submissionEntries, ring, &parameters)
+      if status != -EINVAL { break }
+    }
+    guard status >= 0 else {
+      throw RingError(errno: -status, operation: "io_uring_setup", subject: "io_uring")
+    }
+    guard ring.pointee.features & IORING_FEAT_NODROP != 0,
+      let probe = io_uring_get_probe_ring(ring)
+    else {
+      io_uring_queue_exit(ring)
+      throw RingError(errno: ENOSYS, operation: "io_uring_setup", subject: "io_uring")
+    }
+    defer { io_uring_free_probe(probe) }
+    let needed = [
+      IORING_OP_READ, IORING_OP_WRITE, IORING_OP_MKDIRAT, IORING_OP_SYMLINKAT, IORING_OP_UNLINKAT,
+      IORING_OP_RENAMEAT, IORING_OP_ASYNC_CANCEL, IORING_OP_STATX, IORING_OP_SENDMSG,
+    ]
+    guard needed.allSatisfy({ io_uring_opcode_supported(probe, Int32($0.rawValue)) != 0 }) else {
+      io_uring_queue_exit(ring)
+      throw RingError(errno: ENOSYS, operation: "io_uring_setup", subject: "io_uring")
+    }
+    // Saves the kernel a look-up at each entry; where it is refused, that is all we lose.
+    io_uring_register_ring_fd(ring)
+    return io_uring_opcode_supported(probe, Int32(CAIRN_OP_FTRUNCATE)) != 0
+  }
+
+  /// Nothing of ours is in flight any more, apart from the poll and the timer of the loop itself,
+  /// which hold no memory.
+  private func tearDown() {
+    for lane in lanes { lane.stop() }
+    io_uring_queue_exit(&state.pointee.ring)
+  }
+}

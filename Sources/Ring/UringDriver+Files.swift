@@ -1,0 +1,276 @@
+import CURing
+import Glibc
+
+extension UringDriver {
+  func read(_ descriptor: Int32, _ slice: Slice, _ offset: UInt64) async -> Int32 {
+    if offset == .max { return await readStream(descriptor, slice) }
+    let base = slice.buffer.base + slice.offset
+    let count = UInt32(min(slice.count, 1 << 30))
+    let isRegistered = buffers.isRegistered(base)
+    while true {
+      let result = await loop.operate {
+        if isRegistered {
+          io_uring_prep_read_fixed($0, descriptor, base, count, offset, 0)
+        } else {
+          io_uring_prep_read($0, descriptor, base, count, offset)
+        }
+      }
+      if result != -EINTR && result != -EAGAIN { return result }
+    }
+  }
+
+  private func readStream(_ descriptor: Int32, _ slice: Slice) async -> Int32 {
+    let slot = loop.state.takeSlot()
+    defer { loop.state.giveBack(slot) }
+    let base = slice.buffer.base + slice.offset
+    let count = UInt32(min(slice.count, 1 << 30))
+    while true {
+      let result = await loop.interruptible(slot) {
+        io_uring_prep_read($0, descriptor, base, count, .max)
+      }
+      if result == -EAGAIN {
+        let ready = await poll(slot, descriptor, POLLIN)
+        if ready < 0 { return ready }
+      } else if result != -EINTR {
+        return result
+      }
+    }
+  }
+
+  func write(_ descriptor: Int32, _ slices: [Slice], _ offset: UInt64) async -> Int32 {
+    if offset == .max { return await writeStream(descriptor, slices) }
+    if slices.count == 1 {
+      let base = slices[0].buffer.base + slices[0].offset
+      let count = UInt32(min(slices[0].count, 1 << 30))
+      let isRegistered = buffers.isRegistered(base)
+      while true {
+        let result = await loop.operate {
+          if isRegistered {
+            io_uring_prep_write_fixed($0, descriptor, base, count, offset, 0)
+          } else {
+            io_uring_prep_write($0, descriptor, base, count, offset)
+          }
+        }
+        if result != -EINTR && result != -EAGAIN { return result }
+      }
+    }
+    let slot = loop.state.takeSlot()
+    defer { loop.state.giveBack(slot) }
+    let count = slot.pointee.gather(slices, after: 0)
+    if count == 0 { return 0 }
+    while true {
+      let result = await loop.operate {
+        io_uring_prep_writev($0, descriptor, slot.pointee.vectors, UInt32(count), offset)
+      }
+      if result != -EINTR && result != -EAGAIN { return result }
+    }
+  }
+
+  private func writeStream(_ descriptor: Int32, _ slices: [Slice]) async -> Int32 {
+    let slot = loop.state.takeSlot()
+    defer { loop.state.giveBack(slot) }
+    let count = slot.pointee.gather(slices, after: 0)
+    if count == 0 { return 0 }
+    while true {
+      let result = await loop.interruptible(slot) {
+        io_uring_prep_writev($0, descriptor, slot.pointee.vectors, UInt32(count), .max)
+      }
+      if result == -EAGAIN {
+        let ready = await poll(slot, descriptor, POLLOUT)
+        if ready < 0 { return ready }
+      } else if result != -EINTR {
+        return result
+      }
+    }
+  }
+
+  func open(_ path: String, _ flags: Int32, _ mode: UInt32) async -> Int32 {
+    await withPath(path) { path in
+      await repeated { io_uring_prep_openat($0, AT_FDCWD, path, flags | O_CLOEXEC, mode) }
+    }
+  }
+
+  func truncate(_ descriptor: Int32, _ byteCount: UInt64) async -> Int32 {
+    guard let length = off_t(exactly: byteCount) else { return -EINVAL }
+    if loop.truncatesInRing {
+      return await repeated { cairn_prep_ftruncate($0, descriptor, byteCount) }
+    }
+    return await loop.offload(lane: EventLoop.fileLane) {
+      ftruncate(descriptor, length) == 0 ? 0 : -errno
+    }
+  }
+
+  func status(_ path: String, _ followLinks: Bool, _ outcome: Outcome<FileStatus>) async -> Int32 {
+    let answer = UnsafeMutablePointer<statx>.allocate(capacity: 1)
+    answer.initialize(to: statx())
+    defer { answer.deallocate() }
+    let result = await withPath(path) { path in
+      await repeated {
+        io_uring_prep_statx(
+          $0, AT_FDCWD, path, followLinks ? 0 : AT_SYMLINK_NOFOLLOW,
+          UInt32(STATX_BASIC_STATS), answer)
+      }
+    }
+    guard result >= 0 else { return result }
+    let found = answer.pointee
+    outcome.value = FileStatus(
+      kind: Self.kind(ofMode: UInt32(found.stx_mode)), byteCount: found.stx_size,
+      allocatedByteCount: found.stx_blocks * 512, mode: UInt32(found.stx_mode) & 0o7777,
+      modified: found.stx_mtime.tv_sec &* 1_000_000_000 &+ Int64(found.stx_mtime.tv_nsec),
+      deviceNumber: UInt64(found.stx_dev_major) << 32 | UInt64(found.stx_dev_minor),
+      inode: found.stx_ino)
+    return 0
+  }
+
+  private static func kind(ofMode mode: UInt32) -> FileKind {
+    switch mode & S_IFMT {
+    case S_IFREG: .file
+    case S_IFDIR: .directory
+    case S_IFLNK: .symbolicLink
+    default: .other
+    }
+  }
+
+  func list(_ path: String, _ outcome: Outcome<[DirectoryEntry]>) async -> Int32 {
+    guard let path = PathBytes(path) else { return -EINVAL }
+    return await loop.offload(lane: EventLoop.fileLane) { () -> Int32 in
+      guard let directory = path.withCString({ opendir($0) }) else { return -errno }
+      defer { closedir(directory) }
+      var entries: [DirectoryEntry] = []
+      while true {
+        errno = 0
+        guard let entry = readdir(directory) else {
+          if errno != 0 { return -errno }
+          break
+        }
+        let (name, type) = (
+          withUnsafePointer(to: &entry.pointee.d_name) { name in
+            Array(
+              UnsafeRawBufferPointer(
+                start: name,
+                count: strlen(UnsafeRawPointer(name).assumingMemoryBound(to: CChar.self))))
+          }, Int32(entry.pointee.d_type)
+        )
+        if name == [0x2E] || name == [0x2E, 0x2E] { continue }
+        let kind: FileKind
+        switch type {
+        case 8: kind = .file
+        case 4: kind = .directory
+        case 10: kind = .symbolicLink
+        case 0:
+          // Some file systems do not say.
+          var found = stat()
+          let failed = withUnsafePointer(to: &entry.pointee.d_name) { name in
+            fstatat(
+              dirfd(directory), UnsafeRawPointer(name).assumingMemoryBound(to: CChar.self), &found,
+              AT_SYMLINK_NOFOLLOW)
+          }
+          // Removed since: it is in no listing made now.
+          if failed != 0 { continue }
+          kind = Self.kind(ofMode: found.st_mode)
+        default: kind = .other
+        }
+        entries.append(DirectoryEntry(name: name, kind: kind))
+      }
+      entries.sort { $0.name.lexicographicallyPrecedes($1.name) }
+      outcome.value = entries
+      return 0
+    }
+  }
+
+  func readSymbolicLink(_ path: String, _ outcome: Outcome<[UInt8]>) async -> Int32 {
+    guard let path = PathBytes(path) else { return -EINVAL }
+    return await loop.offload(lane: EventLoop.fileLane) { () -> Int32 in
+      // PATH_MAX bounds what a link can hold.
+      var count = 0
+      let target = [UInt8](unsafeUninitializedCapacity: 4096) { buffer, initialized in
+        count = path.withCString { path in
+          buffer.withMemoryRebound(to: CChar.self) { readlink(path, $0.baseAddress!, 4096) }
+        }
+        initialized = max(count, 0)
+      }
+      if count < 0 { return -errno }
+      outcome.value = target
+      return 0
+    }
+  }
+
+  func setAttributes(_ path: String, _ mode: UInt32?, _ modified: Int64?) async -> Int32 {
+    guard let path = PathBytes(path) else { return -EINVAL }
+    return await loop.offload(lane: EventLoop.fileLane) { () -> Int32 in
+      path.withCString { path in
+        if let mode, fchmodat(AT_FDCWD, path, mode & 0o7777, AT_SYMLINK_NOFOLLOW) != 0 {
+          return -errno
+        }
+        if let modified {
+          let (seconds, rest) = modified.quotientAndRemainder(dividingBy: 1_000_000_000)
+          // A time before 1970 still wants nanoseconds that count forward.
+          let borrow = rest < 0 ? 1 : 0
+          let times = [
+            timespec(tv_sec: 0, tv_nsec: (1 << 30) - 2),  // UTIME_OMIT
+            timespec(tv_sec: Int(seconds) - borrow, tv_nsec: Int(rest) + borrow * 1_000_000_000),
+          ]
+          if utimensat(AT_FDCWD, path, times, AT_SYMLINK_NOFOLLOW) != 0 { return -errno }
+        }
+        return 0
+      }
+    }
+  }
+
+  func space(_ path: String, _ outcome: Outcome<FileSystemSpace>) async -> Int32 {
+    guard let path = PathBytes(path) else { return -EINVAL }
+    return await loop.offload(lane: EventLoop.fileLane) { () -> Int32 in
+      var found = statvfs()
+      let failed = path.withCString { path in
+        while true {
+          let result = statvfs(path, &found)
+          if result == 0 || errno != EINTR { return result }
+        }
+      }
+      if failed != 0 { return -errno }
+      let unit = UInt64(found.f_frsize)
+      outcome.value = FileSystemSpace(
+        totalByteCount: UInt64(found.f_blocks) &* unit,
+        freeByteCount: UInt64(found.f_bavail) &* unit
+      )
+      return 0
+    }
+  }
+
+  /// Hands `body` the path as C text that lives until it has returned; -EINVAL when there is a zero
+  /// byte in it.
+  @inline(__always)
+  func withPath(_ path: String, _ body: (UnsafePointer<CChar>) async -> Int32) async -> Int32 {
+    guard let bytes = PathBytes(path) else { return -EINVAL }
+    let text = Self.copy(bytes.bytes)
+    defer { free(text) }
+    return await body(UnsafePointer(text))
+  }
+
+  static func copy(_ bytes: [UInt8]) -> UnsafeMutablePointer<CChar> {
+    let text = malloc(bytes.count + 1)!
+    bytes.withUnsafeBytes { source in
+      if let from = source.baseAddress { text.copyMemory(from: from, byteCount: source.count) }
+    }
+    text.storeBytes(of: 0, toByteOffset: bytes.count, as: UInt8.self)
+    return text.assumingMemoryBound(to: CChar.self)
+  }
+}
+
+/// A path as the kernel wants it: any bytes but zero.
+struct PathBytes: Sendable {
+  let bytes: [UInt8]
+
+  /// nil when there is a zero byte in it, where the kernel would end it.
+  init?(_ path: String) {
+    let bytes = Array(path.utf8)
+    guard !bytes.contains(0) else { return nil }
+    self.bytes = bytes
+  }
+
+  func withCString<Result>(_ body: (UnsafePointer<CChar>) -> Result) -> Result {
+    let text = UringDriver.copy(bytes)
+    defer { free(text) }
+    return body(text)
+  }
+}
