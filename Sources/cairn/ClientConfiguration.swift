@@ -20,24 +20,21 @@ struct ClientConfiguration: Sendable {
   static func load(_ path: String, on driver: any Driver) async throws(Failure)
     -> ClientConfiguration
   {
-    let bytes: [UInt8]
-    do throws(RingError) {
-      bytes = try await driver.readFile(path, limit: 1 << 20)
-    } catch {
+    guard await driver.exists(path) else {
       throw .failed(
-        "no cluster configuration (\(error.reason)); start one with 'cairn cluster up' or name it with --config",
+        "no cluster configuration here; start a cluster with 'cairn cluster up' or name one with --config",
         path)
     }
-    do throws(ConfigurationError) {
-      let file = try ConfigurationFile(parsing: bytes, path: path)
-      let coordinators = try addresses(file, "coordinators", path: path)
-      let keyFile = try file.string("key_file")
-      let security = try transportSecurity(file, path: path)
-      try file.finish()
-      let key = try await loadKey(resolve(keyFile, beside: path), on: driver)
-      return ClientConfiguration(coordinators: coordinators, key: key, security: security)
-    } catch {
-      throw .failed("\(error)")
+    let settings = try await Settings(path, on: driver)
+    let (coordinators, keyFile, security) = try settings.read {
+      root throws(ConfigurationError) in
+      (
+        try settings.addresses("coordinators", in: root),
+        try root.required("key_file", as: String.self), try settings.security(in: root)
+      )
     }
+    return ClientConfiguration(
+      coordinators: coordinators, key: try await settings.key(keyFile, on: driver),
+      security: security)
   }
 }

@@ -39,9 +39,10 @@ final class Progress: @unchecked Sendable {
   private func draw() async {
     let elapsed = output.driver.now - started
     await output.errorText(
-      "\r\u{1B}[K" + Self.line(
-        label: label, done: doneByteCount, total: totalByteCount, count: doneCount,
-        elapsed: elapsed, width: HostProcess.terminalWidth(2)))
+      "\r\u{1B}[K"
+        + Self.line(
+          label: label, done: doneByteCount, total: totalByteCount, count: doneCount,
+          elapsed: elapsed, width: HostProcess.terminalWidth(2)))
   }
 
   /// "put  [#####.....] 1.2 GiB of 3.0 GiB  312.0 MiB/s  6 s left", cut to `width`.

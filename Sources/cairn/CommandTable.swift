@@ -1,0 +1,183 @@
+/// Every subcommand: what it is called, takes and does. Help, usage errors and completion are made from it.
+struct CommandSpec: Sendable {
+  /// ["cluster", "up"]
+  var path: [String]
+  var summary: String
+  /// After the name: "[-r] SRC... cairn://BUCKET/KEY".
+  var usage: String
+  /// What the help says beyond the options; may be empty.
+  var details = ""
+  var options: [OptionSpec] = []
+  var operands: ClosedRange<Int> = 0...0
+  var isHidden = false
+  var run: @Sendable (Context) async throws(Failure) -> Void
+
+  var name: String { path.joined(separator: " ") }
+
+  var help: String {
+    var text = "usage: cairn \(name)\(usage.isEmpty ? "" : " " + usage)\n\n\(summary)\n"
+    if !details.isEmpty { text += "\n\(details)\n" }
+    let all = options + [OptionSpec("--help", short: "-h", "this text")]
+    text += "\noptions:\n"
+    let left = all.map { option in
+      "  " + (option.short.map { $0 + ", " } ?? "    ") + option.name
+        + (option.value.map { " " + $0 } ?? "")
+    }
+    let width = (left.map(\.count).max() ?? 0) + 2
+    for (option, column) in zip(all, left) {
+      text += column + String(repeating: " ", count: width - column.count) + option.help + "\n"
+    }
+    return text
+  }
+}
+
+private let config = OptionSpec(
+  "--config", value: "FILE", "the client's configuration (default: $CAIRN_CONFIG, ./.cairn/client.toml)")
+private let json = OptionSpec("--json", "machine-readable output, an object a line")
+private let recursive = OptionSpec("--recursive", short: "-r", "a whole tree")
+private let directory = OptionSpec(
+  "--dir", value: "DIR", "where the cluster's files are (default: ./.cairn)")
+private let quiet = OptionSpec("--quiet", short: "-q", "no output but errors")
+private let jobs = OptionSpec(
+  "--jobs", short: "-j", value: "N", "objects under way at once (default: 64)")
+private let daemonConfig = OptionSpec("--config", value: "FILE", "the daemon's configuration")
+
+let commandTable: [CommandSpec] = [
+  CommandSpec(
+    path: ["cluster", "up"], summary: "Start a cluster of real daemons on this machine and wait until it is ready.",
+    usage: "[--dir DIR] [--nodes N] [--scheme K+M]",
+    details: """
+      Makes DIR when it is not there; otherwise starts those of its daemons that do not run. Without --scheme the
+      widest one that the node count allows is taken: 6+3, 4+2, 3+2, 2+1, 1+1, or one copy.
+      """,
+    options: [
+      directory, OptionSpec("--nodes", value: "N", "storage nodes, 1 to 64 (default: 9)"),
+      OptionSpec("--coordinators", value: "C", "coordinators; one is supported (default: 1)"),
+      OptionSpec("--scheme", value: "K+M", "data and parity blocks of a stripe"),
+      OptionSpec("--devices", value: "N", "devices of each node (default: 1)"),
+      OptionSpec("--capacity", value: "SIZE", "bytes each device may hold (default: 64GiB)"),
+      OptionSpec("--port", value: "BASE", "first of the ports to use (default: any free ones)"),
+      OptionSpec("--timeout", value: "SECONDS", "how long to wait until it is ready (default: 60)"),
+      quiet,
+    ], run: clusterUp),
+  CommandSpec(
+    path: ["cluster", "down"], summary: "Stop every daemon of the cluster; the data stays.",
+    usage: "[--dir DIR]", options: [directory, quiet], run: clusterDown),
+  CommandSpec(
+    path: ["cluster", "status"], summary: "Show every daemon of the cluster.",
+    usage: "[--dir DIR] [--json]",
+    details: "Exit status 1 when no coordinator leads.",
+    options: [directory, json], run: clusterStatus),
+  CommandSpec(
+    path: ["mb"], summary: "Make a bucket.", usage: "BUCKET",
+    details: "3 to 63 lower-case letters, digits, dots and hyphens, as S3 has it.",
+    options: [config], operands: 1...1, run: makeBucket),
+  CommandSpec(
+    path: ["rb"], summary: "Remove an empty bucket.", usage: "BUCKET", options: [config],
+    operands: 1...1, run: removeBucket),
+  CommandSpec(
+    path: ["put"], summary: "Store files, standard input (-), or with -r whole trees.",
+    usage: "[-r] SRC... cairn://BUCKET/KEY",
+    details: """
+      'put -r SRC cairn://b/p' makes objects p/<path below SRC>; links stay links, modes and times are kept.
+      A key that ends in a slash gets the source's name. What the cluster holds already with the same bytes and
+      attributes is left as it is.
+      """,
+    options: [recursive, jobs, config], operands: 2...Int.max, run: put),
+  CommandSpec(
+    path: ["get"], summary: "Fetch an object into a file, or with -r everything below a prefix into a folder.",
+    usage: "[-r] cairn://BUCKET/KEY DEST",
+    details: "A file appears under its name only when it is complete. DEST '-' is standard output.",
+    options: [
+      recursive,
+      OptionSpec("--range", value: "FIRST-LAST", "only these bytes, both ends included"), jobs,
+      config,
+    ], operands: 2...2, run: get),
+  CommandSpec(
+    path: ["cat"], summary: "Write objects to standard output.", usage: "cairn://BUCKET/KEY...",
+    options: [OptionSpec("--range", value: "FIRST-LAST", "only these bytes of each"), config],
+    operands: 1...Int.max, run: cat),
+  CommandSpec(
+    path: ["ls"], summary: "List buckets, or the keys at a prefix.",
+    usage: "[-r] [--json] [cairn://BUCKET/PREFIX]",
+    details: "Without -r keys are grouped at the next slash after the prefix.",
+    options: [OptionSpec("--recursive", short: "-r", "every key below the prefix"), json, config],
+    operands: 0...1, run: list),
+  CommandSpec(
+    path: ["stat"], summary: "Show an object: size, hash, times, containers, how many losses it survives.",
+    usage: "cairn://BUCKET/KEY", options: [json, config], operands: 1...1, run: stat),
+  CommandSpec(
+    path: ["rm"], summary: "Delete objects.", usage: "[-r] cairn://BUCKET/KEY...",
+    options: [OptionSpec("--recursive", short: "-r", "the key and everything below it"), config],
+    operands: 1...Int.max, run: remove),
+  CommandSpec(
+    path: ["cp"], summary: "Copy an object inside the cluster; no byte moves.",
+    usage: "cairn://BUCKET/KEY cairn://BUCKET/KEY", options: [config], operands: 2...2, run: copy),
+  CommandSpec(
+    path: ["mv"], summary: "Rename an object inside the cluster, in one step.",
+    usage: "cairn://BUCKET/KEY cairn://BUCKET/KEY", options: [config], operands: 2...2, run: move),
+  CommandSpec(
+    path: ["df"], summary: "Show what is stored and what it takes.", usage: "[--json]",
+    options: [json, config], run: usage),
+  CommandSpec(
+    path: ["coordinator"], summary: "Run a coordinator in the foreground.", usage: "--config FILE",
+    options: [daemonConfig], run: runCoordinator),
+  CommandSpec(
+    path: ["node"], summary: "Run a storage node in the foreground.", usage: "--config FILE",
+    options: [daemonConfig], run: runNode),
+  CommandSpec(
+    path: ["completion"], summary: "Print a completion script for bash.", usage: "bash",
+    details: "In ~/.bashrc: source <(cairn completion bash)", operands: 1...1, run: completion),
+]
+
+/// The list of commands.
+var overview: String {
+  var text = """
+    usage: cairn COMMAND [OPTION...] [OPERAND...]
+
+    A distributed object and file store. 'cairn COMMAND --help' tells more.
+
+
+    """
+  let width = (commandTable.map(\.name.count).max() ?? 0) + 3
+  for command in commandTable {
+    text +=
+      "  " + command.name + String(repeating: " ", count: width - command.name.count)
+      + command.summary + "\n"
+  }
+  text += "\n  --version" + String(repeating: " ", count: width - 9) + "Print the version.\n"
+  text += "\nExit status: 0 done, 1 failed, 2 wrong usage.\n"
+  return text
+}
+
+private func completion(_ context: Context) async throws(Failure) {
+  guard context.arguments.operands[0] == "bash" else {
+    throw .usage("only bash completion is made: \(context.arguments.operands[0])")
+  }
+  let first = Set(commandTable.map { $0.path[0] }).sorted().joined(separator: " ")
+  let cluster = commandTable.filter { $0.path[0] == "cluster" && $0.path.count > 1 }
+    .map { $0.path[1] }.joined(separator: " ")
+  var cases = ""
+  for command in commandTable {
+    let options = (command.options.map(\.name) + ["--help"]).joined(separator: " ")
+    cases += "    \"\(command.name)\") words=\"\(options)\" ;;\n"
+  }
+  let text = """
+    _cairn() {
+      local current=${COMP_WORDS[COMP_CWORD]} command=${COMP_WORDS[1]} words=""
+      if [ "$COMP_CWORD" -eq 1 ]; then
+        words="\(first) --help --version"
+      elif [ "$command" = cluster ] && [ "$COMP_CWORD" -eq 2 ]; then
+        words="\(cluster)"
+      elif [[ $current == -* ]]; then
+        [ "$command" = cluster ] && command="cluster ${COMP_WORDS[2]}"
+        case "$command" in
+    \(cases)    esac
+      fi
+      COMPREPLY=($(compgen -W "$words" -- "$current"))
+    }
+    complete -o default -F _cairn cairn
+    """
+  try await context.output.line(text)
+  try await context.output.flush()
+}

@@ -1,0 +1,15 @@
+import Messages
+
+func makeBucket(_ context: Context) async throws(Failure) {
+  let name = try Location.bucketName(context.arguments.operands[0])
+  try await Client.with(context) { client throws(Failure) in
+    try await client.change(.createBucket(name: name), about: name)
+  }
+}
+
+func removeBucket(_ context: Context) async throws(Failure) {
+  let name = try Location.bucketName(context.arguments.operands[0])
+  try await Client.with(context) { client throws(Failure) in
+    try await client.change(.removeBucket(name: name), about: name)
+  }
+}

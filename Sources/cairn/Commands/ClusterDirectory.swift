@@ -1,0 +1,120 @@
+import Ring
+
+/// What `cairn cluster` keeps under its directory:
+///
+///     DIR/client.toml            how clients reach the cluster
+///     DIR/cluster.key            the cluster's key, mode 0600
+///     DIR/coordinator-1/         config.toml, pid, log, data/
+///     DIR/node-1/ …              config.toml, pid, log, data/
+///
+/// A daemon runs when its pid file names a process whose command line names its config file.
+struct ClusterDirectory: Sendable {
+  let driver: any Driver
+  /// Absolute.
+  let path: String
+
+  init(_ context: Context) {
+    driver = context.driver
+    path = HostProcess.absolute(context.arguments["--dir"] ?? ".cairn")
+  }
+
+  struct Daemon: Sendable {
+    var name: String
+    var role: Role
+    /// Absolute.
+    var folder: String
+    var configPath: String { folder + "/config.toml" }
+    var pidPath: String { folder + "/pid" }
+    var logPath: String { folder + "/log" }
+  }
+
+  enum Role: String, Sendable { case coordinator, node }
+
+  var clientPath: String { path + "/client.toml" }
+  var keyPath: String { path + "/cluster.key" }
+
+  func daemon(_ role: Role, _ number: Int) -> Daemon {
+    let name = "\(role.rawValue)-\(number)"
+    return Daemon(name: name, role: role, folder: path + "/" + name)
+  }
+
+  /// Those that have a config file: coordinators first, each by number.
+  func daemons() async throws(Failure) -> [Daemon] {
+    let entries: [DirectoryEntry]
+    do throws(RingError) {
+      entries = try await driver.list(path)
+    } catch {
+      throw .failed("no cluster here (\(error.reason))", path)
+    }
+    var found: [(Role, Int)] = []
+    for entry in entries where entry.kind == .directory {
+      let name = String(decoding: entry.name, as: UTF8.self)
+      for role in [Role.coordinator, .node] where name.hasPrefix(role.rawValue + "-") {
+        if let number = Int(name.dropFirst(role.rawValue.count + 1)) { found.append((role, number)) }
+      }
+    }
+    found.sort { ($0.0 == .node ? 1 : 0, $0.1) < ($1.0 == .node ? 1 : 0, $1.1) }
+    var daemons: [Daemon] = []
+    for (role, number) in found {
+      let daemon = daemon(role, number)
+      if await driver.exists(daemon.configPath) { daemons.append(daemon) }
+    }
+    if daemons.isEmpty { throw .failed("no cluster here", path) }
+    return daemons
+  }
+
+  /// The daemon's process, or nil when it does not run.
+  func runningProcess(_ daemon: Daemon) async -> Int32? {
+    guard let bytes = try? await driver.readFile(daemon.pidPath, limit: 64),
+      let pid = Int32(String(decoding: bytes, as: UTF8.self).filter { !$0.isWhitespace }), pid > 0,
+      let line = try? await driver.readFile("/proc/\(pid)/cmdline", limit: 1 << 16)
+    else { return nil }
+    let words = line.split(separator: 0).map { String(decoding: $0, as: UTF8.self) }
+    guard words.contains(daemon.configPath) else { return nil }
+    // A zombie has no command line, so what is left here lives.
+    return pid
+  }
+
+  /// Starts the daemon; its output goes to its log file.
+  func start(_ daemon: Daemon) async throws(Failure) -> Int32 {
+    let outcome = Outcome<Int32>()
+    do throws(RingError) {
+      try await driver.perform(
+        .spawnProcess(
+          ProcessLaunch(
+            executable: HostProcess.executablePath,
+            arguments: [daemon.role.rawValue, "--config", daemon.configPath],
+            logPath: daemon.logPath), outcome), "start", daemon.name)
+      try await driver.replaceFile(
+        daemon.pidPath, with: Array("\(outcome.value!)\n".utf8), mode: 0o644)
+    } catch {
+      throw .failed(error.reason, daemon.name)
+    }
+    return outcome.value!
+  }
+
+  /// Sends `signal` and waits until the process is gone, at most `patience`. Returns whether it is.
+  func stop(_ daemon: Daemon, signal: Int32, patience: Duration) async -> Bool {
+    guard let pid = await runningProcess(daemon) else { return true }
+    _ = await driver.submit(.signalProcess(pid: pid, signal: signal))
+    let end = driver.now + patience
+    while await runningProcess(daemon) != nil {
+      if driver.now > end { return false }
+      await driver.sleep(.milliseconds(20))
+    }
+    return true
+  }
+
+  /// The last line of the daemon's log, for error messages.
+  func lastLogLine(_ daemon: Daemon) async -> String {
+    guard let status = try? await driver.status(daemon.logPath),
+      let file = try? await File.open(daemon.logPath, OpenFlags.readOnly, on: driver)
+    else { return "" }
+    let tail = driver.buffers.slice(4096)
+    let start = status.byteCount - min(status.byteCount, 4096)
+    let count = (try? await file.read(into: tail, at: start)) ?? 0
+    await file.close()
+    let text = String(decoding: tail[0..<count].array, as: UTF8.self)
+    return text.split(separator: "\n").last.map(String.init) ?? ""
+  }
+}

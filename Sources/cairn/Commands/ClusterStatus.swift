@@ -1,0 +1,132 @@
+import Messages
+import Ring
+import Wire
+
+/// What the coordinators of a cluster directory say.
+struct ClusterAnswer: Sendable {
+  /// By address.
+  var coordinators: [String: GetStatus.Answer] = [:]
+  var leader: GetStatus.Answer?
+  /// Why there is no leader, as far as anybody said.
+  var detail = "no coordinator answers"
+}
+
+func askStatus(_ directory: ClusterDirectory, _ context: Context) async -> ClusterAnswer {
+  var answer = ClusterAnswer()
+  let configuration: ClientConfiguration
+  do throws(Failure) {
+    configuration = try await ClientConfiguration.load(directory.clientPath, on: context.driver)
+  } catch {
+    answer.detail = line(error)
+    return answer
+  }
+  let wire = WireClient(
+    driver: context.driver, key: configuration.key, name: "client",
+    security: configuration.security)
+  for address in configuration.coordinators {
+    do throws(WireError) {
+      let status = try await wire.call(GetStatus(), at: address, deadline: .seconds(2)).answer
+      answer.coordinators[address.description] = status
+      if status.role == "leader" {
+        answer.leader = status
+      } else if !status.detail.isEmpty {
+        answer.detail = status.detail
+      }
+    } catch {
+      if case .wrongKey = error { answer.detail = "the cluster does not accept our key" }
+    }
+  }
+  await wire.close()
+  return answer
+}
+
+/// `cluster status`: every daemon of the directory, running or not.
+func clusterStatus(_ context: Context) async throws(Failure) {
+  let directory = ClusterDirectory(context)
+  let daemons = try await directory.daemons()
+  let answer = await askStatus(directory, context)
+  var rows: [(name: String, role: String, pid: Int32?, address: String, state: String)] = []
+  for daemon in daemons {
+    let pid = await directory.runningProcess(daemon)
+    let address = await configuredAddress(daemon, context)
+    var state = "stopped"
+    if pid != nil {
+      switch daemon.role {
+      case .coordinator: state = answer.coordinators[address]?.role ?? "silent"
+      case .node:
+        let seen = answer.leader?.nodes.first { $0.record.name == daemon.name }
+        state =
+          answer.leader == nil ? "running" : seen.map { $0.isUp ? "up" : "down" } ?? "not joined"
+        if let seen, seen.devices.contains(where: \.isFailed) { state = "device failed" }
+      }
+    }
+    rows.append((daemon.name, daemon.role.rawValue, pid, address, state))
+  }
+  if context.arguments.has("--json") {
+    var members: [(String, JSON)] = [
+      (
+        "daemons",
+        .array(
+          rows.map { row in
+            .object([
+              ("name", .string(row.name)), ("role", .string(row.role)),
+              ("pid", row.pid.map { .number(Int($0)) } ?? .null), ("address", .string(row.address)),
+              ("state", .string(row.state)),
+            ])
+          })
+      )
+    ]
+    if let leader = answer.leader {
+      members.append(("scheme", .string(leader.scheme.description)))
+      members.append(("epoch", .number(leader.epoch)))
+      members.append(("position", .number(leader.position)))
+    }
+    try await context.output.line(JSON.object(members).text)
+  } else {
+    for row in rows {
+      let columns = [
+        (row.name, 16), (row.role, 13), (row.pid.map { String($0) } ?? "-", 9), (row.address, 23),
+      ]
+      try await context.output.line(
+        columns.map { $0.0 + String(repeating: " ", count: max(1, $0.1 - $0.0.count)) }.joined()
+          + row.state)
+    }
+    if let leader = answer.leader {
+      if !leader.detail.isEmpty { try await context.output.line(leader.detail) }
+    } else {
+      try await context.output.line("no leader: \(answer.detail)")
+    }
+  }
+  try await context.output.flush()
+  if answer.leader == nil { throw .reported }
+}
+
+/// `cluster down`: SIGTERM to each daemon that runs, clients' side first, SIGKILL after ten seconds.
+func clusterDown(_ context: Context) async throws(Failure) {
+  let directory = ClusterDirectory(context)
+  let daemons = try await directory.daemons()
+  var stopped = 0
+  for daemon in daemons where await directory.runningProcess(daemon) != nil {
+    stopped += 1
+    if await !directory.stop(daemon, signal: Signal.terminate, patience: .seconds(10)) {
+      guard await directory.stop(daemon, signal: Signal.kill, patience: .seconds(5)) else {
+        throw .failed("does not end", daemon.name)
+      }
+    }
+  }
+  if !context.arguments.has("--quiet") {
+    try await context.output.line(stopped == 0 ? "nothing was running" : "stopped \(stopped) daemons")
+    try await context.output.flush()
+  }
+}
+
+/// The `listen` address in the daemon's configuration; empty when that cannot be read.
+private func configuredAddress(_ daemon: ClusterDirectory.Daemon, _ context: Context) async -> String
+{
+  guard let bytes = try? await context.driver.readFile(daemon.configPath) else { return "" }
+  for text in String(decoding: bytes, as: UTF8.self).split(separator: "\n")
+  where text.hasPrefix("listen") {
+    return text.split(separator: "\"").dropFirst().first.map(String.init) ?? ""
+  }
+  return ""
+}

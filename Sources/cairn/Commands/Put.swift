@@ -1,0 +1,147 @@
+import DataPath
+import Messages
+import Ring
+
+/// `put`: files, standard input, or with `-r` whole trees become objects.
+func put(_ context: Context) async throws(Failure) {
+  let operands = context.arguments.operands
+  let target = try Location(operands.last!)
+  let sources = Array(operands.dropLast())
+  let items = try await planPut(
+    sources: sources, target: target, recursive: context.arguments.has("--recursive"), context)
+  let jobs = try context.arguments.number("--jobs", in: 1...1024) ?? 64
+
+  try await Client.with(context) { client throws(Failure) in
+    // One question before the first byte: a missing bucket must not cost an upload.
+    _ = try await client.ask(
+      ListObjects(
+        level: .strong, bucket: target.bucket, prefix: "", after: "", delimiter: "", limit: 1),
+      about: Location.scheme + target.bucket)
+    let progress = Progress(
+      "put", output: context.output,
+      totalByteCount: items.contains { $0.source == .standardInput }
+        ? nil : items.reduce(0) { $0 + $1.byteCount })
+    let writer = ObjectWriter(
+      driver: context.driver, coordinator: client.coordinator, stripes: client.stripes)
+    let upload = PutRun(client: client, writer: writer, bucket: target.bucket, progress: progress)
+    let failures = await upload.run(items, jobs: jobs)
+    let finished = await upload.finish()
+    await progress.finish()
+    if let finished { throw finished }
+    if failures > 0 {
+      if items.count > 1 {
+        await context.output.error("cairn: \(failures) of \(items.count) were not stored")
+      }
+      throw .reported
+    }
+  }
+}
+
+/// One object to be.
+struct PutItem: Sendable {
+  enum Source: Equatable, Sendable {
+    case standardInput
+    case file(path: String)
+    case link(target: [UInt8])
+    case directory
+  }
+  var source: Source
+  var key: String
+  /// For people.
+  var shown: String
+  var attributes: ObjectAttributes
+  var byteCount: UInt64
+}
+
+/// Carries the objects of one `put` out. Loop-confined.
+private final class PutRun: @unchecked Sendable {
+  let client: Client
+  let writer: ObjectWriter
+  let bucket: String
+  let progress: Progress
+
+  init(client: Client, writer: ObjectWriter, bucket: String, progress: Progress) {
+    self.client = client
+    self.writer = writer
+    self.bucket = bucket
+    self.progress = progress
+  }
+
+  /// Stores all items, `jobs` at a time; names each that failed. Returns how many failed. When the task is cancelled
+  /// nothing more is started.
+  func run(_ items: [PutItem], jobs: Int) async -> Int {
+    await withTaskGroup(of: Bool.self) { group in
+      var failures = 0
+      var running = 0
+      for item in items {
+        if running >= jobs, let stored = await group.next() {
+          running -= 1
+          if !stored { failures += 1 }
+        }
+        if Task.isCancelled { break }
+        group.addTask { [self] in
+          do throws(Failure) {
+            try await store(item)
+            progress.doneCount += 1
+            return true
+          } catch {
+            if !Task.isCancelled { await client.output.error(line(error)) }
+            return false
+          }
+        }
+        running += 1
+      }
+      for await stored in group where !stored { failures += 1 }
+      return failures
+    }
+  }
+
+  func finish() async -> Failure? {
+    do throws(DataPathError) {
+      try await writer.finish()
+      return nil
+    } catch {
+      return failure(error, Location.scheme + bucket)
+    }
+  }
+
+  private func store(_ item: PutItem) async throws(Failure) {
+    let name = ObjectName(bucket: bucket, key: item.key)
+    switch item.source {
+    case .standardInput:
+      let input = File(driver: client.driver, descriptor: 0, path: "standard input")
+      try await store(item, name, StreamSource(file: input, progress: progress))
+    case .file(let path):
+      let file: File
+      do throws(RingError) {
+        file = try await File.open(path, OpenFlags.readOnly, on: client.driver)
+      } catch {
+        throw .failed(error.reason, path)
+      }
+      do throws(Failure) {
+        try await store(
+          item, name, FileSource(file: file, byteCount: item.byteCount, progress: progress))
+        await file.close()
+      } catch {
+        await file.close()
+        throw error
+      }
+    case .link(let target):
+      try await store(item, name, BytesSource(target))
+    case .directory:
+      try await store(item, name, BytesSource([]))
+    }
+  }
+
+  private func store(_ item: PutItem, _ name: ObjectName, _ source: any ByteSource)
+    async throws(Failure)
+  {
+    do throws(DataPathError) {
+      _ = try await writer.put(
+        name, attributes: item.attributes, source: source, precondition: .none,
+        unlessIdentical: true)
+    } catch {
+      throw failure(error, item.shown)
+    }
+  }
+}

@@ -1,0 +1,133 @@
+import Messages
+import Ring
+
+/// Turns the operands of `put` into the list of objects to make, before anything is stored: what cannot be
+/// read or named is refused here.
+///
+/// With `-r`, `SRC` makes `p/<path below SRC>`; several sources make `p/<last name of SRC>/…`, as cp does.
+func planPut(sources: [String], target: Location, recursive: Bool, _ context: Context)
+  async throws(Failure) -> [PutItem]
+{
+  var items: [PutItem] = []
+  let intoFolder = target.key.isEmpty || target.key.hasSuffix("/")
+  if sources.count > 1 && !recursive && !intoFolder {
+    throw .usage("several sources need a target that ends in a slash: \(target.text)")
+  }
+  for source in sources {
+    if source == "-" {
+      if sources.count > 1 { throw .usage("standard input cannot be one of several sources") }
+      try Location.checkKey(target.key, shown: target.text)
+      items.append(
+        PutItem(
+          source: .standardInput, key: target.key, shown: target.text,
+          attributes: ObjectAttributes(), byteCount: 0))
+      continue
+    }
+    let path = trimmed(source)
+    let status: FileStatus
+    do throws(RingError) {
+      status = try await context.driver.status(path, followLinks: !recursive || source.hasSuffix("/"))
+    } catch {
+      throw .failed(error.reason, source)
+    }
+    let lastName = FileNames.key(from: Array(path.utf8)).split(separator: "/").last.map(String.init) ?? ""
+    if status.kind == .directory {
+      guard recursive else { throw .failed("is a directory (use put -r)", source) }
+      var base = target.key
+      if sources.count > 1 { base = joined(base, lastName) }
+      if !base.isEmpty && !base.hasSuffix("/") { base += "/" }
+      if !base.isEmpty {
+        try Location.checkKey(base, shown: target.text)
+        items.append(directoryItem(key: base, path: path, status))
+      }
+      try await walk(path, base: base, context, into: &items)
+    } else {
+      let key =
+        intoFolder || sources.count > 1 ? joined(target.key, lastName) : target.key
+      try Location.checkKey(key, shown: target.text)
+      items.append(try await leafItem(key: key, path: path, status, context))
+    }
+  }
+  return items
+}
+
+private func walk(_ root: String, base: String, _ context: Context, into items: inout [PutItem])
+  async throws(Failure)
+{
+  var pending = [(path: root, prefix: base)]
+  while let (folder, prefix) = pending.popLast() {
+    let entries: [DirectoryEntry]
+    do throws(RingError) {
+      entries = try await context.driver.list(folder)
+    } catch {
+      throw .failed(error.reason, folder)
+    }
+    for entry in entries {
+      let name = FileNames.key(from: entry.name)
+      let path = folder == "/" ? "/" + name : folder + "/" + name
+      let key = prefix + name
+      let status: FileStatus
+      do throws(RingError) {
+        status = try await context.driver.status(path, followLinks: false)
+      } catch {
+        throw .failed(error.reason, path)
+      }
+      switch status.kind {
+      case .directory:
+        try Location.checkKey(key + "/", shown: path)
+        items.append(directoryItem(key: key + "/", path: path, status))
+        pending.append((path, key + "/"))
+      case .file, .symbolicLink:
+        try Location.checkKey(key, shown: path)
+        items.append(try await leafItem(key: key, path: path, status, context))
+      case .other:
+        await context.output.error("cairn: left out, neither file, link nor directory: \(path)")
+      }
+    }
+  }
+}
+
+private func directoryItem(key: String, path: String, _ status: FileStatus) -> PutItem {
+  PutItem(
+    source: .directory, key: key, shown: path,
+    attributes: ObjectAttributes(
+      kind: .directory, mode: status.mode, sourceModified: status.modified), byteCount: 0)
+}
+
+private func leafItem(key: String, path: String, _ status: FileStatus, _ context: Context)
+  async throws(Failure) -> PutItem
+{
+  switch status.kind {
+  case .file:
+    return PutItem(
+      source: .file(path: path), key: key, shown: path,
+      attributes: ObjectAttributes(
+        kind: .file, mode: status.mode, sourceModified: status.modified),
+      byteCount: status.byteCount)
+  case .symbolicLink:
+    let outcome = Outcome<[UInt8]>()
+    do throws(RingError) {
+      try await context.driver.perform(.readSymbolicLink(path: path, outcome), "readlink", path)
+    } catch {
+      throw .failed(error.reason, path)
+    }
+    let target = outcome.value ?? []
+    return PutItem(
+      source: .link(target: target), key: key, shown: path,
+      attributes: ObjectAttributes(kind: .symbolicLink, sourceModified: status.modified),
+      byteCount: UInt64(target.count))
+  case .directory, .other:
+    throw .failed("neither file nor link", path)
+  }
+}
+
+private func joined(_ prefix: String, _ name: String) -> String {
+  prefix.isEmpty || prefix.hasSuffix("/") ? prefix + name : prefix + "/" + name
+}
+
+/// Without trailing slashes, but "/" stays.
+private func trimmed(_ path: String) -> String {
+  var path = path
+  while path.count > 1 && path.hasSuffix("/") { path.removeLast() }
+  return path
+}

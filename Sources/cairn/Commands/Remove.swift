@@ -1,0 +1,98 @@
+import Messages
+import Ring
+
+/// `rm`: one object, or with `-r` everything at and below a prefix.
+func remove(_ context: Context) async throws(Failure) {
+  let recursive = context.arguments.has("--recursive")
+  let operands = context.arguments.operands
+  if !recursive { for operand in operands { _ = try Location.object(operand) } }
+  try await Client.with(context) { client throws(Failure) in
+    for operand in operands {
+      let location = try Location(operand)
+      guard recursive else {
+        try await client.change(
+          .deleteObject(
+            name: ObjectName(bucket: location.bucket, key: location.key), precondition: .none),
+          about: operand)
+        continue
+      }
+      var removed = 0
+      try await client.forEachPage(below: location, shown: operand) { entries throws(Failure) in
+        removed += entries.count
+        try await inParallel(entries, atMost: 256) { entry in
+          do throws(Failure) {
+            try await client.change(
+              .deleteObject(
+                name: ObjectName(bucket: location.bucket, key: entry.key), precondition: .none),
+              about: entry.key)
+            return nil
+          } catch {
+            return error
+          }
+        }
+      }
+      if removed == 0 { throw .failed("no such key or prefix", operand) }
+    }
+  }
+}
+
+extension Client {
+  /// Every object at `location` or below it (`key` itself and `key/…`; all of them when the key is empty), a
+  /// listing page at a time, in key order.
+  func forEachPage(
+    below location: Location, shown: String,
+    _ body: ([ListObjects.Entry]) async throws(Failure) -> Void
+  ) async throws(Failure) {
+    let prefix =
+      location.key.isEmpty || location.key.hasSuffix("/") ? location.key : location.key + "/"
+    if prefix != location.key {
+      do throws(DataPathError) {
+        let answer = try await coordinator.query(
+          StatObject(
+            level: .strong, name: ObjectName(bucket: location.bucket, key: location.key)))
+        try await body([
+          ListObjects.Entry(
+            key: location.key, identity: answer.record.identity,
+            byteCount: answer.record.byteCount, modified: answer.record.modified,
+            contentHash: answer.record.contentHash, attributes: answer.record.attributes)
+        ])
+      } catch {
+        if error.refusalCode != .noSuchKey { throw failure(error, shown) }
+      }
+    }
+    var after = ""
+    while true {
+      let page = try await ask(
+        ListObjects(
+          level: .strong, bucket: location.bucket, prefix: prefix, after: after, delimiter: "",
+          limit: 1000), about: shown)
+      if !page.entries.isEmpty { try await body(page.entries) }
+      guard let next = page.next else { return }
+      after = next
+    }
+  }
+}
+
+/// Runs `work` for each element, at most `limit` at a time; the first failure is thrown after all that
+/// were started have ended, and no more are started.
+func inParallel<Element: Sendable>(
+  _ elements: [Element], atMost limit: Int,
+  _ work: @escaping @Sendable (Element) async -> Failure?
+) async throws(Failure) {
+  let first = await withTaskGroup(of: Failure?.self) { group in
+    var failure: Failure?
+    var running = 0
+    for element in elements {
+      if running >= limit, let ended = await group.next() {
+        running -= 1
+        failure = failure ?? ended
+      }
+      if failure != nil { break }
+      group.addTask { await work(element) }
+      running += 1
+    }
+    for await ended in group { failure = failure ?? ended }
+    return failure
+  }
+  if let first { throw first }
+}

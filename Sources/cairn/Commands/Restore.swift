@@ -1,0 +1,207 @@
+import DataPath
+import Messages
+import Ring
+
+/// One path component that stays where it is put: not empty, not "." or "..", no slash or NUL.
+func checkComponent(_ component: some StringProtocol, key: String) throws(Failure) {
+  if component.isEmpty || component == "." || component == ".." || component.contains("/")
+    || component.unicodeScalars.contains("\0")
+  {
+    throw .failed("object name would leave the destination folder", key)
+  }
+}
+
+/// Carries out one `get -r`: folders, then files, then links, then the folders' modes and times. Loop-confined.
+///
+/// Nothing is written outside the destination: every name is checked before the first byte is written, links are made
+/// last, and a folder on the way that is a link is refused.
+final class RestoreRun: @unchecked Sendable {
+  private let client: Client
+  private let jobs: Int
+  private var driver: any Driver { client.driver }
+  private var madeFolders: Set<String> = []
+
+  private struct Entry: Sendable {
+    var key: String
+    /// Below the destination; empty for the destination itself.
+    var path: String
+    var object: ListObjects.Entry
+  }
+
+  init(client: Client, jobs: Int) {
+    self.client = client
+    self.jobs = jobs
+  }
+
+  func run(_ location: Location, shown: String, into destination: String) async throws(Failure) {
+    let base =
+      location.key.isEmpty || location.key.hasSuffix("/") ? location.key : location.key + "/"
+    var entries: [Entry] = []
+    var refused = 0
+    try await client.forEachPage(below: location, shown: shown) { page throws(Failure) in
+      for object in page {
+        do throws(Failure) {
+          let path = try relativePath(of: object.key, base: base, location: location)
+          entries.append(Entry(key: object.key, path: path, object: object))
+        } catch {
+          refused += 1
+          await client.output.error(line(error))
+        }
+      }
+    }
+    if entries.isEmpty && refused == 0 { throw .failed("no such key or prefix", shown) }
+    if refused > 0 { throw .reported }
+
+    try await makeFolder(destination)
+    let folders = entries.filter { $0.object.attributes.kind == .directory }
+    let files = entries.filter { $0.object.attributes.kind == .file }
+    let links = entries.filter { $0.object.attributes.kind == .symbolicLink }
+    for folder in folders { try await makeFolders(folder.path, below: destination) }
+    for entry in files + links {
+      if let cut = entry.path.lastIndex(of: "/") {
+        try await makeFolders(String(entry.path[..<cut]), below: destination)
+      }
+    }
+
+    let progress = Progress(
+      "get", output: client.output,
+      totalByteCount: files.reduce(0) { $0 + $1.object.byteCount })
+    let failed = await each(files) { [self] entry throws(Failure) in
+      try await client.fetch(
+        ObjectName(bucket: location.bucket, key: entry.key), identity: entry.object.identity,
+        range: 0..<entry.object.byteCount, attributes: entry.object.attributes, isWhole: true,
+        to: destination + "/" + entry.path, shown: Location.scheme + location.bucket + "/" + entry.key,
+        progress: progress)
+      progress.doneCount += 1
+    }
+    let failedLinks = await each(links) { [self] entry throws(Failure) in
+      try await restoreLink(entry, bucket: location.bucket, destination: destination)
+    }
+    await progress.finish()
+    // Deepest first: setting a folder's time comes after the last change inside it.
+    for folder in folders.reversed() {
+      try await setAttributes(
+        folder.object.attributes,
+        path: folder.path.isEmpty ? destination : destination + "/" + folder.path)
+    }
+    let lost = failed + failedLinks
+    if lost > 0 {
+      await client.output.error("cairn: \(lost) of \(entries.count) were not restored")
+      throw .reported
+    }
+  }
+
+  private func relativePath(of key: String, base: String, location: Location) throws(Failure)
+    -> String
+  {
+    // The object that the location itself names lands under its last name.
+    if key == location.key && !key.hasSuffix("/") {
+      let last = key.split(separator: "/").last ?? ""
+      try checkComponent(last, key: key)
+      return String(last)
+    }
+    var path = key.dropFirst(base.count)
+    if path.hasSuffix("/") { path = path.dropLast() }
+    if path.isEmpty { return "" }
+    for component in path.split(separator: "/", omittingEmptySubsequences: false) {
+      try checkComponent(component, key: key)
+    }
+    return String(path)
+  }
+
+  private func makeFolder(_ path: String) async throws(Failure) {
+    do throws(RingError) {
+      try await driver.makeDirectories(path)
+      let status = try await driver.status(path)
+      if status.kind != .directory { throw RingError(errno: Errno.notDirectory, operation: "mkdir") }
+    } catch {
+      throw .failed(error.reason, path)
+    }
+  }
+
+  /// Makes `path` below the destination, a component at a time; each must be a real folder.
+  private func makeFolders(_ path: String, below destination: String) async throws(Failure) {
+    if path.isEmpty || madeFolders.contains(path) { return }
+    var built = ""
+    for component in path.split(separator: "/") {
+      built += built.isEmpty ? String(component) : "/" + component
+      if !madeFolders.insert(built).inserted { continue }
+      let full = destination + "/" + built
+      let result = await driver.submit(.makeDirectory(path: full, mode: 0o755))
+      if result == 0 { continue }
+      guard result == -Errno.exists else {
+        throw .failed(RingError(errno: -result, operation: "mkdir").reason, full)
+      }
+      let status = try? await driver.status(full, followLinks: false)
+      if status?.kind != .directory { throw .failed("is in the way and no folder", full) }
+    }
+  }
+
+  private func restoreLink(_ entry: Entry, bucket: String, destination: String)
+    async throws(Failure)
+  {
+    let path = destination + "/" + entry.path
+    let collected = CollectingSink(limit: 1 << 16)
+    let reader = ObjectReader(
+      driver: driver, coordinator: client.coordinator, stripes: client.stripes)
+    do throws(DataPathError) {
+      try await reader.read(
+        ObjectName(bucket: bucket, key: entry.key), identity: entry.object.identity,
+        range: 0..<entry.object.byteCount, into: collected)
+    } catch {
+      throw failure(error, entry.key)
+    }
+    let draft = path + ".cairn-\(String(driver.random(), radix: 36))"
+    do throws(RingError) {
+      try await driver.perform(
+        .makeSymbolicLink(path: draft, target: collected.bytes), "symlink", path)
+      try await driver.perform(
+        .setAttributes(path: draft, mode: nil, modified: entry.object.attributes.sourceModified),
+        "set attributes", path)
+      try await driver.rename(draft, to: path)
+    } catch {
+      try? await driver.remove(draft)
+      throw .failed(error.reason, path)
+    }
+  }
+
+  private func setAttributes(_ attributes: ObjectAttributes, path: String) async throws(Failure) {
+    do throws(RingError) {
+      try await driver.perform(
+        .setAttributes(
+          path: path, mode: attributes.mode, modified: attributes.sourceModified),
+        "set attributes", path)
+    } catch {
+      throw .failed(error.reason, path)
+    }
+  }
+
+  /// Runs `work` on all, `jobs` at a time, names each failure and returns how many there were.
+  private func each(
+    _ entries: [Entry], _ work: @escaping @Sendable (Entry) async throws(Failure) -> Void
+  ) async -> Int {
+    await withTaskGroup(of: Bool.self) { group in
+      var failures = 0
+      var running = 0
+      for entry in entries {
+        if running >= jobs, let done = await group.next() {
+          running -= 1
+          if !done { failures += 1 }
+        }
+        if Task.isCancelled { break }
+        group.addTask { [client] in
+          do throws(Failure) {
+            try await work(entry)
+            return true
+          } catch {
+            await client.output.error(line(error))
+            return false
+          }
+        }
+        running += 1
+      }
+      for await done in group where !done { failures += 1 }
+      return failures
+    }
+  }
+}

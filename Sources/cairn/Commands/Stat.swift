@@ -1,0 +1,71 @@
+import Messages
+import Service
+
+/// `stat`: everything about one object.
+func stat(_ context: Context) async throws(Failure) {
+  let operand = context.arguments.operands[0]
+  let location = try Location.object(operand)
+  try await Client.with(context) { client throws(Failure) in
+    let answer = try await client.ask(
+      StatObject(
+        level: .strong, name: ObjectName(bucket: location.bucket, key: location.key)),
+      about: operand)
+    let record = answer.record
+    let modified = rfc3339(.milliseconds(Int64(clamping: record.modified)))
+    // What the object could still lose: the least over the containers that hold it; inlined bytes live in the log.
+    let margin = answer.containers.map { Int($0.scheme.m) - Int($0.missing) }.min()
+    let scheme = answer.containers.first?.scheme.description ?? "inline"
+    if context.arguments.has("--json") {
+      var members: [(String, JSON)] = [
+        ("bucket", .string(location.bucket)), ("key", .string(location.key)),
+        ("bytes", .number(record.byteCount)), ("kind", .string(kindText(record.attributes.kind))),
+        ("scheme", .string(scheme)), ("etag", .string(record.contentHash.hex)),
+        ("modified", .string(modified)), ("identity", .number(record.identity)),
+        ("mode", record.attributes.mode.map { .string(octal($0)) } ?? .null),
+        (
+          "sourceModified",
+          record.attributes.sourceModified.map { .string(rfc3339(.nanoseconds($0))) } ?? .null
+        ),
+        (
+          "containers",
+          .array(
+            answer.containers.map { container in
+              .object([
+                ("container", .string(container.container.description)),
+                ("generation", .number(container.generation)),
+                ("scheme", .string(container.scheme.description)),
+                ("devices", .array(container.devices.map { .string($0.description) })),
+                ("missingShards", .number(UInt64(container.missing))),
+              ])
+            })
+        ),
+      ]
+      members.append(("margin", margin.map { .number(max(0, $0)) } ?? .null))
+      try await client.output.line(JSON.object(members).text)
+    } else {
+      var lines = [
+        "object      \(location.text)", "bytes       \(record.byteCount)",
+        "kind        \(kindText(record.attributes.kind))", "etag        \(record.contentHash.hex)",
+        "modified    \(modified)",
+      ]
+      if let mode = record.attributes.mode { lines.append("mode        \(octal(mode))") }
+      if let time = record.attributes.sourceModified {
+        lines.append("source time \(rfc3339(.nanoseconds(time)))")
+      }
+      lines.append("scheme      \(scheme)")
+      if let margin { lines.append("margin      survives \(max(0, margin)) more losses") }
+      for container in answer.containers {
+        lines.append(
+          "container   \(container.container) \(container.scheme) on \(container.devices.count) devices, \(container.missing) missing"
+        )
+      }
+      for line in lines { try await client.output.line(line) }
+    }
+    try await client.output.flush()
+  }
+}
+
+private func octal(_ mode: UInt32) -> String {
+  let digits = String(mode, radix: 8)
+  return String(repeating: "0", count: max(0, 4 - digits.count)) + digits
+}

@@ -1,0 +1,122 @@
+import DataPath
+import Messages
+import Ring
+
+/// The version of the product, as `cairn --version` prints it.
+let version = "0.1.0"
+
+@main
+struct Main {
+  static func main() {
+    let words = Array(CommandLine.arguments.dropFirst())
+    do {
+      let status = try EventLoop.run { driver in await run(words, on: driver) }
+      HostProcess.exit(status)
+    } catch {
+      print("cairn: cannot start: \(error)")
+      HostProcess.exit(1)
+    }
+  }
+
+  /// Runs one command line and returns the exit status.
+  static func run(_ words: [String], on driver: any Driver) async -> Int32 {
+    let output = Output(driver: driver)
+    do throws(Failure) {
+      if words.isEmpty { throw .usage("no command") }
+      if words[0] == "--help" || words[0] == "-h" || words == ["help"] {
+        try await output.line(overview)
+        try await output.flush()
+        return 0
+      }
+      if words[0] == "--version" {
+        try await output.line("cairn \(version)")
+        try await output.flush()
+        return 0
+      }
+      let asked = words[0] == "help" ? Array(words.dropFirst()) : words
+      guard
+        let command = commandTable.first(where: {
+          asked.count >= $0.path.count && Array(asked.prefix($0.path.count)) == $0.path
+        })
+      else {
+        if asked.first == "cluster" { throw .usage("cluster takes up, down or status") }
+        throw .usage("unknown command: \(asked.first ?? "")")
+      }
+      let rest = Array(asked.dropFirst(command.path.count))
+      let beforeSeparator = rest.prefix { $0 != "--" }
+      if words[0] == "help" || beforeSeparator.contains("--help") || beforeSeparator.contains("-h") {
+        try await output.line(command.help)
+        try await output.flush()
+        return 0
+      }
+      let arguments: Arguments
+      do throws(Failure) {
+        arguments = try Arguments(rest, options: command.options, operands: command.operands)
+      } catch {
+        if case .usage(let text) = error {
+          throw .usage("\(text) (usage: cairn \(command.name) \(command.usage))")
+        }
+        throw error
+      }
+      try await interruptible(
+        command, Context(driver: driver, output: output, arguments: arguments))
+      return 0
+    } catch {
+      try? await output.flush()
+      if case .usage(let text) = error {
+        await output.error("cairn: \(text); see 'cairn --help'")
+      } else if case .reported = error {
+      } else {
+        await output.error(line(error))
+      }
+      return error.exitStatus
+    }
+  }
+
+  /// Runs the command; SIGINT or SIGTERM cancels it, and what it had begun is undone before the process ends.
+  private static func interruptible(_ command: CommandSpec, _ context: Context)
+    async throws(Failure)
+  {
+    let outcome = Promise<Failure?>()
+    let work = context.driver.spawn(command.name) {
+      do throws(Failure) {
+        try await command.run(context)
+        outcome.fulfil(nil)
+      } catch {
+        outcome.fulfil(error)
+      }
+    }
+    // Daemons take their own signals, to stop in their own order.
+    guard command.path != ["coordinator"], command.path != ["node"] else {
+      await work.wait()
+      if let failure = await outcome.get() { throw failure }
+      return
+    }
+    let signalled = Promise<Int32>()
+    let watch = context.driver.spawn("signals") {
+      let signal = await context.driver.submit(
+        .waitForSignal([Signal.interrupt, Signal.terminate]))
+      guard signal > 0 else { return }
+      signalled.fulfil(signal)
+      work.cancel()
+      // A second one does not wait for the clean-up.
+      if await context.driver.submit(.waitForSignal([Signal.interrupt, Signal.terminate])) > 0 {
+        HostProcess.exit(128 + signal)
+      }
+    }
+    let failure = await outcome.get()
+    watch.cancel()
+    await watch.wait()
+    if signalled.isFulfilled { throw .interrupted(signal: await signalled.get()) }
+    if let failure { throw failure }
+  }
+}
+
+/// The one line on standard error.
+func line(_ failure: Failure) -> String {
+  switch failure {
+  case .failed(let text), .usage(let text): "cairn: \(text)"
+  case .reported: "cairn: failed"
+  case .interrupted: "cairn: interrupted"
+  }
+}

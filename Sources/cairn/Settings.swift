@@ -1,0 +1,84 @@
+import Ring
+import Service
+import Wire
+
+/// A configuration file and what all of ours have in common. Paths in a file are relative to the file.
+struct Settings: Sendable {
+  let path: String
+  private let file: ConfigurationFile
+
+  init(_ path: String, on driver: any Driver) async throws(Failure) {
+    self.path = path
+    let bytes: [UInt8]
+    do throws(RingError) {
+      bytes = try await driver.readFile(path, limit: 1 << 20)
+    } catch {
+      throw .failed("cannot read the configuration: \(error.reason)", path)
+    }
+    do throws(ConfigurationError) {
+      file = try ConfigurationFile(parsing: bytes, path: path)
+    } catch {
+      throw .failed("\(error)")
+    }
+  }
+
+  /// Hands the root table to `body`; then every key that `body` did not ask for is refused.
+  func read<Value>(_ body: (ConfigurationTable) throws(ConfigurationError) -> Value)
+    throws(Failure) -> Value
+  {
+    do throws(ConfigurationError) {
+      let value = try body(file.root)
+      try file.finish()
+      return value
+    } catch {
+      throw .failed("\(error)")
+    }
+  }
+
+  func addresses(_ key: String, in table: ConfigurationTable) throws(ConfigurationError)
+    -> [SocketAddress]
+  {
+    let addresses: [SocketAddress] = try table.required(key)
+    if addresses.isEmpty { throw table.error(key, "must name at least one address") }
+    return addresses
+  }
+
+  func security(in table: ConfigurationTable) throws(ConfigurationError) -> TransportSecurity {
+    let text = try table.value("security", default: "automatic")
+    guard let security = TransportSecurity(rawValue: text) else {
+      throw table.error("security", "must be \"automatic\", \"always\" or \"never\"")
+    }
+    return security
+  }
+
+  /// `relative` as seen from the file's folder, made absolute.
+  func resolve(_ relative: String) -> String {
+    if relative.hasPrefix("/") { return relative }
+    let absolute = HostProcess.absolute(path)
+    var folder = absolute[..<absolute.lastIndex(of: "/")!].split(separator: "/").map(String.init)
+    for component in relative.split(separator: "/") {
+      if component == ".." {
+        _ = folder.popLast()
+      } else if component != "." {
+        folder.append(String(component))
+      }
+    }
+    return "/" + folder.joined(separator: "/")
+  }
+
+  /// The cluster's key from its file: 64 hexadecimal digits.
+  func key(_ relative: String, on driver: any Driver) async throws(Failure) -> ClusterKey {
+    let path = resolve(relative)
+    let bytes: [UInt8]
+    do throws(RingError) {
+      bytes = try await driver.readFile(path, limit: 4096)
+    } catch {
+      throw .failed("cannot read the cluster key: \(error.reason)", path)
+    }
+    let text = String(decoding: bytes, as: UTF8.self).filter { !$0.isWhitespace }
+    guard let key = ClusterKey(hex: text) else {
+      throw .failed("no cluster key: 64 hexadecimal digits are wanted", path)
+    }
+    return key
+  }
+}
