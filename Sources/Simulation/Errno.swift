@@ -1,0 +1,13 @@
+import Glibc
+
+/// Positive errno values under whole words.
+enum Errno {
+  static let cancelled = ECANCELED
+}
+
+/// A refusal inside the simulated kernel.
+struct Refusal: Error {
+  /// Positive.
+  let errno: Int32
+  init(_ errno: Int32) { self.errno = errno }
+}

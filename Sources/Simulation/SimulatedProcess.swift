@@ -1,0 +1,288 @@
+import Glibc
+package import Ring
+
+/// A process of the simulated world, and the ``Driver`` of the code that runs in it.
+///
+/// Killed, it may no longer touch the world: each operation under way or submitted later ends with
+/// -ECANCELED, its tasks are cancelled, its peers see resets, its locks are free. An operation on a
+/// disk that is under way at that moment has happened, or has not, or (a write) in part, as the seed
+/// has it; the page cache stays, being the kernel's.
+package final class SimulatedProcess: Driver, @unchecked Sendable {
+  // Loop-confined.
+
+  package struct Options: Sendable {
+    /// Nil: the machine that bears the process's name.
+    package var machine: SimulatedMachine?
+    /// What `now` shows at the world's start.
+    package var clockOffset: Duration = .zero
+    /// How much faster its monotonic clock runs, in parts per million.
+    package var clockDriftPartsPerMillion = 0
+    /// How far its clock on the wall is ahead.
+    package var wallClockOffset: Duration = .zero
+    package init(machine: SimulatedMachine? = nil) { self.machine = machine }
+  }
+
+  package let name: String
+  /// 0 for the first process of that name, 1 after its first restart, and so on.
+  package let incarnation: Int
+  package let machine: SimulatedMachine
+  package let options: Options
+  package let buffers = BufferPool(retainedByteLimit: 16 << 20)
+  package private(set) var isAlive = true
+  /// Its clock on the wall may jump.
+  package var wallClockOffset: Duration
+  /// Called before each operation with its number in this process, from 0. It may kill the process or
+  /// cut the power: the operation then has no effect.
+  package var beforeOperation: ((Int, RingOperation) -> Void)?
+  /// What it wrote to standard output and standard error.
+  package internal(set) var consoleOutput: [UInt8] = []
+
+  unowned let world: SimulatedWorld
+  var chance: SimulationRandom
+  private var random64: SimulationRandom
+  private let nameHash: UInt64
+  private var operationIndex = 0
+  private var underWay: [UInt64: PendingOperation] = [:]
+  private var tasks: [UInt64: Task<Void, Never>] = [:]
+  private var nextTask: UInt64 = 0
+  private var laneFreeAt: [Int: Instant] = [:]
+  private var posthumousCount = 0
+  private var isPaused = false
+  private var heldBack: [() -> Void] = []
+
+  /// Numbers are never used twice, so a stale one is always -EBADF.
+  var descriptors: [Int32: OpenDescriptor] = [:]
+  private var nextDescriptor: Int32 = 3
+
+  init(
+    name: String, incarnation: Int, machine: SimulatedMachine, options: Options,
+    world: SimulatedWorld
+  ) {
+    self.name = name
+    self.incarnation = incarnation
+    self.machine = machine
+    self.options = options
+    self.world = world
+    wallClockOffset = options.wallClockOffset
+    chance = world.random(named: "process/\(name)/\(incarnation)")
+    random64 = world.random(named: "random/\(name)/\(incarnation)")
+    var hash = EventHash()
+    hash.combine(name)
+    hash.combine(UInt64(incarnation))
+    nameHash = hash.value
+  }
+
+  // MARK: Driver
+
+  package var now: Duration { options.clockOffset + .nanoseconds(toLocal(world.time)) }
+  package var wallClock: Duration { .nanoseconds(world.wallNanoseconds) + wallClockOffset }
+  package func random() -> UInt64 { random64.next() }
+
+  private func toLocal(_ span: Int64) -> Int64 {
+    let drift = Int64(options.clockDriftPartsPerMillion)
+    return drift == 0
+      ? span : span + span / 1_000_000 * drift + span % 1_000_000 * drift / 1_000_000
+  }
+
+  /// How long the world sees a span of this process's clock last.
+  func toWorld(_ span: Int64) -> Int64 {
+    let drift = options.clockDriftPartsPerMillion
+    if drift == 0 || span <= 0 { return span }
+    let scaled = Double(span) * 1_000_000 / Double(1_000_000 + drift)
+    return scaled < 9e18 ? max(1, Int64(scaled.rounded(.up))) : .max
+  }
+
+  package func submit(_ operation: RingOperation) async -> Int32 {
+    let pending = PendingOperation(
+      id: world.nextOperationID(), process: self, operation: operation)
+    guard pending.isCancellable else {
+      return await withUnsafeContinuation { waiter in
+        pending.continuation = waiter
+        start(pending)
+      }
+    }
+    return await withTaskCancellationHandler {
+      await withUnsafeContinuation { waiter in
+        pending.continuation = waiter
+        start(pending)
+      }
+    } onCancel: {
+      pending.cancel()
+    }
+  }
+
+  /// Runs `work` on this thread, a moment of virtual time later; the work of one lane in order. Of a
+  /// killed process it never runs, and the caller waits for ever: a value cannot be made up.
+  package func offload<Value: Sendable>(lane: Int, _ work: @escaping @Sendable () -> Value) async
+    -> Value
+  {
+    await withUnsafeContinuation { waiter in
+      guard isAlive else { return }
+      let due = max(world.time + chance.within(1_000...50_000), laneFreeAt[lane] ?? 0)
+      laneFreeAt[lane] = due
+      world.mix(nameHash, 100, UInt64(bitPattern: due))
+      world.schedule(at: due) {
+        guard self.isAlive else { return }
+        let value = work()
+        self.whenNotPaused { waiter.resume(returning: value) }
+      }
+    }
+  }
+
+  @discardableResult
+  package func spawn(_ name: String, _ body: @escaping @Sendable () async -> Void) -> SpawnedTask {
+    let id = nextTask
+    nextTask += 1
+    let task = Task(name: "\(self.name)/\(name)", executorPreference: world.executor) {
+      await body()
+      self.tasks[id] = nil
+    }
+    if isAlive { tasks[id] = task } else { task.cancel() }
+    return SpawnedTask(task)
+  }
+
+  // MARK: Life and death
+
+  /// SIGKILL, now.
+  package func kill() {
+    guard isAlive else { return }
+    world.note(name, "killed")
+    end(silently: false)
+  }
+
+  /// - Parameter silently: the machine lost its power, so that peers hear nothing.
+  func end(silently: Bool) {
+    guard isAlive else { return }
+    isAlive = false
+    isPaused = false
+    let held = heldBack
+    heldBack = []
+    for resume in held { resume() }
+    let operations = underWay.values.sorted { $0.id < $1.id }
+    for pending in operations { settle(pending) }
+    for (_, descriptor) in descriptors.sorted(by: { $0.key < $1.key }) {
+      switch descriptor {
+      case .file(let file): file.close()
+      case .listener(let listener): listener.end(silently: silently)
+      case .endpoint(let endpoint): endpoint.end(silently: silently)
+      }
+    }
+    descriptors = [:]
+    for pending in operations { pending.abort() }
+    for (_, task) in tasks.sorted(by: { $0.key < $1.key }) { task.cancel() }
+    tasks = [:]
+  }
+
+  /// A disk operation caught under way: done, not done, or a write done in part.
+  private func settle(_ pending: PendingOperation) {
+    guard let effect = pending.effect else { return }
+    pending.effect = nil
+    switch chance.below(3) {
+    case 0: return
+    case 1: _ = effect(.max)
+    default:
+      var byteCount = 0
+      if case .write(_, let slices, _) = pending.operation {
+        byteCount = slices.reduce(0) { $0 + $1.count }
+      }
+      guard byteCount > 512 else { return }
+      _ = effect((1 + chance.below((byteCount - 1) / 512)) * 512)
+    }
+  }
+
+  /// A new process of the same name and options on the same machine; kills this one if it is alive.
+  package func restart(_ options: Options? = nil) -> SimulatedProcess {
+    kill()
+    var options = options ?? self.options
+    if options.machine == nil { options.machine = machine }
+    return world.process(name, options)
+  }
+
+  /// Stops it as a virtual machine is stopped: answers are withheld until ``resume()``, clocks go on.
+  package func pause() {
+    guard isAlive else { return }
+    isPaused = true
+    world.note(name, "paused")
+  }
+
+  package func resume() {
+    guard isPaused else { return }
+    isPaused = false
+    world.note(name, "resumed")
+    let held = heldBack
+    heldBack = []
+    for resume in held { resume() }
+  }
+
+  private func whenNotPaused(_ resume: @escaping () -> Void) {
+    if isPaused { heldBack.append(resume) } else { resume() }
+  }
+
+  // MARK: Operations
+
+  /// Operations submitted so far.
+  package var operationCount: Int { operationIndex }
+
+  /// The operations under way, oldest first, for error messages.
+  package var operationsUnderWay: [String] {
+    underWay.values.sorted { $0.id < $1.id }.map { $0.operation.summary }
+  }
+
+  private func start(_ pending: PendingOperation) {
+    let index = operationIndex
+    operationIndex += 1
+    underWay[pending.id] = pending
+    world.mix(UInt64(bitPattern: world.time), nameHash, pending.operation.code, UInt64(index))
+    if isAlive, let beforeOperation { beforeOperation(index, pending.operation) }
+    guard isAlive else {
+      posthumousCount += 1
+      // A task that ignores all errors would spin for ever; it is left where it stands.
+      if posthumousCount <= 100_000 { pending.decide(-ECANCELED) }
+      return
+    }
+    if world.isTraced { world.note(name, pending.operation.summary, hashed: false) }
+    mixArguments(pending.operation)
+    if pending.isCancelled && pending.isCancellable { return pending.decide(-ECANCELED) }
+    dispatch(pending)
+  }
+
+  private func mixArguments(_ operation: RingOperation) {
+    switch operation {
+    case .read(let descriptor, let into, let offset):
+      world.mix(UInt64(bitPattern: Int64(descriptor)), UInt64(into.count), offset)
+    case .write(let descriptor, let from, let offset):
+      world.mix(UInt64(bitPattern: Int64(descriptor)), offset)
+      for slice in from { slice.withBytes { world.mix(sample: $0) } }
+    case .send(let descriptor, let from):
+      world.mix(UInt64(bitPattern: Int64(descriptor)))
+      for slice in from { slice.withBytes { world.mix(sample: $0) } }
+    default:
+      var text = operation.summary
+      text.withUTF8 { world.mix(sample: UnsafeRawBufferPointer($0)) }
+    }
+  }
+
+  func finished(
+    _ pending: PendingOperation, _ result: Int32, _ waiter: UnsafeContinuation<Int32, Never>
+  ) {
+    underWay[pending.id] = nil
+    world.mix(UInt64(bitPattern: world.time), pending.id, UInt64(bitPattern: Int64(result)))
+    if world.isTraced {
+      world.note(name, "\(pending.operation.summary) = \(result)", hashed: false)
+    }
+    whenNotPaused { waiter.resume(returning: result) }
+  }
+
+  func addDescriptor(_ descriptor: OpenDescriptor) -> Int32 {
+    let number = nextDescriptor
+    nextDescriptor += 1
+    descriptors[number] = descriptor
+    return number
+  }
+}
+
+enum OpenDescriptor {
+  case file(OpenFile)
+  case listener(SimulatedListener)
+  case endpoint(Endpoint)
+}

@@ -1,0 +1,243 @@
+import Glibc
+import Ring
+import Simulation
+import TestSupport
+import Testing
+
+@Suite struct NetworkTests {
+  struct Pair: Sendable {
+    let server: SimulatedProcess
+    let client: SimulatedProcess
+    let near: Connection
+    let far: Connection
+  }
+
+  static func pair(_ world: SimulatedWorld) async throws -> Pair {
+    let server = world.process("server")
+    let client = world.process("client")
+    let listener = try await Listener.listen(
+      on: SocketAddress(host: "server", port: 80), driver: server)
+    async let accepted = listener.accept()
+    let near = try await Connection.connect(to: listener.address, on: client)
+    return Pair(server: server, client: client, near: near, far: try await accepted)
+  }
+
+  @Test("bytes arrive once and in order, both ways at a time", arguments: Seed.several)
+  func order(seed: Seed) throws {
+    try SimulatedWorld.run(seed: seed.value) { world in
+      world.network.shortSendsPerThousand = Int(seed.value % 2) * 300
+      let pair = try await Self.pair(world)
+      @Sendable func push(_ connection: Connection, _ bytes: [UInt8], _ random: SeededGenerator)
+        async throws
+      {
+        var random = random
+        var rest = bytes[...]
+        while !rest.isEmpty {
+          let count = min(rest.count, Int(random.next() % 90_000) + 1)
+          let cut = Int(random.next() % UInt64(count + 1))
+          let part = Array(rest.prefix(count))
+          try await connection.send([
+            Slice(copying: Array(part[..<cut])), Slice(copying: Array(part[cut...])),
+          ])
+          rest = rest.dropFirst(count)
+        }
+        await connection.shutdown()
+      }
+      @Sendable func pull(_ connection: Connection, _ driver: any Driver) async throws -> [UInt8] {
+        var found: [UInt8] = []
+        let slice = driver.buffers.slice(30_000)
+        while true {
+          let count = try await connection.receive(
+            into: slice[0..<Int(driver.random() % 30_000) + 1])
+          if count == 0 { return found }
+          found += slice[0..<count].array
+        }
+      }
+      var random = seed.generator
+      let up = random.bytes(700_000)
+      let down = random.bytes(300_000)
+      // The reader of each direction must be done before its own side shuts down both.
+      let (a, b) = (random, SeededGenerator(seed: random.next()))
+      let slice = pair.client.buffers.slice(down.count)
+      async let pulled = pull(pair.far, pair.server)
+      async let pushed: Void = pair.far.send([Slice(copying: down)])
+      #expect(try await pair.near.receive(into: slice, waitForAll: true) == down.count)
+      try await pushed
+      _ = b
+      try await push(pair.near, up, a)
+      #expect(slice.array == down)
+      #expect(try await pulled == up)
+    }
+  }
+
+  @Test("a sender waits for its reader")
+  func backPressure() throws {
+    try SimulatedWorld.run(seed: 1) { world in
+      let pair = try await Self.pair(world)
+      let big = pair.client.buffers.slice(2 << 20)
+      let task = pair.client.spawn("send") { try? await pair.near.send([big]) }
+      let isDone = Gate()
+      pair.client.spawn("watch") {
+        await task.wait()
+        isDone.open()
+      }
+      await world.sleep(.seconds(10))
+      #expect(!isDone.isOpen)
+      let slice = pair.server.buffers.slice(2 << 20)
+      #expect(try await pair.far.receive(into: slice, waitForAll: true) == 2 << 20)
+      await isDone.wait()
+    }
+  }
+
+  @Test("a closed port refuses, an unknown host is unreachable, a used port is in use")
+  func refusals() throws {
+    try SimulatedWorld.run(seed: 1) { world in
+      let a = world.process("a")
+      _ = world.process("b")
+      #expect(await a.submit(.connect(SocketAddress(host: "b", port: 1))) == -ECONNREFUSED)
+      #expect(await a.submit(.connect(SocketAddress(host: "x", port: 1))) == -EHOSTUNREACH)
+      let outcome = Outcome<SocketAddress>()
+      let address = SocketAddress(host: "0.0.0.0", port: 0)
+      #expect(await a.submit(.listen(address, backlog: 1, outcome)) > 0)
+      let port = outcome.value!.port
+      #expect(port != 0)
+      let again = SocketAddress(host: "a", port: port)
+      #expect(await a.submit(.listen(again, backlog: 1, outcome)) == -EADDRINUSE)
+      let other = SocketAddress(host: "b", port: 1)
+      #expect(await a.submit(.listen(other, backlog: 1, outcome)) == -EADDRNOTAVAIL)
+      let local = SocketAddress(host: "127.0.0.1", port: port)
+      #expect(await a.submit(.connect(local)) > 0)
+    }
+  }
+
+  @Test("a killed process's peers see a reset", arguments: Seed.several)
+  func killResets(seed: Seed) throws {
+    try SimulatedWorld.run(seed: seed.value) { world in
+      let pair = try await Self.pair(world)
+      pair.server.kill()
+      await #expect(
+        throws: RingError(errno: ECONNRESET, operation: "receive", subject: "server:80")
+      ) {
+        _ = try await pair.near.receive(into: pair.client.buffers.slice(10))
+      }
+      #expect(
+        await pair.client.submit(.connect(SocketAddress(host: "server", port: 80)))
+          == -ECONNREFUSED)
+    }
+  }
+
+  @Test("a machine without power says nothing until it is back", arguments: Seed.several)
+  func powerCut(seed: Seed) throws {
+    try SimulatedWorld.run(seed: seed.value) { world in
+      let pair = try await Self.pair(world)
+      world.machine("server").powerCut()
+      let one = Slice(copying: [1])
+      try await pair.near.send([one])
+      let answer = Promise<Int32>()
+      pair.client.spawn("read") {
+        answer.fulfil(
+          await pair.client.submit(
+            .receive(
+              descriptor: pair.near.descriptor, into: pair.client.buffers.slice(1),
+              waitForAll: false)))
+      }
+      await world.sleep(.seconds(60))
+      #expect(!answer.isFulfilled)
+      if seed.value % 2 == 0 {
+        _ = pair.server.restart()
+        #expect(await answer.get() == -ECONNRESET)
+        #expect(world.now < .seconds(61))
+      } else {
+        #expect(await answer.get() == -ETIMEDOUT)
+        #expect(world.now > .seconds(900))
+      }
+    }
+  }
+
+  @Test("a cut holds bytes, healing delivers them in order", arguments: Seed.several)
+  func cutAndHeal(seed: Seed) throws {
+    try SimulatedWorld.run(seed: seed.value) { world in
+      var random = seed.generator
+      let pair = try await Self.pair(world)
+      let sent = random.bytes(150_000)
+      let slice = pair.server.buffers.slice(sent.count)
+      let task = pair.client.spawn("send") { try? await pair.near.send([Slice(copying: sent)]) }
+      async let received = pair.far.receive(into: slice, waitForAll: true)
+      for _ in 0..<5 {
+        await world.sleep(.microseconds(Int64(random.next() % 200)))
+        world.network.cut("client", "server", oneWay: random.next() % 2 == 0)
+        await world.sleep(.seconds(Int64(random.next() % 5)))
+        world.network.heal("server", "client")
+      }
+      #expect(try await received == sent.count)
+      #expect(slice.array == sent)
+      await task.wait()
+    }
+  }
+
+  @Test("bytes lost in a cut end the connection at the healing")
+  func lost() throws {
+    try SimulatedWorld.run(seed: 2) { world in
+      let pair = try await Self.pair(world)
+      try await pair.near.send([Slice(copying: [1, 2, 3])])
+      world.network.cut("client", "server", pending: .lost)
+      await world.sleep(.seconds(5))
+      world.network.healAll()
+      let slice = pair.server.buffers.slice(3)
+      await #expect(throws: RingError.self) { try await pair.far.receive(into: slice) }
+      await #expect(throws: RingError.self) { try await pair.near.receive(into: slice) }
+    }
+  }
+
+  @Test("a cut that resets is seen at once on both ends")
+  func cutResets() throws {
+    try SimulatedWorld.run(seed: 2) { world in
+      let pair = try await Self.pair(world)
+      world.network.cut("client", "server", connections: .reset)
+      let slice = pair.server.buffers.slice(3)
+      await #expect(throws: RingError.self) { try await pair.far.receive(into: slice) }
+      await #expect(throws: RingError.self) { try await pair.near.receive(into: slice) }
+      #expect(
+        await pair.client.submit(.connect(SocketAddress(host: "server", port: 80)))
+          == -ETIMEDOUT)
+      #expect(world.now > .seconds(120))
+    }
+  }
+
+  @Test("a shutdown wakes both ends' readers; the peer gets all bytes and then the end")
+  func shutdown() throws {
+    try SimulatedWorld.run(seed: 2) { world in
+      let pair = try await Self.pair(world)
+      async let own = pair.near.receive(into: pair.client.buffers.slice(5))
+      try await pair.near.send([Slice(copying: [1, 2, 3])])
+      await pair.near.shutdown()
+      #expect(try await own == 0)
+      let slice = pair.server.buffers.slice(10)
+      #expect(try await pair.far.receive(into: slice, waitForAll: true) == 3)
+      #expect(slice[0..<3].array == [1, 2, 3])
+      await #expect(throws: RingError(errno: EPIPE, operation: "send", subject: "server:80")) {
+        try await pair.near.send([slice])
+      }
+      await pair.near.close()
+      await pair.far.close()
+      await world.sleep(.seconds(1))
+      #expect(world.network.connectionCount == 0)
+    }
+  }
+
+  @Test("a slow link takes its time")
+  func slowLink() throws {
+    try SimulatedWorld.run(seed: 2) { world in
+      let pair = try await Self.pair(world)
+      world.network.setLink(
+        "client", "server",
+        LinkOptions(latency: .milliseconds(1)...(.milliseconds(2)), bytesPerSecond: 1_000_000))
+      let before = world.now
+      async let sent: Void = pair.near.send([pair.client.buffers.slice(3_000_000)])
+      let slice = pair.server.buffers.slice(3_000_000)
+      _ = try await pair.far.receive(into: slice, waitForAll: true)
+      try await sent
+      #expect(world.now - before > .milliseconds(2_900))
+    }
+  }
+}
