@@ -40,7 +40,7 @@ let everything: [Target] =
   + module("Ring", ["CKernel", "CURing"], tests: [])
   + module("Coding", ["CISAL", "CCrypto"], tests: [])
   + module("Wire", ["Ring", "Coding", "CCrypto"], tests: ["Simulation"])
-  + module("Service", ["Ring", "CToml"], tests: [])
+  + module("Service", ["Ring", "CToml"], tests: ["Simulation"])
   + module("Cluster", ["Ring", "Coding", "Wire"], tests: [])
   + module("Messages", ["Ring", "Coding", "Wire", "Cluster"], tests: [])
   + module("ShardStore", ["Ring", "Coding", "Wire", "Cluster"], tests: ["Simulation"])

@@ -68,7 +68,9 @@ struct FrameHeader: Equatable {
     let checksum = CRC32C.checksum(UnsafeRawBufferPointer(start: source, count: 36), seed: 0)
     guard get(36, UInt32.self) == checksum else { throw .malformed("checksum of a frame's header") }
     version = get(4, UInt8.self)
-    guard version == expected else { throw .malformed("version \(version) inside version \(expected)") }
+    guard version == expected else {
+      throw .malformed("version \(version) inside version \(expected)")
+    }
     guard let kind = FrameKind(rawValue: get(5, UInt8.self)) else {
       throw .malformed("frame of kind \(get(5, UInt8.self))")
     }

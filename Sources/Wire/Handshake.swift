@@ -202,7 +202,8 @@ enum Handshake {
     guard count <= Greeting.nameByteCount else { throw .invalid("name") }
     let name = try reader.raw(Int(count))
     // A name ends up in logs: nothing that could forge a line.
-    guard let text = String(validating: name, as: UTF8.self), name.allSatisfy({ $0 >= 32 && $0 != 127 })
+    guard let text = String(validating: name, as: UTF8.self),
+      name.allSatisfy({ $0 >= 32 && $0 != 127 })
     else { throw .invalid("name") }
     return Greeting(
       name: text, requestLimit: Int(requests), bodyLimit: Int(min(bodies, UInt64(Int.max))))
@@ -230,19 +231,24 @@ enum Handshake {
   }
 }
 
-/// Runs `body` for at most `limit`; nil when that was too short. `body` is cancelled then, and waited for.
+/// Runs `body`, and cancels it when it takes longer than `limit`. Its value is returned in any case: a
+/// success at the last moment may hold a connection that somebody must close.
 func within<Value: Sendable>(
   _ limit: Duration, _ driver: any Driver,
   _ body: @escaping @Sendable () async -> Value
-) async -> Value? {
+) async -> (value: Value, inTime: Bool) {
   await withTaskGroup(of: Value?.self) { race in
     race.addTask { await body() }
     race.addTask {
       await driver.sleep(limit)
       return nil
     }
-    let first = await race.next() ?? nil
-    race.cancelAll()
-    return first
+    var inTime = true
+    var value: Value?
+    while let next = await race.next() {
+      if let next { value = next } else if value == nil { inTime = false }
+      race.cancelAll()
+    }
+    return (value!, inTime)
   }
 }

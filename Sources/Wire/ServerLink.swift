@@ -29,7 +29,8 @@ final class ServerLink: @unchecked Sendable {
   private var silentTicks = 0
 
   init(
-    server: WireServer, connection: Connection, reader: FrameReader, agreement: Agreement, peer: Peer
+    server: WireServer, connection: Connection, reader: FrameReader, agreement: Agreement,
+    peer: Peer
   ) {
     self.server = server
     driver = server.driver

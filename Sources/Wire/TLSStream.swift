@@ -159,7 +159,8 @@ final class TLSStream: ByteStream, @unchecked Sendable {
     BIO_meth_set_read_ex(method) { bio, bytes, count, read in
       guard let pointer = BIO_get_data(bio), let bytes, let read else { return 0 }
       let stream = Unmanaged<TLSStream>.fromOpaque(pointer).takeUnretainedValue()
-      BIO_clear_flags(bio, BIO_FLAGS_READ | BIO_FLAGS_WRITE | BIO_FLAGS_IO_SPECIAL | BIO_FLAGS_SHOULD_RETRY)
+      BIO_clear_flags(
+        bio, BIO_FLAGS_READ | BIO_FLAGS_WRITE | BIO_FLAGS_IO_SPECIAL | BIO_FLAGS_SHOULD_RETRY)
       read.pointee = stream.consume(into: bytes, count)
       if read.pointee == 0 {
         BIO_set_flags(bio, BIO_FLAGS_READ | BIO_FLAGS_SHOULD_RETRY)
@@ -269,7 +270,8 @@ final class TLSStream: ByteStream, @unchecked Sendable {
     while done < slice.count {
       ERR_clear_error()
       var count = 0
-      let status = SSL_read_ex(ssl, slice.buffer.base + slice.offset + done, slice.count - done, &count)
+      let status = SSL_read_ex(
+        ssl, slice.buffer.base + slice.offset + done, slice.count - done, &count)
       if status == 1 {
         done += count
         // Whole records that are here already cost no system call.

@@ -171,7 +171,10 @@ package final class WireClient: @unchecked Sendable {
         return .failure(error)
       }
     }
-    return outcome ?? .failure(.unreachable("\(address): no handshake in time"))
+    if case .failure = outcome.value, !outcome.inTime {
+      return .failure(.unreachable("\(address): no handshake in time"))
+    }
+    return outcome.value
   }
 
   /// Looks after silent connections for as long as there are any.

@@ -61,7 +61,8 @@ package final class WireServer: @unchecked Sendable {
   package init(
     driver: any Driver, key: ClusterKey, name: String, security: TransportSecurity = .automatic,
     limits: ServerLimits = .init(),
-    handler: @escaping @Sendable (_ method: UInt16, _ request: Packet, _ peer: Peer)
+    handler:
+      @escaping @Sendable (_ method: UInt16, _ request: Packet, _ peer: Peer)
       async throws(Refusal) -> Packet
   ) {
     precondition(
@@ -150,13 +151,9 @@ package final class WireServer: @unchecked Sendable {
     }
     unproven.removeAll { $0.id == id }
     let link: ServerLink
-    switch outcome {
-    case nil:
-      onTrouble?(connection.peer, .unreachable("no handshake in time"))
-      await connection.close()
-      return
+    switch outcome.value {
     case .failure(let error):
-      onTrouble?(connection.peer, error)
+      onTrouble?(connection.peer, outcome.inTime ? error : .unreachable("no handshake in time"))
       await connection.close()
       return
     case .success((let reader, let agreement)):

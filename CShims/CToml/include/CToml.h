@@ -9,12 +9,16 @@ extern "C" {
 
 typedef struct cairn_toml_document cairn_toml_document;
 
-/* One leaf value. `path` joins table keys and array indices with dots ("node.device.0.path").
+/* One value. `path` joins keys with dots and marks array elements: "node.device[0].path". Only bare
+   keys (letters, digits, '_', '-') are accepted, so a path has one meaning.
    kind: 's' string, 'i' integer, 'f' float, 'b' boolean, 'd' date or time,
-   't' empty table, 'a' empty array. */
+   't' a table, 'a' an array: both come before what is in them.
+   `text` is the value in decimal, "true"/"false", or the string itself (text_count bytes, which may
+   hold zeros); empty for 't' and 'a'. Lines count from 1. Pointers live as long as the document. */
 typedef struct {
   const char *path;
   const char *text;
+  size_t text_count;
   char kind;
   uint32_t line;
 } cairn_toml_entry;

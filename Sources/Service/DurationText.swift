@@ -1,0 +1,116 @@
+/// Durations as people write them: "5s", "1.5 h", "100ms".
+extension Duration {
+  /// Reads a decimal number with at most 9 places and a unit: ns, us or µs, ms, s, m or min, h, d. A
+  /// space may stand between; "0" needs no unit. Nil for anything else, and for more than 292 years.
+  package init?(text: String) {
+    guard let (number, unit) = Decimal.split(text) else { return nil }
+    let scale: UInt64
+    switch unit {
+    case "ns": scale = 1
+    case "us", "µs", "μs": scale = 1000
+    case "ms": scale = 1_000_000
+    case "s": scale = 1_000_000_000
+    case "m", "min": scale = 60_000_000_000
+    case "h": scale = 3_600_000_000_000
+    case "d": scale = 86_400_000_000_000
+    case "" where number.mantissa == 0: scale = 1
+    default: return nil
+    }
+    guard let nanoseconds = number.times(scale), let signed = Int64(exactly: nanoseconds) else {
+      return nil
+    }
+    self = .nanoseconds(signed)
+  }
+
+  /// Three digits that matter below two minutes ("1.5 s", "250 ms", "12.3 µs"), two units above
+  /// ("2 h 5 min"); "-" in front of a negative one.
+  package var text: String {
+    if self < .zero { return "-" + (.zero - self).text }
+    let (seconds, attoseconds) = components
+    if seconds >= 120 {
+      let total = UInt64(seconds) + (attoseconds >= 500_000_000_000_000_000 ? 1 : 0)
+      let units: [(String, UInt64)] = [("d", 86400), ("h", 3600), ("min", 60), ("s", 1)]
+      let first = units.firstIndex { total >= $0.1 }!
+      let (name, length) = units[first]
+      let (next, nextLength) = units[min(first + 1, 3)]
+      let rest = total % length / nextLength
+      return rest == 0 ? "\(total / length) \(name)" : "\(total / length) \(name) \(rest) \(next)"
+    }
+    let nanoseconds = UInt64(seconds) * 1_000_000_000 + UInt64(attoseconds / 1_000_000_000)
+    let units: [(String, UInt64)] = [
+      ("s", 1_000_000_000), ("ms", 1_000_000), ("µs", 1000), ("ns", 1),
+    ]
+    for (index, (name, length)) in units.enumerated() where nanoseconds >= length {
+      let text = threeDigits(nanoseconds, length)
+      return text == "1000" && index > 0 ? "1 \(units[index - 1].0)" : "\(text) \(name)"
+    }
+    return "0 s"
+  }
+
+  /// Loses nothing down to the nanosecond, for configuration files: "1500ms".
+  ///
+  /// - Precondition: not negative.
+  package var exactText: String {
+    let (seconds, attoseconds) = components
+    precondition(seconds >= 0 && attoseconds >= 0)
+    if attoseconds == 0 { return "\(seconds)s" }
+    let nanoseconds = attoseconds / 1_000_000_000
+    if nanoseconds % 1_000_000 == 0 { return "\(seconds * 1000 + nanoseconds / 1_000_000)ms" }
+    if nanoseconds % 1000 == 0 { return "\(seconds * 1_000_000 + nanoseconds / 1000)us" }
+    return "\(seconds * 1_000_000_000 + nanoseconds)ns"
+  }
+}
+
+/// "2026-11-20T13:00:00.123Z": UTC, milliseconds rounded down. Years 0 to 9999; times outside are shown
+/// as the nearest one inside.
+///
+/// - Parameter wallClock: since 1970, as `driver.wallClock`.
+/// - Source: days to civil date after Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms".
+package func rfc3339(_ wallClock: Duration) -> String {
+  let (whole, attoseconds) = wallClock.components
+  var seconds = whole
+  var milliseconds = attoseconds / 1_000_000_000_000_000
+  if attoseconds < 0 {
+    seconds -= 1
+    milliseconds = (attoseconds + 1_000_000_000_000_000_000) / 1_000_000_000_000_000
+  }
+  seconds = min(max(seconds, -62_167_219_200), 253_402_300_799)
+  let day = seconds >= 0 ? seconds / 86400 : (seconds - 86399) / 86400
+  let second = seconds - day * 86400
+  // Days since 1 March of the year 0, in eras of 400 years.
+  let shifted = day + 719_468
+  let era = (shifted >= 0 ? shifted : shifted - 146_096) / 146_097
+  let dayOfEra = shifted - era * 146_097
+  let yearOfEra = (dayOfEra - dayOfEra / 1460 + dayOfEra / 36524 - dayOfEra / 146_096) / 365
+  let dayOfYear = dayOfEra - (365 * yearOfEra + yearOfEra / 4 - yearOfEra / 100)
+  let shiftedMonth = (5 * dayOfYear + 2) / 153
+  let dayOfMonth = dayOfYear - (153 * shiftedMonth + 2) / 5 + 1
+  let month = shiftedMonth < 10 ? shiftedMonth + 3 : shiftedMonth - 9
+  let year = yearOfEra + era * 400 + (month <= 2 ? 1 : 0)
+
+  var text: [UInt8] = []
+  text.reserveCapacity(24)
+  func put(_ value: Int64, _ digits: Int) {
+    var divisor: Int64 = 1
+    for _ in 1..<digits { divisor *= 10 }
+    while divisor > 0 {
+      text.append(UInt8(48 + value / divisor % 10))
+      divisor /= 10
+    }
+  }
+  put(year, 4)
+  text.append(UInt8(ascii: "-"))
+  put(month, 2)
+  text.append(UInt8(ascii: "-"))
+  put(dayOfMonth, 2)
+  text.append(UInt8(ascii: "T"))
+  put(second / 3600, 2)
+  text.append(UInt8(ascii: ":"))
+  put(second / 60 % 60, 2)
+  text.append(UInt8(ascii: ":"))
+  put(second % 60, 2)
+  text.append(UInt8(ascii: "."))
+  put(milliseconds, 3)
+  text.append(UInt8(ascii: "Z"))
+  return String(decoding: text, as: UTF8.self)
+}
