@@ -1,0 +1,154 @@
+import Foundation
+import TestSupport
+import Testing
+
+/// What a user types, right and wrong, against a real cluster of three nodes.
+@Suite(
+  "the command line", .serialized,
+  .enabled(if: cairnPath != nil, "CAIRN_EXECUTABLE names the build (scripts/test)"))
+struct CommandTests {
+  @Test("objects go in, come out, are listed, copied, moved, and deleted space returns")
+  func roundTrip() throws {
+    let cluster = try RealCluster(nodes: 3)
+    try cluster.succeed("mb", "bucket")
+    let bytes = Data(Seed(3).generatorBytes(9 << 20))
+    try cluster.succeed("put", "-", "cairn://bucket/a/stream", input: bytes)
+    #expect(try cluster.succeed("cat", "cairn://bucket/a/stream").output == bytes)
+    for (first, last) in [(0, 0), (4095, 4096), (100_000, 3_000_000), (9_437_183, 9_437_183)] {
+      let part = try cluster.succeed(
+        "cat", "--range", "\(first)-\(last)", "cairn://bucket/a/stream")
+      #expect(part.output == bytes[first...last])
+    }
+    try cluster.succeed("put", "-", "cairn://bucket/a/small", input: Data("hello".utf8))
+    try cluster.succeed("put", "-", "cairn://bucket/empty", input: Data())
+    #expect(try cluster.succeed("cat", "cairn://bucket/empty").output.isEmpty)
+
+    let before = try cluster.usage()
+    try cluster.succeed("cp", "cairn://bucket/a/stream", "cairn://bucket/copy")
+    try cluster.succeed("mv", "cairn://bucket/copy", "cairn://bucket/moved")
+    #expect(try cluster.usage()["uniqueBytes"] == before["uniqueBytes"])
+    #expect(try cluster.succeed("cat", "cairn://bucket/moved").output == bytes)
+    #expect(try cluster.run(["stat", "cairn://bucket/copy"]).status == 1)
+
+    let top = try cluster.succeed("ls", "cairn://bucket/").text
+    #expect(top.contains("a/") && top.contains("moved") && !top.contains("stream"))
+    let lines = try cluster.succeed("ls", "-r", "--json", "cairn://bucket").text.split(
+      separator: "\n")
+    let keys = try lines.map {
+      try #require(JSONSerialization.jsonObject(with: Data($0.utf8)) as? [String: Any])["key"]
+        as? String
+    }
+    #expect(keys == ["a/small", "a/stream", "empty", "moved"])
+    let stat = try #require(
+      JSONSerialization.jsonObject(
+        with: cluster.succeed("stat", "--json", "cairn://bucket/moved").output)
+        as? [String: Any])
+    #expect(stat["bytes"] as? Int == 9 << 20)
+    #expect(stat["scheme"] as? String == "2+1")
+
+    // The same bytes again store nothing new.
+    try cluster.succeed("put", "-", "cairn://bucket/again", input: bytes)
+    #expect(try cluster.usage()["uniqueBytes"] == before["uniqueBytes"])
+
+    try cluster.succeed("rm", "-r", "cairn://bucket/")
+    try cluster.succeed("rb", "bucket")
+    let deadline = Date().addingTimeInterval(60)
+    while try cluster.usage()["uniqueBytes"] != 0
+      || cluster.usage()["storedBytes"]! > before["storedBytes"]! / 2
+    {
+      try #require(Date() < deadline, "space did not return: \(try cluster.usage())")
+    }
+  }
+
+  @Test("wrong input is refused with one line and the right exit status")
+  func refusals() throws {
+    let cluster = try RealCluster(nodes: 3)
+    try cluster.succeed("mb", "bucket")
+    try cluster.succeed("put", "-", "cairn://bucket/k", input: Data("x".utf8))
+    let folder = cluster.folder
+    try FileManager.default.createDirectory(
+      atPath: folder + "/full", withIntermediateDirectories: true)
+    let wrongKey = folder + "/wrong.toml"
+    let client = try String(contentsOfFile: cluster.directory + "/client.toml", encoding: .utf8)
+    try String(repeating: "ab", count: 32).write(
+      toFile: folder + "/wrong.key", atomically: true, encoding: .utf8)
+    try client.replacingOccurrences(of: "cluster.key", with: folder + "/wrong.key")
+      .write(toFile: wrongKey, atomically: true, encoding: .utf8)
+    let noCluster = folder + "/none.toml"
+    try "coordinators = [\"127.0.0.1:1\"]\nkey_file = \"\(cluster.directory)/cluster.key\"\n"
+      .write(toFile: noCluster, atomically: true, encoding: .utf8)
+    let badConfig = folder + "/bad.toml"
+    try (client + "\nnonsense = 3\n").replacingOccurrences(
+      of: "cluster.key", with: cluster.directory + "/cluster.key"
+    )
+    .write(toFile: badConfig, atomically: true, encoding: .utf8)
+
+    let cases: [(words: [String], config: String?, status: Int32, says: String)] = [
+      (["ls"], noCluster, 1, "127.0.0.1:1"),
+      (["ls"], folder + "/absent.toml", 1, "absent.toml"),
+      (["ls"], wrongKey, 1, "key"),
+      (["ls"], badConfig, 1, "nonsense"),
+      (["nonsense"], nil, 2, "unknown command"),
+      (["ls", "--nonsense"], nil, 2, "--nonsense"),
+      (["mb"], nil, 2, "too few"),
+      (["mb", "bucket"], nil, 1, "exists"),
+      (["mb", "A"], nil, 1, "A"),
+      (["rb", "bucket"], nil, 1, "not empty"),
+      (["rb", "nowhere"], nil, 1, "nowhere"),
+      (["ls", "cairn://nowhere/"], nil, 1, "nowhere"),
+      (["put", "/etc/hostname", "cairn://nowhere/k"], nil, 1, "nowhere"),
+      (["stat", "cairn://bucket/none"], nil, 1, "none"),
+      (["cat", "cairn://bucket/none"], nil, 1, "none"),
+      (["rm", "cairn://bucket/none"], nil, 1, "none"),
+      (["cp", "cairn://bucket/none", "cairn://bucket/other"], nil, 1, "none"),
+      (["stat", "cairn://bucket/"], nil, 1, "empty key"),
+      (["put", "-", "cairn://bucket/" + String(repeating: "k", count: 1025)], nil, 1, "1025"),
+      (["put", folder + "/absent", "cairn://bucket/a"], nil, 1, "absent"),
+      (["put", folder, "cairn://bucket/a"], nil, 1, "directory"),
+      (["get", "--range", "5-9", "cairn://bucket/k", folder + "/r"], nil, 1, "range"),
+      (["get", "--range", "9-5", "cairn://bucket/k", folder + "/r"], nil, 2, "range"),
+      (["get", "cairn://bucket/k", "/proc/nowhere/file"], nil, 1, "/proc/nowhere"),
+      (
+        ["cluster", "up", "--dir", folder + "/two", "--nodes", "2", "--scheme", "6+3"], nil, 1,
+        "9 nodes"
+      ),
+      (["cluster", "status", "--dir", folder + "/full"], nil, 1, "no cluster"),
+      (["node", "--config", badConfig], nil, 1, "bad.toml"),
+    ]
+    for (words, config, status, says) in cases {
+      let finished = try cluster.run(words, config: config)
+      #expect(finished.status == status, "cairn \(words): \(finished.error)")
+      #expect(finished.errorLines.count == 1, "cairn \(words): \(finished.error)")
+      #expect(finished.error.hasPrefix("cairn: "), "cairn \(words): \(finished.error)")
+      #expect(finished.error.contains(says), "cairn \(words): \(finished.error)")
+    }
+    #expect(try cluster.succeed("cat", "cairn://bucket/k").text == "x")
+  }
+
+  @Test("names that would leave the destination are refused before anything is written")
+  func escapes() throws {
+    let cluster = try RealCluster(nodes: 1)
+    try cluster.succeed("mb", "bucket")
+    for key in ["p/../../evil", "p/a//b", "p/./c", "p/fine"] {
+      try cluster.succeed("put", "-", "cairn://bucket/\(key)", input: Data("x".utf8))
+    }
+    let finished = try cluster.run(["get", "-r", "cairn://bucket/p", cluster.folder + "/out"])
+    #expect(finished.status == 1)
+    #expect(finished.error.contains("leave the destination"))
+    #expect(!FileManager.default.fileExists(atPath: cluster.folder + "/out/fine"))
+    #expect(!FileManager.default.fileExists(atPath: cluster.folder + "/evil"))
+  }
+
+  @Test("help and version answer without a cluster")
+  func help() throws {
+    let cluster = try RealCluster(nodes: 1)
+    #expect(try cluster.succeed("--version").text.hasPrefix("cairn "))
+    for words in [
+      ["--help"], ["put", "--help"], ["cluster", "up", "--help"], ["help", "get"],
+      ["completion", "bash"],
+    ] {
+      let finished = try cluster.run(words, config: "/nowhere")
+      #expect(finished.status == 0 && !finished.output.isEmpty)
+    }
+  }
+}
