@@ -1,5 +1,6 @@
 import CURing
 import Glibc
+import Synchronization
 
 typealias Entry = UnsafeMutablePointer<io_uring_sqe>
 
@@ -51,5 +52,54 @@ extension EventLoop {
     }
     state.pointee.inFlight -= 1
     return value
+  }
+
+  /// As `offload`, but a cancelled task goes on at once with nil; what `work` then still brings is
+  /// dropped.
+  func abandonableOffload<Value: Sendable>(lane: Int, _ work: @escaping @Sendable () -> Value) async
+    -> Value?
+  {
+    let wait = AbandonableWait<Value>()
+    state.pointee.inFlight += 1
+    let value = await withTaskCancellationHandler {
+      await withUnsafeContinuation { continuation in
+        guard wait.begin(continuation) else { return }
+        lanes[lane].push { wait.end(work()) }
+      }
+    } onCancel: {
+      wait.end(nil)
+    }
+    state.pointee.inFlight -= 1
+    return value
+  }
+}
+
+/// Resumes one continuation, once, by whoever comes first: the work's end or the cancellation.
+private final class AbandonableWait<Value: Sendable>: Sendable {
+  private enum State {
+    case notBegun
+    case waiting(UnsafeContinuation<Value?, Never>)
+    case ended
+  }
+  private let state = Mutex<State>(.notBegun)
+
+  /// - Returns: false when it was cancelled before; the continuation is then resumed already.
+  func begin(_ continuation: UnsafeContinuation<Value?, Never>) -> Bool {
+    let begins = state.withLock { state in
+      guard case .notBegun = state else { return false }
+      state = .waiting(continuation)
+      return true
+    }
+    if !begins { continuation.resume(returning: nil) }
+    return begins
+  }
+
+  func end(_ value: Value?) {
+    let waiter: UnsafeContinuation<Value?, Never>? = state.withLock { state in
+      defer { state = .ended }
+      guard case .waiting(let continuation) = state else { return nil }
+      return continuation
+    }
+    waiter?.resume(returning: value)
   }
 }

@@ -191,11 +191,12 @@ package final class EventLoop: TaskExecutor, SerialExecutor, @unchecked Sendable
 
   private func drive() {
     let state = state
-    let executor = asUnownedSerialExecutor()
-    let taskExecutor = asUnownedTaskExecutor()
+    // Not "isolated to" the loop as an actor's executor: tasks here are isolated to nothing, and the
+    // runtime would queue a job once more for each suspension only to leave that isolation.
+    let executor = asUnownedTaskExecutor()
     while true {
       for _ in 0..<state.jobCount {
-        state.pop().runSynchronously(isolatedTo: executor, taskExecutor: taskExecutor)
+        state.pop().runSynchronously(on: executor)
       }
       takeMail()
       if state.jobCount > 0 {
@@ -333,7 +334,8 @@ package final class EventLoop: TaskExecutor, SerialExecutor, @unchecked Sendable
   /// Nothing of ours is in flight any more, apart from the poll and the timer of the loop itself,
   /// which hold no memory.
   private func tearDown() {
-    for lane in lanes { lane.stop() }
+    // A look-up that nobody waits for any more may last long, and touches nothing of the loop's.
+    for (index, lane) in lanes.enumerated() { lane.stop(waiting: index != Self.resolverLane) }
     io_uring_queue_exit(&state.pointee.ring)
   }
 }

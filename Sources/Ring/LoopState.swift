@@ -61,8 +61,8 @@ struct LoopState {
 
 extension UnsafeMutablePointer where Pointee == LoopState {
   func push(_ job: UnownedJob) {
+    if jobCount == pointee.jobCapacity { growJobs() }
     let tail = pointee.jobTail
-    if tail - pointee.jobHead == pointee.jobCapacity { growJobs() }
     (pointee.jobs + (tail & (pointee.jobCapacity - 1))).initialize(to: job)
     pointee.jobTail = tail + 1
   }

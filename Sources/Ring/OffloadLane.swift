@@ -6,7 +6,7 @@ final class OffloadLane: @unchecked Sendable {
   // Sound: `queue` and `isStopping` are guarded by `mutex`; `thread` belongs to the loop's thread.
   private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
   private let condition = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
-  private var queue: [@Sendable () -> Void] = []
+  private var queue = Queue<@Sendable () -> Void>()
   private var isStopping = false
   private var thread: pthread_t?
 
@@ -53,22 +53,21 @@ final class OffloadLane: @unchecked Sendable {
     while true {
       pthread_mutex_lock(mutex)
       while queue.isEmpty && !isStopping { pthread_cond_wait(condition, mutex) }
-      let batch = queue
-      queue.removeAll()
+      let piece = queue.popFirst()
       pthread_mutex_unlock(mutex)
-      if batch.isEmpty { return }
-      for piece in batch { piece() }
+      guard let piece else { return }
+      piece()
     }
   }
 
-  /// Ends the thread after the work it already has, and waits for it.
-  func stop() {
+  /// Ends the thread after the work it already has, and waits for it unless told not to.
+  func stop(waiting: Bool = true) {
     guard let thread else { return }
     pthread_mutex_lock(mutex)
     isStopping = true
     pthread_mutex_unlock(mutex)
     pthread_cond_signal(condition)
-    pthread_join(thread, nil)
+    if waiting { pthread_join(thread, nil) } else { pthread_detach(thread) }
     self.thread = nil
   }
 }

@@ -44,7 +44,8 @@ package enum RingOperation: Sendable {
   // Processes and signals (never simulated: -ENOSYS there).
   case spawnProcess(ProcessLaunch, Outcome<Int32>)
   case signalProcess(pid: Int32, signal: Int32)
-  /// Waits until the child ends; the result is its exit status, or 128 + signal.
+  /// Waits until the process ends; the result is its exit status, or 128 + signal. For one that is no
+  /// child of ours only the end can be seen: -ECHILD.
   case waitForProcess(pid: Int32)
   /// Waits until one of these signals (blocked from the start by the driver) arrives; the result is its number.
   case waitForSignal([Int32])
@@ -85,7 +86,8 @@ package struct FileStatus: Sendable, Equatable {
   }
 }
 
-/// A name in a directory; names are bytes, not always UTF-8. `.` and `..` are left out, order is by bytes.
+/// A name in a directory; names are bytes, not always UTF-8: make paths of them with ``PathText``.
+/// `.` and `..` are left out, order is by bytes.
 package struct DirectoryEntry: Sendable, Equatable {
   package var name: [UInt8]
   package var kind: FileKind

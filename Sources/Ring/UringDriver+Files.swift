@@ -263,7 +263,7 @@ struct PathBytes: Sendable {
 
   /// nil when there is a zero byte in it, where the kernel would end it.
   init?(_ path: String) {
-    let bytes = Array(path.utf8)
+    let bytes = PathText.bytes(path)
     guard !bytes.contains(0) else { return nil }
     self.bytes = bytes
   }

@@ -169,7 +169,8 @@ extension UringDriver {
 
   private func resolve(_ address: SocketAddress) async -> Result<[sockaddr_storage], RingError> {
     if let numeric = sockaddr_storage(numeric: address) { return .success([numeric]) }
-    return await loop.offload(lane: EventLoop.resolverLane) { address.lookUp() }
+    return await loop.abandonableOffload(lane: EventLoop.resolverLane) { address.lookUp() }
+      ?? .failure(RingError(errno: ECANCELED, operation: "resolve", subject: address.host))
   }
 }
 

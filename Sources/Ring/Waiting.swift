@@ -1,38 +1,50 @@
 /// What tasks of one loop wait on each other with. None of these locks: all are loop-confined, and
 /// none is woken by cancellation alone, so a waiter must be released by its owner.
 
-/// A queue of waiters, woken in order of arrival.
-package final class WaitQueue: @unchecked Sendable {
-  // Loop-confined.
-  private var waiters: [UnsafeContinuation<Void, Never>] = []
+/// First in, first out; both ends in constant time on average.
+package struct Queue<Element> {
+  private var elements: [Element?] = []
   private var head = 0
 
   package init() {}
-  package var isEmpty: Bool { head == waiters.count }
+  package var count: Int { elements.count - head }
+  package var isEmpty: Bool { head == elements.count }
+  package var first: Element? { isEmpty ? nil : elements[head] }
+
+  package mutating func append(_ element: Element) { elements.append(element) }
+
+  package mutating func popFirst() -> Element? {
+    guard head < elements.count else { return nil }
+    let element = elements[head].take()
+    head += 1
+    if head == elements.count {
+      elements.removeAll(keepingCapacity: head <= 1024)
+      head = 0
+    } else if head > 64 && head * 2 > elements.count {
+      elements.removeFirst(head)
+      head = 0
+    }
+    return element
+  }
+}
+
+/// A queue of waiters, woken in order of arrival.
+package final class WaitQueue: @unchecked Sendable {
+  // Loop-confined.
+  private var waiters = Queue<UnsafeContinuation<Void, Never>>()
+
+  package init() {}
+  package var isEmpty: Bool { waiters.isEmpty }
 
   package func wait() async {
     await withUnsafeContinuation { waiters.append($0) }
   }
 
-  package func wakeOne() {
-    guard head < waiters.count else { return }
-    let waiter = waiters[head]
-    head += 1
-    if head == waiters.count {
-      waiters.removeAll(keepingCapacity: true)
-      head = 0
-    } else if head > 64 && head * 2 > waiters.count {
-      waiters.removeFirst(head)
-      head = 0
-    }
-    waiter.resume()
-  }
+  package func wakeOne() { waiters.popFirst()?.resume() }
 
+  /// Those that wait now, not those that begin to while these run.
   package func wakeAll() {
-    let all = waiters[head...]
-    waiters = []
-    head = 0
-    for waiter in all { waiter.resume() }
+    for _ in 0..<waiters.count { waiters.popFirst()?.resume() }
   }
 }
 
@@ -40,7 +52,7 @@ package final class WaitQueue: @unchecked Sendable {
 package final class Semaphore: @unchecked Sendable {
   // Loop-confined.
   private var free: Int
-  private var waiting: [(Int, UnsafeContinuation<Void, Never>)] = []
+  private var waiting = Queue<(Int, UnsafeContinuation<Void, Never>)>()
 
   package init(_ permits: Int) { free = permits }
 
@@ -64,7 +76,7 @@ package final class Semaphore: @unchecked Sendable {
     free += permits
     while let (needed, waiter) = waiting.first, free >= needed {
       free -= needed
-      waiting.removeFirst()
+      _ = waiting.popFirst()
       waiter.resume()
     }
   }
@@ -109,13 +121,12 @@ package final class Promise<Value: Sendable>: @unchecked Sendable {
 /// An unbounded queue between tasks; bound it with a ``Semaphore`` where the producer must wait.
 package final class Channel<Element: Sendable>: @unchecked Sendable {
   // Loop-confined.
-  private var elements: [Element] = []
-  private var head = 0
+  private var elements = Queue<Element>()
   private var isClosed = false
   private let queue = WaitQueue()
 
   package init() {}
-  package var count: Int { elements.count - head }
+  package var count: Int { elements.count }
 
   package func send(_ element: Element) {
     precondition(!isClosed)
@@ -130,19 +141,10 @@ package final class Channel<Element: Sendable>: @unchecked Sendable {
   }
 
   package func receive() async -> Element? {
-    while head == elements.count {
+    while elements.isEmpty {
       if isClosed { return nil }
       await queue.wait()
     }
-    let element = elements[head]
-    head += 1
-    if head == elements.count {
-      elements.removeAll(keepingCapacity: true)
-      head = 0
-    } else if head > 64 && head * 2 > elements.count {
-      elements.removeFirst(head)
-      head = 0
-    }
-    return element
+    return elements.popFirst()
   }
 }

@@ -1,5 +1,6 @@
 import Glibc
 import Ring
+import Synchronization
 import TestSupport
 import Testing
 
@@ -62,4 +63,11 @@ final class Box<Value>: @unchecked Sendable {
   // Loop-confined.
   var value: Value
   init(_ value: Value) { self.value = value }
+}
+
+/// What threads write down, in their order.
+final class Log<Element: Sendable>: Sendable {
+  private let elements = Mutex<[Element]>([])
+  func append(_ element: Element) { elements.withLock { $0.append(element) } }
+  var all: [Element] { elements.withLock { $0 } }
 }
