@@ -1,0 +1,179 @@
+internal import Cluster
+internal import Coding
+internal import Messages
+
+/// The key schema: a family byte, then big-endian numbers, so that keys sort as their parts do.
+/// docs/formats-metadata.md has it to the byte.
+enum Key {
+  enum Family: UInt8 {
+    case state = 0x00
+    case availableContainer = 0x61  // a
+    case bucket = 0x62  // b
+    case container = 0x63  // c
+    case directory = 0x64  // d
+    case containerEdge = 0x65  // e
+    case fingerprint = 0x66  // f
+    case pageEdge = 0x67  // g
+    case pageName = 0x68  // h
+    case endedGrant = 0x69  // i
+    case deviceContainer = 0x6C  // l
+    case node = 0x6E  // n
+    case object = 0x6F  // o
+    case page = 0x70  // p
+    case pageInfo = 0x71  // q
+    case grant = 0x72  // r
+    case session = 0x73  // s
+    case outcome = 0x74  // t
+    case upload = 0x75  // u
+    case held = 0x77  // w
+    case trash = 0x78  // x
+    case condemned = 0x79  // y
+  }
+
+  /// The key domain and storage class that fingerprints and page names are shared in. There is one so far.
+  static let domain: UInt32 = 0
+
+  static let state: [UInt8] = [Family.state.rawValue]
+
+  static func family(_ family: Family) -> [UInt8] { [family.rawValue] }
+
+  static func of(_ family: Family, _ first: UInt64) -> [UInt8] {
+    build(family, 8) { $0.number(first) }
+  }
+  static func of(_ family: Family, _ first: UInt64, _ second: UInt64) -> [UInt8] {
+    build(family, 16) {
+      $0.number(first)
+      $0.number(second)
+    }
+  }
+
+  static func bucket(_ name: String) -> [UInt8] {
+    build(.bucket, name.utf8.count) { $0.bytes.append(contentsOf: name.utf8) }
+  }
+  static func object(bucket: UInt64, key: some Collection<UInt8>) -> [UInt8] {
+    build(.object, 8 + key.count) {
+      $0.number(bucket)
+      $0.bytes.append(contentsOf: key)
+    }
+  }
+  static func fingerprint(_ fingerprint: Fingerprint) -> [UInt8] {
+    digest(.fingerprint, fingerprint)
+  }
+  static func pageName(_ name: Fingerprint) -> [UInt8] { digest(.pageName, name) }
+
+  private static func digest(_ family: Family, _ digest: Fingerprint) -> [UInt8] {
+    build(family, 36) {
+      $0.number(domain)
+      $0.number(digest.w0)
+      $0.number(digest.w1)
+      $0.number(digest.w2)
+      $0.number(digest.w3)
+    }
+  }
+
+  /// Edges kept at `target`: a container's raw id or a page's identity.
+  static func edge(_ family: Family, target: UInt64, source: EdgeSource) -> [UInt8] {
+    build(family, 17) {
+      $0.number(target)
+      $0.bytes.append(source.tag)
+      $0.number(source.identity)
+    }
+  }
+  /// An upload's edges to a container: one for each run of ordinals.
+  static func uploadEdge(container: ContainerID, upload: UInt64, firstOrdinal: UInt64) -> [UInt8] {
+    build(.containerEdge, 25) {
+      $0.number(container.raw)
+      $0.bytes.append(EdgeSource.upload(upload).tag)
+      $0.number(upload)
+      $0.number(firstOrdinal)
+    }
+  }
+  /// What an upload holds: containers (tag 0) and pages (tag 1).
+  static func held(upload: UInt64, container: ContainerID) -> [UInt8] {
+    held(upload, 0, container.raw)
+  }
+  static func held(upload: UInt64, page: UInt64) -> [UInt8] { held(upload, 1, page) }
+  private static func held(_ upload: UInt64, _ tag: UInt8, _ target: UInt64) -> [UInt8] {
+    build(.held, 17) {
+      $0.number(upload)
+      $0.bytes.append(tag)
+      $0.number(target)
+    }
+  }
+
+  /// Containers with these devices, in this order, that may be granted.
+  static func available(scheme: Scheme, devices: [DeviceID]) -> [UInt8] {
+    build(.availableContainer, 10 + devices.count * 8) {
+      $0.bytes.append(UInt8(scheme.k))
+      $0.bytes.append(UInt8(scheme.m))
+      for device in devices { $0.number(device.raw) }
+    }
+  }
+  static func available(_ container: ContainerID, scheme: Scheme, devices: [DeviceID]) -> [UInt8] {
+    available(scheme: scheme, devices: devices) + bigEndian(container.raw)
+  }
+
+  static func trash(position: UInt64, index: UInt32) -> [UInt8] {
+    build(.trash, 12) {
+      $0.number(position)
+      $0.number(index)
+    }
+  }
+
+  private struct Builder {
+    var bytes: [UInt8]
+    mutating func number<Integer: FixedWidthInteger>(_ value: Integer) {
+      withUnsafeBytes(of: value.bigEndian) { bytes.append(contentsOf: $0) }
+    }
+  }
+  private static func build(_ family: Family, _ size: Int, _ body: (inout Builder) -> Void)
+    -> [UInt8]
+  {
+    var builder = Builder(bytes: [])
+    builder.bytes.reserveCapacity(1 + size)
+    builder.bytes.append(family.rawValue)
+    body(&builder)
+    return builder.bytes
+  }
+  private static func bigEndian(_ value: UInt64) -> [UInt8] {
+    withUnsafeBytes(of: value.bigEndian) { Array($0) }
+  }
+
+  /// The big-endian number at `offset` of a stored key.
+  static func number(in key: [UInt8], at offset: Int) throws(StoreError) -> UInt64 {
+    guard key.count >= offset + 8 else { throw .corrupt("short key") }
+    var value: UInt64 = 0
+    for byte in key[offset..<offset + 8] { value = value << 8 | UInt64(byte) }
+    return value
+  }
+  /// The container whose raw id stands at `offset` of a stored key.
+  static func container(in key: [UInt8], at offset: Int) throws(StoreError) -> ContainerID {
+    try containerID(raw: number(in: key, at: offset))
+  }
+  static func containerID(raw: UInt64) throws(StoreError) -> ContainerID {
+    guard let kind = ContainerKind(rawValue: UInt8(raw >> 56)) else {
+      throw .corrupt("container kind")
+    }
+    return ContainerID(kind, raw & (1 << 56 - 1))
+  }
+}
+
+/// What an edge comes from.
+enum EdgeSource: Hashable, Comparable {
+  case object(UInt64)
+  case page(UInt64)
+  case upload(UInt64)
+
+  var tag: UInt8 {
+    switch self {
+    case .object: 0
+    case .page: 1
+    case .upload: 2
+    }
+  }
+  var identity: UInt64 {
+    switch self {
+    case .object(let identity), .page(let identity), .upload(let identity): identity
+    }
+  }
+}

@@ -1,0 +1,218 @@
+internal import Cluster
+internal import Coding
+internal import Messages
+internal import Wire
+
+extension StateMachine {
+  static let keyByteLimit = 1024
+
+  // MARK: Buckets
+
+  func createBucket(_ name: String) throws(StoreError) -> CommandOutcome {
+    guard Self.isBucketName(name) else { return .refused(.invalidName, name) }
+    let key = Array(name.utf8)
+    guard try buckets.get(key) == nil else { return .refused(.bucketExists, name) }
+    buckets.set(key, BucketRecord(identity: position, created: wallMilliseconds))
+    return .done
+  }
+
+  func removeBucket(_ name: String) throws(StoreError) -> CommandOutcome {
+    let key = Array(name.utf8)
+    guard let bucket = try buckets.get(key) else { return .refused(.noSuchBucket, name) }
+    guard bucket.objectCount == 0 else { return .refused(.bucketNotEmpty, name) }
+    buckets.set(key, nil)
+    return .done
+  }
+
+  /// S3's rules: 3 to 63 of a-z, 0-9, '.' and '-'; first and last a letter or digit; no two dots in a row;
+  /// no dotted IPv4 address; no prefix or suffix that S3 keeps for itself.
+  package static func isBucketName(_ name: String) -> Bool {
+    let bytes = Array(name.utf8)
+    guard (3...63).contains(bytes.count) else { return false }
+    func isDigit(_ byte: UInt8) -> Bool { byte >= UInt8(ascii: "0") && byte <= UInt8(ascii: "9") }
+    func isAlphanumeric(_ byte: UInt8) -> Bool {
+      isDigit(byte) || (byte >= UInt8(ascii: "a") && byte <= UInt8(ascii: "z"))
+    }
+    let dot = UInt8(ascii: ".")
+    guard isAlphanumeric(bytes[0]), isAlphanumeric(bytes[bytes.count - 1]) else { return false }
+    for (index, byte) in bytes.enumerated() {
+      guard isAlphanumeric(byte) || byte == dot || byte == UInt8(ascii: "-") else { return false }
+      if byte == dot && bytes[index - 1] == dot { return false }
+    }
+    let labels = bytes.split(separator: dot)
+    if labels.count == 4 && labels.allSatisfy({ $0.count <= 3 && $0.allSatisfy(isDigit) }) {
+      return false
+    }
+    if ["xn--", "sthree-"].contains(where: { name.hasPrefix($0) }) { return false }
+    return !["-s3alias", "--ol-s3", "--x-s3"].contains { name.hasSuffix($0) }
+  }
+
+  // MARK: Objects
+
+  func object(_ bucket: BucketRecord, _ key: String) throws(StoreError) -> ObjectRecord? {
+    try view.value(Key.object(bucket: bucket.identity, key: key.utf8))
+  }
+
+  func commitObject(
+    _ upload: UploadKey, name: ObjectName, record: ObjectRecord, precondition: Precondition,
+    unlessIdentical: Bool
+  ) throws(StoreError) -> CommandOutcome {
+    guard let bucket = try buckets.get(Array(name.bucket.utf8)) else {
+      return .refused(.noSuchBucket, name.bucket)
+    }
+    if let problem = Self.problem(withKey: name.key) { return .refused(.invalidName, problem) }
+    let current = try object(bucket, name.key)
+    if let refusal = Self.refusal(precondition, current: current) { return refusal }
+    if unlessIdentical, let current, Self.isIdentical(current, to: record) {
+      return .number(current.identity)
+    }
+    switch record.content {
+    case .inline(let bytes):
+      guard UInt64(bytes.count) == record.byteCount else {
+        return .refused(.malformed, "\(bytes.count) bytes are not \(record.byteCount)")
+      }
+    case .embedded(let runs):
+      guard try uploads.get(upload) != nil else { return .noSuchUpload(upload.number) }
+      switch try check(runs) {
+      case .malformed(let problem): return .refused(.malformed, problem)
+      case .missing(let missing): return .missing(runs: missing, pages: [])
+      case .alive(_, let byteCount, let uses):
+        guard byteCount == record.byteCount else {
+          return .refused(.malformed, "\(byteCount) bytes are not \(record.byteCount)")
+        }
+        try addEdges(from: .object(position), to: uses)
+      }
+    case .root(let page):
+      guard try uploads.get(upload) != nil else { return .noSuchUpload(upload.number) }
+      guard let info = try pages.get(page) else { return .missing(runs: [], pages: [page]) }
+      guard info.byteCount == record.byteCount else {
+        return .refused(.malformed, "\(info.byteCount) bytes are not \(record.byteCount)")
+      }
+      try addEdge(from: .object(position), toPage: page)
+    }
+    store(record, at: name, in: bucket, replacing: current)
+    return .number(position)
+  }
+
+  func deleteObject(_ name: ObjectName, precondition: Precondition) throws(StoreError)
+    -> CommandOutcome
+  {
+    guard let bucket = try buckets.get(Array(name.bucket.utf8)) else {
+      return .refused(.noSuchBucket, name.bucket)
+    }
+    guard let current = try object(bucket, name.key) else { return .refused(.noSuchKey, name.key) }
+    if let refusal = Self.refusal(precondition, current: current) { return refusal }
+    remove(current, at: name, in: bucket)
+    return .done
+  }
+
+  func copyObject(
+    from source: ObjectName, to target: ObjectName, attributes: ObjectAttributes?, move: Bool,
+    precondition: Precondition, modified: UInt64
+  ) throws(StoreError) -> CommandOutcome {
+    guard let sourceBucket = try buckets.get(Array(source.bucket.utf8)) else {
+      return .refused(.noSuchBucket, source.bucket)
+    }
+    guard let targetBucket = try buckets.get(Array(target.bucket.utf8)) else {
+      return .refused(.noSuchBucket, target.bucket)
+    }
+    guard let original = try object(sourceBucket, source.key) else {
+      return .refused(.noSuchKey, source.key)
+    }
+    if let problem = Self.problem(withKey: target.key) { return .refused(.invalidName, problem) }
+    let current = try object(targetBucket, target.key)
+    if let refusal = Self.refusal(precondition, current: current) { return refusal }
+    var record = original
+    record.identity = position
+    record.modified = modified
+    if let attributes { record.attributes = attributes }
+    switch record.content {
+    case .inline: break
+    case .embedded(let runs):
+      var uses: [(ContainerID, OrdinalSet)] = []
+      for id in Set(runs.map(\.container)).sorted() {
+        let key = Key.edge(.containerEdge, target: id.raw, source: .object(original.identity))
+        guard let ordinals: OrdinalSet = try view.value(key) else {
+          throw .corrupt("version \(original.identity) has no edge to \(id)")
+        }
+        uses.append((id, ordinals))
+      }
+      try addEdges(from: .object(position), to: uses)
+    case .root(let page): try addEdge(from: .object(position), toPage: page)
+    }
+    store(record, at: target, in: targetBucket, replacing: current)
+    let isSame =
+      source.bucket.utf8.elementsEqual(target.bucket.utf8)
+      && source.key.utf8.elementsEqual(target.key.utf8)
+    if move && !isSame, let bucket = try buckets.get(Array(source.bucket.utf8)) {
+      remove(original, at: source, in: bucket)
+    }
+    return .number(position)
+  }
+
+  /// Same bytes, same attributes: committing `record` would change nothing that a reader sees.
+  static func isIdentical(_ current: ObjectRecord, to record: ObjectRecord) -> Bool {
+    // Attributes by bytes: equal strings may differ in theirs.
+    current.contentHash == record.contentHash && current.byteCount == record.byteCount
+      && current.attributes.encoded == record.attributes.encoded
+  }
+
+  private static func problem(withKey key: String) -> String? {
+    if key.isEmpty { return "a key is empty" }
+    return key.utf8.count > keyByteLimit ? "a key has at most \(keyByteLimit) bytes" : nil
+  }
+
+  private static func refusal(_ precondition: Precondition, current: ObjectRecord?)
+    -> CommandOutcome?
+  {
+    switch precondition {
+    case .none: return nil
+    case .absent:
+      guard let current else { return nil }
+      return .refused(.preconditionFailed, "the key is there, version \(current.identity)")
+    case .identity(let identity):
+      guard let current else { return .refused(.preconditionFailed, "the key is not there") }
+      return current.identity == identity
+        ? nil : .refused(.preconditionFailed, "the current version is \(current.identity)")
+    }
+  }
+
+  private func store(
+    _ record: ObjectRecord, at name: ObjectName, in bucket: BucketRecord,
+    replacing current: ObjectRecord?
+  ) {
+    view.put(Key.object(bucket: bucket.identity, key: name.key.utf8), record)
+    state.usage.logicalBytes &+= record.byteCount
+    if case .inline(let bytes) = record.content { state.usage.inlineBytes &+= UInt64(bytes.count) }
+    if let current {
+      retire(current)
+    } else {
+      state.usage.objectCount &+= 1
+      var bucket = bucket
+      bucket.objectCount &+= 1
+      buckets.set(Array(name.bucket.utf8), bucket)
+    }
+  }
+
+  private func remove(_ current: ObjectRecord, at name: ObjectName, in bucket: BucketRecord) {
+    view.delete(Key.object(bucket: bucket.identity, key: name.key.utf8))
+    state.usage.objectCount &-= 1
+    var bucket = bucket
+    bucket.objectCount &-= 1
+    buckets.set(Array(name.bucket.utf8), bucket)
+    retire(current)
+  }
+
+  /// A version is current no more: its edges are returned from the trash.
+  private func retire(_ version: ObjectRecord) {
+    state.usage.logicalBytes &-= version.byteCount
+    switch version.content {
+    case .inline(let bytes): state.usage.inlineBytes &-= UInt64(bytes.count)
+    case .embedded(let runs):
+      addTrash(
+        .embedded(
+          identity: version.identity, containers: Set(runs.map(\.container)).sorted()))
+    case .root(let page): addTrash(.root(identity: version.identity, page: page))
+    }
+  }
+}

@@ -1,0 +1,159 @@
+import Messages
+internal import Wire
+
+/// What belongs to a session: an upload or a grant.
+struct UploadKey: Hashable {
+  var session: UInt64
+  var number: UInt64
+}
+
+struct UploadRecord: Hashable, StoredValue {
+  /// The cluster's time when it was opened.
+  var opened: UInt64
+  /// Whether it has any edge.
+  var holds = false
+
+  init(opened: UInt64) { self.opened = opened }
+  func encode(into writer: inout ByteWriter) {
+    writer.fixed(UInt8(1))
+    writer.varint(opened)
+    writer.bool(holds)
+  }
+  init(from reader: inout ByteReader) throws(ValueError) {
+    try reader.version(1)
+    opened = try reader.varint()
+    holds = try reader.bool()
+  }
+}
+
+extension StateMachine {
+  /// Outcomes a session keeps at most.
+  package static let outstandingLimit: UInt64 = 1024
+  static let uploadLimit: UInt64 = 4096
+  static let grantLimit: UInt64 = 256
+
+  func openSession(_ client: String) throws(StoreError) -> CommandOutcome {
+    guard client.utf8.count <= 256 else {
+      return .refused(.invalidName, "a client's name has at most 256 bytes")
+    }
+    sessions.set(position, SessionRecord(client: client, opened: wallMilliseconds))
+    return .number(position)
+  }
+
+  /// Carries a command out unless the session has its outcome already.
+  func executeOnce(
+    _ command: ClientCommand, session id: UInt64, sequence: UInt64, lowestUnanswered: UInt64
+  ) throws(StoreError) -> CommandOutcome {
+    guard var session = try sessions.get(id) else { return .noSuchSession(id) }
+    let floor = max(session.lowestUnanswered, lowestUnanswered)
+    if floor > session.lowestUnanswered {
+      let kept = min(floor - session.lowestUnanswered, Self.outstandingLimit)
+      for old in session.lowestUnanswered..<session.lowestUnanswered + kept {
+        view.delete(Key.of(.outcome, id, old))
+      }
+      session.lowestUnanswered = floor
+      sessions.set(id, session)
+    }
+    guard sequence >= floor else {
+      return .refused(.outcomeUnknown, "the answer to command \(sequence) was dropped")
+    }
+    guard sequence - floor < Self.outstandingLimit else {
+      return .refused(
+        .malformed, "more than \(Self.outstandingLimit) commands of a session are unanswered")
+    }
+    let key = Key.of(.outcome, id, sequence)
+    if let known: CommandOutcome = try view.value(key) { return known }
+    let outcome = try perform(command, session: id)
+    view.put(key, outcome)
+    return outcome
+  }
+
+  private func perform(_ command: ClientCommand, session: UInt64) throws(StoreError)
+    -> CommandOutcome
+  {
+    switch command {
+    case .createBucket(let name): return try createBucket(name)
+    case .removeBucket(let name): return try removeBucket(name)
+    case .openUpload: return try openUpload(session: session)
+    case .endUpload(let upload):
+      guard try endUpload(UploadKey(session: session, number: upload)) else {
+        return .noSuchUpload(upload)
+      }
+      return .done
+    case .requestGrant(let upload, _, let placement):
+      return try requestGrant(
+        UploadKey(session: session, number: upload), placement: placement)
+    case .releaseGrant(let grant, let container):
+      let key = UploadKey(session: session, number: grant)
+      guard let record = try grants.get(key), record.container == container else {
+        return .refused(.grantEnded, "grant \(grant)")
+      }
+      try endGrant(record)
+      return .done
+    case .registerStripes(let upload, let grant, let container, let stripes):
+      return try registerStripes(
+        stripes, upload: UploadKey(session: session, number: upload),
+        grant: UploadKey(session: session, number: grant), container: container)
+    case .holdChunks(let upload, let runs):
+      return try holdChunks(UploadKey(session: session, number: upload), runs: runs)
+    case .putPage(let upload, let page):
+      return try putPage(UploadKey(session: session, number: upload), page: page)
+    case .commitObject(
+      let upload, let name, let content, let byteCount, let contentHash, let attributes,
+      let precondition, let unlessIdentical, let modified):
+      let record = ObjectRecord(
+        identity: position, byteCount: byteCount, contentHash: contentHash,
+        attributes: attributes, modified: modified, content: content)
+      return try commitObject(
+        UploadKey(session: session, number: upload), name: name, record: record,
+        precondition: precondition, unlessIdentical: unlessIdentical)
+    case .deleteObject(let name, let precondition):
+      return try deleteObject(name, precondition: precondition)
+    case .copyObject(
+      let source, let target, let attributes, let move, let precondition, let modified):
+      return try copyObject(
+        from: source, to: target, attributes: attributes, move: move, precondition: precondition,
+        modified: modified)
+    }
+  }
+
+  private func openUpload(session id: UInt64) throws(StoreError) -> CommandOutcome {
+    guard var session = try sessions.get(id) else { return .noSuchSession(id) }
+    guard session.uploadCount < Self.uploadLimit else {
+      return .refused(.unavailable, "a session has at most \(Self.uploadLimit) uploads")
+    }
+    session.uploadCount += 1
+    sessions.set(id, session)
+    uploads.set(
+      UploadKey(session: id, number: position), UploadRecord(opened: state.time))
+    return .number(position)
+  }
+
+  /// False when there is no such upload.
+  private func endUpload(_ key: UploadKey) throws(StoreError) -> Bool {
+    guard let upload = try uploads.get(key) else { return false }
+    uploads.set(key, nil)
+    if var session = try sessions.get(key.session) {
+      session.uploadCount &-= 1
+      sessions.set(key.session, session)
+    }
+    if upload.holds { addTrash(.upload(key.number)) }
+    return true
+  }
+
+  /// Ends a session that exists, with its uploads and grants.
+  func endSession(_ id: UInt64) throws(StoreError) {
+    // The caches hold uploads and grants made in this batch; scans must see them.
+    uploads.writeBack()
+    grants.writeBack()
+    for entry in try view.scan(KeyRange(prefix: Key.of(.grant, id))) {
+      let grant = UploadKey(session: id, number: try Key.number(in: entry.key, at: 9))
+      if let record = try grants.get(grant) { try endGrant(record) }
+    }
+    for entry in try view.scan(KeyRange(prefix: Key.of(.upload, id))) {
+      _ = try endUpload(UploadKey(session: id, number: Key.number(in: entry.key, at: 9)))
+    }
+    for entry in try view.scan(KeyRange(prefix: Key.of(.outcome, id))) { view.delete(entry.key) }
+    sessions.set(id, nil)
+  }
+}
