@@ -1,10 +1,5 @@
-/// Kernel constants that Swift's Glibc does not import.
-package enum LinuxFlags {
-  #if arch(arm64)
-    package static let direct: Int32 = 0o200000
-  #else
-    package static let direct: Int32 = 0o40000
-  #endif
+/// Kernel constants that neither Ring nor Swift's Glibc names.
+enum LinuxFlags {
   static let temporaryFile: Int32 = 0o20000000
   /// fallocate's mode bits.
   static let keepSize: Int32 = 1

@@ -7,7 +7,7 @@ package final class SimulatedMachine: @unchecked Sendable {
   package var host: String
   /// False from ``powerCut()`` until a process starts here again.
   package private(set) var isOn = true
-  private unowned let world: SimulatedWorld
+  private let world: SimulatedWorld
   /// Mount point, as path components, and disk; the root is first.
   private(set) var mounts: [(point: [[UInt8]], disk: SimulatedDisk)]
   private var nextPort: UInt16 = 32768

@@ -37,7 +37,7 @@ package final class SimulatedProcess: Driver, @unchecked Sendable {
   /// What it wrote to standard output and standard error.
   package internal(set) var consoleOutput: [UInt8] = []
 
-  unowned let world: SimulatedWorld
+  let world: SimulatedWorld
   var chance: SimulationRandom
   private var random64: SimulationRandom
   private let nameHash: UInt64
@@ -47,6 +47,8 @@ package final class SimulatedProcess: Driver, @unchecked Sendable {
   private var nextTask: UInt64 = 0
   private var laneFreeAt: [Int: Instant] = [:]
   private var posthumousCount = 0
+  /// Callers of `offload` that will never hear of it.
+  private var abandonedCount = 0
   private var isPaused = false
   private var heldBack: [() -> Void] = []
 
@@ -116,13 +118,20 @@ package final class SimulatedProcess: Driver, @unchecked Sendable {
   package func offload<Value: Sendable>(lane: Int, _ work: @escaping @Sendable () -> Value) async
     -> Value
   {
-    await withUnsafeContinuation { waiter in
-      guard isAlive else { return }
+    precondition((0..<4).contains(lane))
+    return await withUnsafeContinuation { waiter in
+      guard isAlive else {
+        abandonedCount += 1
+        return
+      }
       let due = max(world.time + chance.within(1_000...50_000), laneFreeAt[lane] ?? 0)
       laneFreeAt[lane] = due
       world.mix(nameHash, 100, UInt64(bitPattern: due))
       world.schedule(at: due) {
-        guard self.isAlive else { return }
+        guard self.isAlive else {
+          self.abandonedCount += 1
+          return
+        }
         let value = work()
         self.whenNotPaused { waiter.resume(returning: value) }
       }
@@ -226,6 +235,7 @@ package final class SimulatedProcess: Driver, @unchecked Sendable {
   /// The operations under way, oldest first, for error messages.
   package var operationsUnderWay: [String] {
     underWay.values.sorted { $0.id < $1.id }.map { $0.operation.summary }
+      + (abandonedCount > 0 ? ["\(abandonedCount) offloads that ended with the process"] : [])
   }
 
   private func start(_ pending: PendingOperation) {

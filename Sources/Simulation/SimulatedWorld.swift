@@ -169,6 +169,14 @@ package final class SimulatedWorld: @unchecked Sendable {
   /// Lets virtual time pass for the caller.
   package func sleep(_ duration: Duration) async { await harness.sleep(duration) }
 
+  /// The living process of that name.
+  package func living(_ name: String) -> SimulatedProcess? {
+    processes.last { $0.name == name && $0.isAlive }
+  }
+
+  /// All living processes, in the order in which they started.
+  package var livingProcesses: [SimulatedProcess] { processes.filter(\.isAlive) }
+
   /// Living processes that use `disk`.
   func users(of disk: SimulatedDisk) -> [SimulatedProcess] {
     processes.filter { $0.isAlive && $0.machine.uses(disk) }
@@ -244,5 +252,10 @@ package final class SimulatedWorld: @unchecked Sendable {
     }
     events.removeAll()
     network.removeAll()
+    // These refer to the world in turn.
+    processes = []
+    machines = [:]
+    disks = [:]
+    harnessProcess = nil
   }
 }

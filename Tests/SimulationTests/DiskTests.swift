@@ -265,6 +265,69 @@ import Testing
     }
   }
 
+  @Test(
+    "space in use is what the reachable files hold, also after crashes", arguments: Seed.several)
+  func accounting(seed: Seed) throws {
+    try SimulatedWorld.run(seed: seed.value) { world in
+      var random = seed.generator
+      var process = world.process("p")
+      let disk = process.machine.disk
+      func check() async throws {
+        var sum: UInt64 = 0
+        for path in try disk.files() { sum += try await process.status(path).allocatedByteCount }
+        #expect(disk.usedByteCount == Int(sum))
+      }
+      for round in 0..<150 {
+        let path = "/f\(random.next() % 8)"
+        switch random.next() % 6 {
+        case 0: _ = await process.submit(.remove(path: path, isDirectory: false))
+        case 1: try await process.replaceFile(path, with: random.bytes(20_000))
+        case 2: _ = await process.submit(.rename(from: path, to: "/f0", exclusive: false))
+        case 3 where round % 4 == 0:
+          process.machine.powerCut()
+          process = process.restart()
+        default:
+          let file = try await File.open(path, O_RDWR | O_CREAT, on: process)
+          try await file.write([Slice(copying: random.bytes(9000))], at: random.next() % 100_000)
+          if random.next() % 2 == 0 { try await file.truncate(to: random.next() % 50_000) }
+          if random.next() % 2 == 0 { try await file.synchronize() }
+          await file.close()
+        }
+        try await check()
+      }
+      process.kill()
+      disk.wipe()
+      #expect(disk.usedByteCount == 0)
+      #expect(try disk.files().isEmpty)
+    }
+  }
+
+  @Test("fault rates: none at 0, all at a million, some between")
+  func rates() throws {
+    try SimulatedWorld.run(seed: 1) { world in
+      let process = world.process("p")
+      let disk = process.machine.disk
+      let file = try await File.open("/f", O_RDWR | O_CREAT, on: process)
+      let slice = process.buffers.slice(4096)
+      func failures(_ rates: DiskFaultRates) async -> Int {
+        disk.faults = rates.plan(world.random(named: "faults"))
+        var count = 0
+        for _ in 0..<100 {
+          let answer = await process.submit(
+            .write(descriptor: file.descriptor, from: [slice], offset: 0))
+          if answer == -EIO { count += 1 }
+        }
+        return count
+      }
+      var rates = DiskFaultRates()
+      #expect(await failures(rates) == 0)
+      rates.writeErrors = 1_000_000
+      #expect(await failures(rates) == 100)
+      rates.writeErrors = 300_000
+      #expect((10..<60).contains(await failures(rates)))
+    }
+  }
+
   @Test("an image loads into another world's disk")
   func images() throws {
     let image = try SimulatedWorld.run(seed: 1) { world in

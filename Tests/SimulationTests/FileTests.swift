@@ -54,7 +54,7 @@ import Testing
   func direct() throws {
     try SimulatedWorld.run(seed: 1) { world in
       let process = world.process("p")
-      let file = try await File.open("/f", O_RDWR | O_CREAT | LinuxFlags.direct, on: process)
+      let file = try await File.open("/f", O_RDWR | O_CREAT | OpenFlags.direct, on: process)
       let slice = process.buffers.slice(8192)
       func write(_ slice: Slice, _ offset: UInt64) async -> Int32 {
         await process.submit(
@@ -117,6 +117,13 @@ import Testing
       #expect(status.mode == 0o4711 && status.modified == 12345 && status.byteCount == 2)
       #expect(status.deviceNumber == world.disk("d1").number)
       #expect(try world.disk("d1").files() == ["/a/b/f"])
+      // A name that is not UTF-8 makes the way there and back.
+      let odd = "/data/" + FileNames.key(from: [0x66, 0xFF, 0x80])
+      try await process.replaceFile(odd, with: [3])
+      let names = try await process.list("/data").map(\.name)
+      #expect(names == [Array("d1".utf8), [0x66, 0xFF, 0x80]])
+      #expect(try await process.readFile(odd) == [3])
+      #expect(await errno(.open(path: "/a\0b", flags: O_RDONLY, mode: 0)) == EINVAL)
     }
   }
 
@@ -169,7 +176,7 @@ import Testing
   func large() throws {
     try SimulatedWorld.run(seed: 1) { world in
       let process = world.process("p")
-      let file = try await File.open("/f", O_RDWR | O_CREAT | LinuxFlags.direct, on: process)
+      let file = try await File.open("/f", O_RDWR | O_CREAT | OpenFlags.direct, on: process)
       let slice = process.buffers.slice(1 << 20)
       try await file.allocate(offset: 0, byteCount: 1 << 30)
       for index in UInt64(0)..<64 {

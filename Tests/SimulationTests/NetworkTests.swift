@@ -225,6 +225,101 @@ import Testing
     }
   }
 
+  @Test("a side that gave up answers late bytes with a reset")
+  func lateBytes() throws {
+    try SimulatedWorld.run(seed: 2) { world in
+      let pair = try await Self.pair(world)
+      world.network.cut("client", "server")
+      try await pair.near.send([Slice(copying: [1])])
+      let slice = pair.client.buffers.slice(10)
+      await #expect(throws: RingError(errno: ETIMEDOUT, operation: "receive", subject: "server:80"))
+      {
+        try await pair.near.receive(into: slice)
+      }
+      world.network.heal("client", "server")
+      try await pair.far.send([Slice(copying: [1])])
+      await #expect(throws: RingError.self) { try await pair.far.receive(into: slice) }
+    }
+  }
+
+  private static let ramp = (0..<5400).map { UInt8(truncatingIfNeeded: $0) }
+
+  static func counting(from first: UInt8, _ count: Int) -> [UInt8] {
+    Array(ramp[Int(first)..<Int(first) + count])
+  }
+
+  @Test("random traffic with resets, cuts and kills never hangs or reorders", arguments: 0..<30)
+  func chaos(seed: Int) throws {
+    try SimulatedWorld.run(seed: UInt64(seed)) { world in
+      var random = SeededGenerator(seed: UInt64(seed))
+      for name in ["a", "b", "c"] { _ = world.process(name) }
+      /// Each connection carries a count upwards; the reader checks it.
+      @Sendable func serve(_ process: SimulatedProcess) async {
+        guard
+          let listener = try? await Listener.listen(
+            on: SocketAddress(host: process.name, port: 9), driver: process)
+        else { return }
+        while let connection = try? await listener.accept() {
+          process.spawn("read") {
+            var next: UInt8 = 0
+            let slice = process.buffers.slice(3000)
+            while let count = try? await connection.receive(into: slice), count > 0 {
+              #expect(slice[0..<count].array == Self.counting(from: next, count))
+              next &+= UInt8(truncatingIfNeeded: count)
+            }
+            await connection.close()
+          }
+        }
+      }
+      @Sendable func drive(_ process: SimulatedProcess, _ target: String) async {
+        while !Task.isCancelled {
+          await process.sleep(.milliseconds(Int64(process.random() % 2000)))
+          let address = SocketAddress(host: target, port: 9)
+          guard let connection = try? await Connection.connect(to: address, on: process) else {
+            continue
+          }
+          var next: UInt8 = 0
+          for _ in 0..<process.random() % 20 {
+            let bytes = Self.counting(from: next, Int(process.random() % 5000))
+            next &+= UInt8(truncatingIfNeeded: bytes.count)
+            guard (try? await connection.send([Slice(copying: bytes)])) != nil else { break }
+          }
+          await connection.close()
+        }
+      }
+      @Sendable func start(_ process: SimulatedProcess) {
+        process.spawn("serve") { await serve(process) }
+        for target in ["a", "b", "c"] where target != process.name {
+          process.spawn("drive") { await drive(process, target) }
+        }
+      }
+      for process in world.livingProcesses { start(process) }
+      for _ in 0..<40 {
+        await world.sleep(.milliseconds(Int64(random.next() % 3000)))
+        let names = ["a", "b", "c"].shuffled(using: &random)
+        switch random.next() % 6 {
+        case 0:
+          world.network.cut(
+            names[0], names[1], oneWay: random.next() % 2 == 0,
+            pending: random.next() % 2 == 0 ? .held : .lost,
+            connections: random.next() % 2 == 0 ? .hang : .reset)
+        case 1: world.network.heal(names[0], names[1])
+        case 2: world.network.resetConnections(names[0], names[1])
+        case 3:
+          if let process = world.living(names[0]) { start(process.restart()) }
+        case 4:
+          world.machine(names[0]).powerCut()
+          start(world.process(names[0]))
+        default: world.network.isolate(names[0])
+        }
+      }
+      world.network.healAll()
+      for process in world.livingProcesses { process.kill() }
+      await world.sleep(.seconds(2000))
+      #expect(world.network.connectionCount == 0)
+    }
+  }
+
   @Test("a slow link takes its time")
   func slowLink() throws {
     try SimulatedWorld.run(seed: 2) { world in

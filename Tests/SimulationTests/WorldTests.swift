@@ -149,6 +149,55 @@ import Testing
     } throws: { "\($0)".contains("another thread") || "\($0)".contains("deadlock") }
   }
 
+  @Test("a trace tells what happened, by process")
+  func trace() throws {
+    let lines = Outcome<[String]>()
+    lines.value = []
+    var options = SimulatedWorld.Options()
+    options.trace = { lines.value!.append($0) }
+    try SimulatedWorld.run(seed: 1, options: options) { world in
+      let process = world.process("p")
+      try await process.replaceFile("/f", with: [1])
+      process.kill()
+    }
+    let text = lines.value!.joined(separator: "\n")
+    for part in ["p: start", "p: open /f.new", "p: rename /f.new to /f = 0", "p: killed"] {
+      #expect(text.contains(part))
+    }
+  }
+
+  @Test("a world leaves nothing in memory")
+  func noLeak() throws {
+    final class Witness: Sendable {}
+    weak var world: SimulatedWorld?
+    weak var witness: Witness?
+    _ = try SimulatedWorld.run(seed: 1) { inner in
+      let held = Witness()
+      let process = inner.process("p")
+      let listener = try await Listener.listen(
+        on: SocketAddress(host: "p", port: 1), driver: process)
+      process.spawn("accepts") {
+        _ = try? await listener.accept()
+        withExtendedLifetime(held) {}
+      }
+      let connection = try await Connection.connect(to: listener.address, on: inner.harness)
+      try await connection.send([Slice(copying: [1, 2, 3])])
+      await inner.sleep(.seconds(1))
+      return Leaks(world: inner, witness: held)
+    }.look {
+      world = $0
+      witness = $1 as? Witness
+    }
+    #expect(world == nil)
+    #expect(witness == nil)
+  }
+
+  struct Leaks: @unchecked Sendable {
+    let world: SimulatedWorld
+    let witness: AnyObject
+    func look(_ body: (SimulatedWorld, AnyObject) -> Void) { body(world, witness) }
+  }
+
   @Test("what the body throws comes out")
   func bodyThrows() {
     #expect(throws: RingError.self) {

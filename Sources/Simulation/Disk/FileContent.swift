@@ -58,6 +58,13 @@ final class FileContent {
     account.usedPageCount -= allocated.count
   }
 
+  /// The opposite, after a crash brought its name back.
+  func startCounting() {
+    guard !isCounted else { return }
+    isCounted = true
+    account.usedPageCount += allocated.count
+  }
+
   private func changeAllocation(_ change: (inout IntegerRanges) -> Void) {
     let before = allocated.count
     change(&allocated)
@@ -273,8 +280,9 @@ final class FileContent {
     for index in durable.keys.sorted() { durableAllocated.insert(index..<index + 1) }
   }
 
-  /// Power is lost.
+  /// Power is lost. The file counts no more until it is found again.
   func crash(_ random: inout SimulationRandom) {
+    isCounted = false
     drawFate(&random)
     showDurable()
   }

@@ -21,7 +21,7 @@ final class OpenFile {
 
   var canRead: Bool { flags & O_ACCMODE != O_WRONLY }
   var canWrite: Bool { flags & O_ACCMODE != O_RDONLY }
-  var isDirect: Bool { flags & LinuxFlags.direct != 0 }
+  var isDirect: Bool { flags & OpenFlags.direct != 0 }
 
   func close() {
     guard !isClosed else { return }

@@ -1,4 +1,5 @@
 import Glibc
+internal import Ring
 
 /// Finds files by path across a machine's mounted disks.
 struct PathWalk {
@@ -14,15 +15,20 @@ struct PathWalk {
 
   init(_ machine: SimulatedMachine) { self.machine = machine }
 
-  /// The names in `path`; empty ones and "." are left out.
+  private static func split(_ path: [UInt8]) -> [[UInt8]] {
+    path.split(separator: UInt8(ascii: "/")).map { Array($0) }.filter { $0 != [0x2E] }
+  }
+
+  /// The names in `path`, which is written as Ring's `FileNames` has it; empty ones and "." are left out.
   static func components(_ path: String) -> [[UInt8]] {
-    path.utf8.split(separator: UInt8(ascii: "/")).map { Array($0) }.filter { $0 != [0x2E] }
+    split(FileNames.name(from: path))
   }
 
   /// - Returns: where `path` leads; `inode` is nil when only the last name is missing.
   func find(_ path: String, followLast: Bool = true) throws(Refusal) -> Place {
     guard !path.isEmpty else { throw Refusal(ENOENT) }
     guard path.utf8.count < 4096 else { throw Refusal(ENAMETOOLONG) }
+    guard !path.utf8.contains(0) else { throw Refusal(EINVAL) }
     // A relative path counts from "/": every process stands there.
     var ahead = Array(Self.components(path).reversed())
     var trail: [(name: [UInt8], disk: SimulatedDisk, inode: Inode)] = []
@@ -48,7 +54,7 @@ struct PathWalk {
         linkBudget -= 1
         guard linkBudget > 0 else { throw Refusal(ELOOP) }
         if target.first == UInt8(ascii: "/") { trail = [] }
-        ahead += Self.components(String(decoding: target, as: UTF8.self)).reversed()
+        ahead += Self.split(target).reversed()
         continue
       }
       if ahead.isEmpty { return Place(disk: disk, parent: here, name: part, inode: inode) }

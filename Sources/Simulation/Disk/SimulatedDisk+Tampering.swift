@@ -43,11 +43,11 @@ extension SimulatedDisk {
     func walk(_ inode: Inode, _ path: String) {
       guard let directory = inode.directory else { return found.append(path) }
       for entry in directory.sorted {
-        walk(entry.inode, path + "/" + String(decoding: entry.name, as: UTF8.self))
+        walk(entry.inode, path + "/" + FileNames.key(from: entry.name))
       }
     }
     let start = try inode(path)
-    let parts = PathWalk.components(path).map { String(decoding: $0, as: UTF8.self) }
+    let parts = PathWalk.components(path).map { FileNames.key(from: $0) }
     walk(start, parts.map { "/" + $0 }.joined())
     return found
   }

@@ -53,7 +53,6 @@ package final class SimulatedDisk: @unchecked Sendable {
   var chance: SimulationRandom
   let account = SpaceAccount()
   private var nextInode: UInt64 = 2
-  private var crashCount = 0
 
   init(name: String, number: UInt64, world: SimulatedWorld) {
     self.name = name
@@ -72,7 +71,6 @@ package final class SimulatedDisk: @unchecked Sendable {
   /// first. See ``SimulatedMachine/powerCut()`` for a whole machine.
   package func crash() {
     for process in world.users(of: self) { process.kill() }
-    crashCount += 1
     world.note("disk/\(name)", "crash")
     journal.crash(&chance)
     account.usedPageCount = 0
@@ -87,7 +85,7 @@ package final class SimulatedDisk: @unchecked Sendable {
     inode.attributes = inode.durableAttributes
     if let content = inode.file {
       content.crash(&chance)
-      account.usedPageCount += content.allocated.count
+      content.startCounting()
     }
     if let directory = inode.directory {
       directory.current = directory.durable
@@ -161,6 +159,16 @@ package final class SimulatedDisk: @unchecked Sendable {
   /// - Parameter durableOnly: only what is certain to survive a crash now.
   package func image(durableOnly: Bool = false) -> DiskImage {
     DiskImage(root: copy(root, durableOnly: durableOnly, account: SpaceAccount()))
+  }
+
+  /// Replaces the disk by an empty one. No living process may use it.
+  package func wipe() {
+    load(
+      DiskImage(
+        root: Inode(
+          number: 1, body: .directory(DirectoryBody()),
+          attributes: Inode.Attributes(mode: 0o755, modified: world.wallNanoseconds))))
+    world.note("disk/\(name)", "wiped")
   }
 
   /// Replaces everything by what `image` holds. No living process may use the disk.

@@ -27,6 +27,8 @@ final class Endpoint {
   /// The errno that ended the connection.
   private var failure: Int32?
   private var isFailureReported = false
+  /// The peer has reset the connection and listens no more.
+  private var isPeerGone = false
   private var isReceiveShut = false
   private var isClosing = false
   private var isClosed = false
@@ -128,14 +130,11 @@ final class Endpoint {
 
   func arrived(_ content: Pipe.Content) {
     if isClosed {
-      // Nobody is there to read: the peer learns it.
-      if case .bytes = content, failure == nil { outgoing.push(.reset) }
-      if case .reset = content { failure = ECONNRESET }
-      if case .end = content { hasPeerEnded = true }
+      answerForNobody(content)
       forgetIfOver()
       return
     }
-    guard failure == nil else { return }
+    guard failure == nil else { return answerForNobody(content) }
     switch content {
     case .bytes(let bytes):
       arrivedChunks.append(bytes)
@@ -144,10 +143,21 @@ final class Endpoint {
     case .end:
       hasPeerEnded = true
       serveReceives()
-    case .reset: fail(ECONNRESET)
+    case .reset:
+      isPeerGone = true
+      fail(ECONNRESET)
     case .window(let count):
       window += count
       serveSends()
+    }
+  }
+
+  /// Bytes for a connection that this side knows no more are answered with a reset.
+  private func answerForNobody(_ content: Pipe.Content) {
+    switch content {
+    case .bytes: if !isPeerGone { outgoing.push(.reset) }
+    case .reset: isPeerGone = true
+    case .end, .window: return
     }
   }
 

@@ -66,7 +66,8 @@ package final class SimulatedNetwork: @unchecked Sendable {
   // MARK: Names
 
   private func machine(host: String) -> SimulatedMachine? {
-    world?.machines.values.first { $0.host == host }
+    // By name, for two may bear one host name by mistake.
+    world?.machines.values.filter { $0.host == host }.min { $0.name < $1.name }
   }
 
   /// Host of the machine called `name`, or `name` itself.

@@ -1,10 +1,3 @@
-import Glibc
-
-/// Positive errno values under whole words.
-enum Errno {
-  static let cancelled = ECANCELED
-}
-
 /// A refusal inside the simulated kernel.
 struct Refusal: Error {
   /// Positive.
