@@ -49,8 +49,9 @@ final class SimulatedExecutor: SerialExecutor, TaskExecutor, @unchecked Sendable
       ready.removeFirst(head)
       head = 0
     }
-    job.runSynchronously(
-      isolatedTo: asUnownedSerialExecutor(), taskExecutor: asUnownedTaskExecutor())
+    // Not "isolated to": a task would leave that isolation at its next continuation by being queued
+    // again, and others could run between its check and its wait.
+    job.runSynchronously(on: asUnownedTaskExecutor())
     return true
   }
 }
