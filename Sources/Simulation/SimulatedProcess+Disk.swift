@@ -122,7 +122,7 @@ extension SimulatedProcess {
   ///   - effect: gets the bytes that may land at most.
   private func perform(
     _ pending: PendingOperation, _ fault: DiskFault, _ delay: Int64,
-    onFailure: @escaping () -> Void = {}, _ effect: @escaping (Int) throws -> Int32
+    onFailure: @escaping () -> Void = {}, effect: @escaping (Int) throws -> Int32
   ) {
     pending.effect = { limit in
       if let errno = fault.errno {
@@ -181,12 +181,12 @@ extension SimulatedProcess {
         // Nobody knows how much of a failed write landed.
         let sectors = file.disk.chance.below(total / 512 + 1)
         _ = try? file.write(slices, offset: landing, limit: sectors * 512)
-      }
-    ) { limit in
-      if fault.isLost { return Int32(clamping: transfer) }
-      return Int32(
-        clamping: try file.write(slices, offset: landing, limit: min(limit, transfer)))
-    }
+      },
+      effect: { limit in
+        if fault.isLost { return Int32(clamping: transfer) }
+        return Int32(
+          clamping: try file.write(slices, offset: landing, limit: min(limit, transfer)))
+      })
   }
 
   private func synchronize(_ pending: PendingOperation, _ file: OpenFile, _ dataOnly: Bool) {
@@ -198,26 +198,26 @@ extension SimulatedProcess {
     let attributes = inode.attributes
     perform(
       pending, fault, delay,
-      onFailure: { inode.file?.failSynchronize(&disk.chance) }
-    ) { _ in
-      if fault.isLost { return 0 }
-      if let content = inode.file {
-        content.synchronize(upTo: contentLimit)
-        if !dataOnly { inode.durableAttributes = attributes }
-        if disk.chance.chance(1, in: 2) {
+      onFailure: { inode.file?.failSynchronize(&disk.chance) },
+      effect: { _ in
+        if fault.isLost { return 0 }
+        if let content = inode.file {
+          content.synchronize(upTo: contentLimit)
+          if !dataOnly { inode.durableAttributes = attributes }
+          if disk.chance.chance(1, in: 2) {
+            disk.journal.synchronize(upTo: namesLimit) { change in
+              change.assignments.contains { $0.inode === inode }
+            }
+          }
+        } else {
+          inode.durableAttributes = attributes
+          let isLucky = disk.chance.chance(1, in: 2)
           disk.journal.synchronize(upTo: namesLimit) { change in
-            change.assignments.contains { $0.inode === inode }
+            change.target === inode || (isLucky && change.source === inode)
           }
         }
-      } else {
-        inode.durableAttributes = attributes
-        let isLucky = disk.chance.chance(1, in: 2)
-        disk.journal.synchronize(upTo: namesLimit) { change in
-          change.target === inode || (isLucky && change.source === inode)
-        }
-      }
-      return 0
-    }
+        return 0
+      })
   }
 
   private func allocate(_ file: OpenFile, _ mode: Int32, _ offset: UInt64, _ byteCount: UInt64)

@@ -7,29 +7,35 @@ internal import Ring
 ///
 /// What code may rely on, and no more:
 ///
-/// - **Bytes.** A finished write is seen by every later read. It is durable only when a `synchronize` of
-///   that file, submitted after the write had finished, has succeeded. The same holds for a file's size
-///   and its allocation; `dataOnly` makes no difference to those, only to mode and time.
-/// - **Power loss** (``crash()``): each unsynced change of each file is kept, lost, or torn at sectors of
-///   512 bytes, in any combination and any order; of a sector written several times any version may
-///   stay. A size may stay at any value it had since the last sync; where it grew and the bytes
-///   were lost, there are zeros, or what was there before a truncate. Zeroing (truncate, punch hole) happens
-///   to whole pages of 4 KiB or not at all. Writes under way count as unsynced, or never began.
-/// - **Names.** Made, removed and renamed names are durable only when the directory that holds them (for a
-///   rename: that holds the new name) was synced afterwards. Syncing a new file, or the
-///   directory a file was moved out of, makes the name durable with luck. At a power loss each change of
-///   a name is kept or lost; a rename is one piece; a change is never kept without earlier changes of the same
-///   name or file. A directory's own name needs a sync of its parent.
-/// - **A killed process** loses no finished operation. One under way has happened, or not, or (a write) in part.
-/// - **O_DIRECT** wants offset, length and memory aligned to 4096 (-EINVAL). It is no promise of durability.
-/// - **Errors by plan** (``faults``): any errno for any operation, delays, short transfers, lost and
-///   misdirected writes, syncs that lie. A failed write may have landed in part. After a failed sync unsynced bytes reached the
-///   medium or not, by chance, and no later sync brings them; reads may still show them until a crash.
+/// - **Bytes.** A finished write is seen by every later read. It is durable only when a
+///   `synchronize` of that file, submitted after the write had finished, has succeeded. The same
+///   holds for a file's size and its allocation; `dataOnly` makes no difference to those, only to
+///   mode and time.
+/// - **Power loss** (``crash()``): each unsynced change of each file is kept, lost, or torn at
+///   sectors of 512 bytes, in any combination and any order; of a sector written several times any
+///   version may stay. A size may stay at any value it had since the last sync; where it grew and
+///   the bytes were lost, there are zeros, or what was there before a truncate. Zeroing (truncate,
+///   punch hole) happens to whole pages of 4 KiB or not at all. Writes under way count as unsynced,
+///   or never began.
+/// - **Names.** Made, removed and renamed names are durable only when the directory that holds them
+///   (for a rename: that holds the new name) was synced afterwards. Syncing a new file, or the
+///   directory a file was moved out of, makes the name durable with luck. At a power loss each
+///   change of a name is kept or lost; a rename is one piece; a change is never kept without
+///   earlier changes of the same name or file. A directory's own name needs a sync of its parent.
+/// - **A killed process** loses no finished operation. One under way has happened, or not, or (a
+///   write) in part.
+/// - **O_DIRECT** wants offset, length and memory aligned to 4096 (-EINVAL). It is no promise of
+///   durability.
+/// - **Errors by plan** (``faults``): any errno for any operation, delays, short transfers, lost
+///   and misdirected writes, syncs that lie. A failed write may have landed in part. After a failed
+///   sync unsynced bytes reached the medium or not, by chance, and no later sync brings them; reads
+///   may still show them until a crash.
 /// - **Decay** by hand: ``flipBit(_:bit:)``, ``truncate(_:to:)``, ``overwrite(_:at:with:)``,
 ///   ``makeUnreadable(_:_:)``.
 /// - **Short transfers** without any fault: ``shortTransfersPerThousand``.
 ///
-/// Operations under way at the same time finish in any order. Permissions are not checked: everybody is root.
+/// Operations under way at the same time finish in any order. Permissions are not checked:
+/// everybody is root.
 package final class SimulatedDisk: @unchecked Sendable {
   // Loop-confined.
   package let name: String

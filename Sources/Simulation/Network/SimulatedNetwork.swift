@@ -5,19 +5,23 @@ internal import Ring
 ///
 /// # Fault model
 ///
-/// - A stream delivers its bytes once and in order, or ends with an error; segments are cut and delayed by
-///   the seed. A send is done when its bytes are in the sender's buffer, which says nothing about the peer.
-/// - Buffers are bounded (16 to 512 KiB for each direction, drawn per connection): a sender waits for its reader.
+/// - A stream delivers its bytes once and in order, or ends with an error; segments are cut and
+///   delayed by the seed. A send is done when its bytes are in the sender's buffer, which says
+///   nothing about the peer.
+/// - Buffers are bounded (16 to 512 KiB for each direction, drawn per connection): a sender waits
+///   for its reader.
 /// - A receive gives what has arrived, or by the seed less.
-/// - ``cut(_:_:oneWay:pending:connections:)``: segments to the other side wait; a connection whose bytes get no
-///   further for 924 s (Linux's 15 retransmissions) ends with -ETIMEDOUT. A new connection tries again after 1, 2, 4 ... 64 s
-///   and then gives -ETIMEDOUT, as Linux does.
+/// - ``cut(_:_:oneWay:pending:connections:)``: segments to the other side wait; a connection whose
+///   bytes get no further for 924 s (Linux's 15 retransmissions) ends with -ETIMEDOUT. A new
+///   connection tries again after 1, 2, 4 ... 64 s and then gives -ETIMEDOUT, as Linux does.
 /// - A closed port answers -ECONNREFUSED, an unknown host -EHOSTUNREACH.
-/// - A killed process's connections are reset; bytes on their way may still arrive or not. A machine without power says
-///   nothing: its peers' connections are half open until they time out or, the machine being up again, get a reset.
+/// - A killed process's connections are reset; bytes on their way may still arrive or not. A
+///   machine without power says nothing: its peers' connections are half open until they time out
+///   or, the machine being up again, get a reset.
 /// - After a reset, what had arrived unread may be lost.
-/// - Closing with unread bytes resets the peer, as Linux does. While an operation on a socket is under way, closing its
-///   descriptor does not close the socket: cancel the operation or call `shutdown` first.
+/// - Closing with unread bytes resets the peer, as Linux does. While an operation on a socket is
+///   under way, closing its descriptor does not close the socket: cancel the operation or call
+///   `shutdown` first.
 package final class SimulatedNetwork: @unchecked Sendable {
   // Loop-confined.
 
