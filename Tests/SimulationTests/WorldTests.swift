@@ -228,6 +228,32 @@ import Testing
     #expect(try orders(.firstComeFirstServed).count == 1)
   }
 
+  @Test("nobody runs between a check and the wait that follows it", arguments: 0..<20)
+  func checkAndWait(seed: Int) throws {
+    try SimulatedWorld.run(seed: UInt64(seed)) { world in
+      let marker = Outcome<Int>()
+      await withTaskGroup { group in
+        for number in 0..<10 {
+          group.addTask {
+            for _ in 0..<20 {
+              await Task.yield()
+              marker.value = number
+              await withUnsafeContinuation { (waiter: UnsafeContinuation<Void, Never>) in
+                #expect(marker.value == number)
+                waiter.resume()
+              }
+              marker.value = number
+              let gate = Gate()
+              world.harness.spawn("open") { gate.open() }
+              #expect(marker.value == number)
+              await gate.wait()
+            }
+          }
+        }
+      }
+    }
+  }
+
   @Test("a new consumer of random numbers does not disturb the others")
   func splitRandom() throws {
     let alone = try SimulatedWorld.run(seed: 5) { world in world.process("a").randomBytes(100) }
