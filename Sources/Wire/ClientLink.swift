@@ -55,7 +55,8 @@ final class ClientLink: @unchecked Sendable {
     pending[call.id] = call
     writer.push(
       OutgoingFrame(
-        kind: .request, method: call.method, id: call.id, packet: call.packet, call: call))
+        kind: .request, method: call.method, id: call.id, packet: call.packet, call: call,
+        link: self))
   }
 
   private func release(_ bodyByteCount: Int) {

@@ -9,6 +9,8 @@ struct OutgoingFrame {
   var packet = Packet()
   /// Whoever waits for the answer to this request.
   var call: PendingCall?
+  /// The connection that the call belongs to as long as this frame is its own.
+  unowned var link: ClientLink?
 
   var byteCount: Int { FrameHeader.byteCount + packet.message.count + packet.bodyByteCount }
 }
@@ -114,6 +116,8 @@ final class FrameWriter: @unchecked Sendable {
       used += 1
       queuedByteCount -= frame.byteCount
       if let call = frame.call {
+        // It has been sent elsewhere since, because the peer goes away.
+        if call.id != frame.id || call.link !== frame.link { continue }
         // Nobody waits for it any more, and nothing of it has left.
         if call.isOver {
           call.link?.forget(call)

@@ -106,14 +106,16 @@ final class TLSStream: ByteStream, @unchecked Sendable {
   private var outputBuffer: Buffer?
   private var outputCount = 0
 
-  private var sentSinceRekey = 0
+  private var sentSinceRekey: UInt64 = 0
 
   private static let smallestInput = 4096
   private static let largestInput = 256 << 10
   /// Plain bytes encrypted before they are sent: enough to share system calls, and still in cache.
   private static let outputPiece = 224 << 10
   /// AES-GCM keeps its margin for 2^24.5 full records (RFC 8446, 5.5); we change keys after 2^22.
-  private static let rekeyByteCount = 1 << 36
+  static let rekeyByteCount: UInt64 = 1 << 36
+  /// Lower in tests.
+  var rekeyAfter = TLSStream.rekeyByteCount
 
   /// - Parameter alreadyRead: what came in before it was clear that this is TLS.
   init(_ plain: any ByteStream, context: TLSContext, pool: BufferPool, alreadyRead: [UInt8] = []) {
@@ -326,7 +328,7 @@ final class TLSStream: ByteStream, @unchecked Sendable {
   }
 
   private func encrypt(_ bytes: UnsafeMutableRawPointer, _ count: Int) throws(WireError) {
-    if sentSinceRekey >= Self.rekeyByteCount {
+    if sentSinceRekey >= rekeyAfter {
       SSL_key_update(ssl, SSL_KEY_UPDATE_NOT_REQUESTED)
       sentSinceRekey = 0
     }
@@ -336,6 +338,6 @@ final class TLSStream: ByteStream, @unchecked Sendable {
       ERR_clear_error()
       throw .disconnected("TLS write")
     }
-    sentSinceRekey += count
+    sentSinceRekey += UInt64(count)
   }
 }
