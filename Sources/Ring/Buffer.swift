@@ -241,10 +241,14 @@ struct BuddyAllocator {
   /// Where free pieces may begin, by order. An entry is true only if `freeOrder` says the same:
   /// joining leaves stale ones, which `take` drops.
   private var candidates: [[Int]]
+  /// Pieces given back and not yet joined, by order: the next taker of that size has them at once.
+  private var parked: [[Int]]
+  private static let parkedLimit = 64
 
   init(blockCount: Int) {
     freeOrder = Array(repeating: -1, count: blockCount << Self.topOrder)
     candidates = Array(repeating: [], count: Self.topOrder + 1)
+    parked = candidates
     for block in (0..<blockCount).reversed() {
       freeOrder[block << Self.topOrder] = Int8(Self.topOrder)
       candidates[Self.topOrder].append(block << Self.topOrder)
@@ -254,6 +258,13 @@ struct BuddyAllocator {
   /// - Returns: the first unit of 2^order free ones; nil when there are none.
   mutating func take(order: Int) -> Int? {
     guard order <= Self.topOrder else { return nil }
+    if let unit = parked[order].popLast() { return unit }
+    if let unit = divide(order) { return unit }
+    guard joinParked() else { return nil }
+    return divide(order)
+  }
+
+  private mutating func divide(_ order: Int) -> Int? {
     for larger in order...Self.topOrder {
       while let unit = candidates[larger].popLast() {
         guard freeOrder[unit] == Int8(larger) else { continue }
@@ -271,6 +282,26 @@ struct BuddyAllocator {
   }
 
   mutating func giveBack(_ unit: Int, order: Int) {
+    if parked[order].count < Self.parkedLimit {
+      parked[order].append(unit)
+    } else {
+      join(unit, order)
+    }
+  }
+
+  /// - Returns: false when there was nothing to join.
+  private mutating func joinParked() -> Bool {
+    var found = false
+    for order in parked.indices {
+      while let unit = parked[order].popLast() {
+        join(unit, order)
+        found = true
+      }
+    }
+    return found
+  }
+
+  private mutating func join(_ unit: Int, _ order: Int) {
     var unit = unit
     var order = order
     while order < Self.topOrder {

@@ -44,6 +44,28 @@ extension EventLoop {
     }
   }
 
+  /// Suspends until the monotonic clock has reached `deadline`, in nanoseconds.
+  ///
+  /// - Returns: 0, or -ECANCELED when the task was cancelled.
+  func sleep(until deadline: Int64) async -> Int32 {
+    let slot = state.takeSlot()
+    defer { state.giveBack(slot) }
+    slot.pointee.deadline = deadline
+    let address = UInt(bitPattern: slot)
+    let generation = slot.pointee.generation
+    return await withTaskCancellationHandler {
+      if slot.pointee.isCancelled { return -ECANCELED }
+      return await withUnsafeContinuation { (continuation: UnsafeContinuation<Int32, Never>) in
+        slot.pointee.userData = UInt64(
+          UInt(bitPattern: unsafeBitCast(continuation, to: UnsafeRawPointer.self)))
+        state.pointee.timers.insert(slot)
+        state.pointee.inFlight += 1
+      }
+    } onCancel: {
+      cancel(slot: address, generation: generation)
+    }
+  }
+
   /// Runs `work` on the lane's thread.
   func offload<Value: Sendable>(lane: Int, _ work: @escaping @Sendable () -> Value) async -> Value {
     state.pointee.inFlight += 1

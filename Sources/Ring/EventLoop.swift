@@ -174,6 +174,11 @@ package final class EventLoop: TaskExecutor, SerialExecutor, @unchecked Sendable
     guard slot.pointee.generation == generation, !slot.pointee.isCancelled else { return }
     slot.pointee.isCancelled = true
     guard slot.pointee.userData != 0 else { return }
+    if slot.pointee.timerPlace >= 0 {
+      state.pointee.timers.remove(slot)
+      endSleep(slot, -ECANCELED)
+      return
+    }
     // The original completes all the same, with -ECANCELED or with what it got before.
     let entry = nextEntry()
     io_uring_prep_cancel64(entry, slot.pointee.userData, 0)
@@ -199,6 +204,7 @@ package final class EventLoop: TaskExecutor, SerialExecutor, @unchecked Sendable
         state.pop().runSynchronously(on: executor)
       }
       takeMail()
+      armTimer()
       if state.jobCount > 0 {
         if cairn_uring_wants_enter(&state.pointee.ring) {
           io_uring_submit_and_get_events(&state.pointee.ring)
@@ -230,10 +236,7 @@ package final class EventLoop: TaskExecutor, SerialExecutor, @unchecked Sendable
       for index in 0..<Int(count) {
         let completion = state.pointee.completions[index]
         if completion.user_data & 1 == 0 {
-          state.pointee.inFlight -= 1
-          let pointer = UnsafeRawPointer(bitPattern: UInt(completion.user_data))
-          unsafeBitCast(pointer, to: UnsafeContinuation<Int32, Never>.self)
-            .resume(returning: completion.result)
+          resume(completion.user_data, completion.result)
         } else {
           complete(Tag(rawValue: completion.user_data), completion)
         }
@@ -242,7 +245,8 @@ package final class EventLoop: TaskExecutor, SerialExecutor, @unchecked Sendable
     }
   }
 
-  /// What a completion that belongs to no task carries; odd, as no pointer is.
+  /// What a completion that belongs to no task carries; odd, as no pointer is. The rest of the odd
+  /// ones are kernel timers: the address of their slot, plus one.
   private enum Tag: UInt64 {
     case ignored = 1
     case wake = 3
@@ -256,8 +260,56 @@ package final class EventLoop: TaskExecutor, SerialExecutor, @unchecked Sendable
     case .trim:
       state.pointee.isTrimArmed = false
       buffers.trimUnused()
-    case .ignored, nil: break
+    case .ignored: break
+    case nil: timerFired(SlotPointer(bitPattern: UInt(completion.user_data & ~1))!)
     }
+  }
+
+  /// Sees to it that the kernel wakes the loop for the earliest sleep.
+  private func armTimer() {
+    guard let first = state.pointee.timers.first else { return }
+    let deadline = first.pointee.deadline
+    if let nearest = state.pointee.armedTimers.last, nearest.pointee.deadline <= deadline { return }
+    let slot = state.takeSlot()
+    slot.pointee.deadline = deadline
+    slot.pointee.time.tv_sec = deadline / 1_000_000_000
+    slot.pointee.time.tv_nsec = deadline % 1_000_000_000
+    let entry = nextEntry()
+    io_uring_prep_timeout(entry, &slot.pointee.time, 0, IORING_TIMEOUT_ABS)
+    entry.pointee.user_data = UInt64(UInt(bitPattern: slot)) | 1
+    state.pointee.armedTimers.append(slot)
+  }
+
+  private func timerFired(_ slot: SlotPointer) {
+    if let index = state.pointee.armedTimers.lastIndex(of: slot) {
+      state.pointee.armedTimers.remove(at: index)
+    }
+    state.giveBack(slot)
+    let now = Self.nanoseconds()
+    while let first = state.pointee.timers.first, first.pointee.deadline <= now {
+      state.pointee.timers.remove(first)
+      endSleep(first, 0)
+    }
+  }
+
+  private func endSleep(_ slot: SlotPointer, _ result: Int32) {
+    let userData = slot.pointee.userData
+    slot.pointee.userData = 0
+    resume(userData, result)
+  }
+
+  private func resume(_ userData: UInt64, _ result: Int32) {
+    state.pointee.inFlight -= 1
+    unsafeBitCast(
+      UnsafeRawPointer(bitPattern: UInt(userData)), to: UnsafeContinuation<Int32, Never>.self
+    ).resume(returning: result)
+  }
+
+  /// The monotonic clock.
+  static func nanoseconds() -> Int64 {
+    var time = timespec()
+    clock_gettime(CLOCK_MONOTONIC, &time)
+    return Int64(time.tv_sec) * 1_000_000_000 + Int64(time.tv_nsec)
   }
 
   private func armWake() {

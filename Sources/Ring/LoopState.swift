@@ -28,6 +28,11 @@ struct LoopState {
   /// Set once the body of `run` has returned.
   var isStopping = false
 
+  var timers = TimerHeap()
+  /// Kernel timers under way, each later than the next. One may outlive the sleep it was armed for:
+  /// then it only makes the loop look.
+  var armedTimers: [SlotPointer] = []
+
   var isWakeArmed = false
   var isTrimArmed = false
   var trimPeriod = __kernel_timespec(tv_sec: 10, tv_nsec: 0)
@@ -53,6 +58,7 @@ struct LoopState {
     }
     slots = []
     freeSlot = nil
+    timers.free()
     jobs.deallocate()
     completions.deallocate()
     random.deallocate()
@@ -120,6 +126,11 @@ struct OperationSlot {
   var generation: UInt = 0
   var isCancelled = false
   var next: SlotPointer?
+  /// For a sleep: when it ends, in nanoseconds of the monotonic clock, and its place among others,
+  /// -1 while it is not there.
+  var deadline: Int64 = 0
+  var timerSequence: UInt64 = 0
+  var timerPlace = -1
   var time = __kernel_timespec()
   var address = sockaddr_storage()
   var addressLength: socklen_t = 0

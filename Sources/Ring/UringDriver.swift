@@ -156,15 +156,14 @@ package final class UringDriver: Driver {
   }
 
   private func sleep(_ duration: Duration) async -> Int32 {
-    let slot = loop.state.takeSlot()
-    defer { loop.state.giveBack(slot) }
-    let (seconds, attoseconds) = max(duration, .zero).components
-    slot.pointee.time.tv_sec = seconds
-    slot.pointee.time.tv_nsec = attoseconds / 1_000_000_000
-    let result = await loop.interruptible(slot) {
-      io_uring_prep_timeout($0, &slot.pointee.time, 0, 0)
+    if duration <= .zero {
+      // Others have their turn, and that is all that was asked for.
+      await Task.yield()
+      return Task.isCancelled ? -ECANCELED : 0
     }
-    if slot.pointee.isCancelled { return -ECANCELED }
-    return result == -ETIME ? 0 : result
+    // Centuries are enough, and their nanoseconds fit.
+    let (seconds, attoseconds) = min(duration, .seconds(1 << 33)).components
+    let nanoseconds = seconds * 1_000_000_000 + (attoseconds + 999_999_999) / 1_000_000_000
+    return await loop.sleep(until: EventLoop.nanoseconds() + nanoseconds)
   }
 }

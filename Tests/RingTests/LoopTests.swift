@@ -7,28 +7,66 @@ import Testing
 @Suite("the loop")
 struct LoopTests {
   @Test(
-    "timers end in order of their durations, whatever the order of their start",
+    "timers end in order of their times, whatever the order of their start",
     arguments: Seed.several)
   func timers(seed: Seed) async {
     var random = seed.generator
-    let steps = (0..<40).map { $0 * 3 }.shuffled(using: &random)
-    let order = await onLoop { driver in
-      let order = Box<[Int]>([])
-      let start = driver.now
+    let durations = (0..<60).map { _ in Duration.microseconds(5000 + Int(random.next() % 40_000)) }
+    await onLoop { driver in
+      // When each began, in order of starting, and which ended, in order of ending.
+      let began = Box<[Duration]>([])
+      let ended = Box<[Int]>([])
       await withTaskGroup { group in
-        for step in steps {
+        for duration in durations {
           group.addTask {
-            #expect(await driver.sleep(.milliseconds(5 + step)))
-            #expect(driver.now - start >= .milliseconds(5 + step))
-            order.value.append(step)
+            let number = began.value.count
+            began.value.append(driver.now)
+            #expect(await driver.sleep(duration))
+            #expect(driver.now - began.value[number] >= duration)
+            ended.value.append(number)
           }
+        }
+      }
+      // A sleep began after its task did and before the next task did; the thread may have been
+      // held up between.
+      let earliest = zip(began.value, durations).map { $0 + $1 }
+      let latest = zip(began.value.dropFirst() + [.seconds(1 << 40)], durations).map { $0 + $1 }
+      #expect(ended.value.count == durations.count)
+      for (place, first) in ended.value.enumerated() {
+        for second in ended.value[(place + 1)...] {
+          #expect(!(latest[second] < earliest[first]))
         }
       }
       #expect(await driver.sleep(.zero))
       #expect(await driver.sleep(.seconds(-3)))
-      return order.value
     }
-    #expect(order == steps.sorted())
+  }
+
+  @Test(
+    "thousands of timers, most of them cancelled, end once and in time", arguments: Seed.several)
+  func manyTimers(seed: Seed) async {
+    await onLoop { driver in
+      var random = seed.generator
+      let ended = Box(0)
+      let cancelled = Box(0)
+      var tasks: [(SpawnedTask, Bool)] = []
+      for _ in 0..<3000 {
+        let isShort = random.next() % 3 == 0
+        let duration = Duration.microseconds(isShort ? Int(random.next() % 20_000) : 3_000_000_000)
+        let task = driver.spawn("sleeper") {
+          if await driver.sleep(duration) { ended.value += 1 } else { cancelled.value += 1 }
+        }
+        tasks.append((task, isShort))
+        if random.next() % 50 == 0 { await Task.yield() }
+      }
+      await Task.yield()
+      tasks.shuffle(using: &random)
+      let shortCount = tasks.count { $0.1 }
+      for (task, isShort) in tasks where !isShort { task.cancel() }
+      for (task, _) in tasks { await task.wait() }
+      #expect(ended.value == shortCount)
+      #expect(cancelled.value == 3000 - shortCount)
+    }
   }
 
   @Test("a tiny ring loses none of thousands of operations", arguments: [false, true])
