@@ -1,0 +1,137 @@
+package import Cluster
+internal import Coding
+internal import Glibc
+package import Ring
+
+/// The `identity` file of a device directory, 64 bytes, little-endian:
+///
+///     offset  bytes
+///          0      8  "CAIRNDEV"
+///          8      4  version: 1
+///         16      8  device id
+///         24      8  node id
+///         32      8  cluster id, 0 until the node has met its cluster
+///         60      4  CRC32C of bytes 0 ..< 60
+///
+/// The version is that of the whole directory: volumes, index, everything.
+struct DeviceIdentity: Equatable, Sendable {
+  var device: DeviceID
+  var node: NodeID
+  /// 0: none yet.
+  var cluster: UInt64
+
+  static let version: UInt32 = 1
+  static let byteCount = 64
+  private static let magic: UInt64 = 0x5645_444E_5249_4143  // "CAIRNDEV"
+
+  var encoded: [UInt8] {
+    var bytes = [UInt8](repeating: 0, count: Self.byteCount)
+    bytes.withUnsafeMutableBytes { bytes in
+      bytes.storeBytes(of: Self.magic.littleEndian, toByteOffset: 0, as: UInt64.self)
+      bytes.storeBytes(of: Self.version.littleEndian, toByteOffset: 8, as: UInt32.self)
+      bytes.storeBytes(of: device.raw.littleEndian, toByteOffset: 16, as: UInt64.self)
+      bytes.storeBytes(of: node.raw.littleEndian, toByteOffset: 24, as: UInt64.self)
+      bytes.storeBytes(of: cluster.littleEndian, toByteOffset: 32, as: UInt64.self)
+      let sum = CRC32C.checksum(UnsafeRawBufferPointer(rebasing: bytes[0..<60]))
+      bytes.storeBytes(of: sum.littleEndian, toByteOffset: 60, as: UInt32.self)
+    }
+    return bytes
+  }
+
+  /// Reads and checks `path`/identity.
+  static func load(_ path: String, on driver: any Driver) async throws(StoreError) -> DeviceIdentity
+  {
+    let bytes: [UInt8]
+    do {
+      bytes = try await driver.readFile(path + "/identity", limit: 4096)
+    } catch {
+      throw error.errno == ENOENT || error.errno == ENOTDIR
+        ? .notFormatted(path: path) : .system(error)
+    }
+    return try parse(bytes, path: path)
+  }
+
+  static func parse(_ bytes: [UInt8], path: String) throws(StoreError) -> DeviceIdentity {
+    guard bytes.count >= byteCount else { throw .identityDamaged(path: path) }
+    func get<Integer: FixedWidthInteger>(_ at: Int, _ type: Integer.Type = Integer.self) -> Integer
+    {
+      bytes.withUnsafeBytes {
+        Integer(littleEndian: $0.loadUnaligned(fromByteOffset: at, as: type))
+      }
+    }
+    guard get(0, UInt64.self) == magic,
+      get(60, UInt32.self) == CRC32C.checksum(Array(bytes[0..<60]))
+    else { throw .identityDamaged(path: path) }
+    let version = get(8, UInt32.self)
+    guard version == Self.version else { throw .newerFormat(path: path, version: version) }
+    guard bytes.count == byteCount else { throw .identityDamaged(path: path) }
+    return DeviceIdentity(
+      device: DeviceID(get(16)), node: NodeID(get(24)), cluster: get(32))
+  }
+}
+
+extension ShardStore {
+  /// Makes `path` a device of `node`: the directories and, last, the identity. Interrupted before that, it may be
+  /// called again.
+  ///
+  /// - Parameter cluster: 0 when not known yet; see ``adopt(cluster:)``.
+  package static func format(
+    _ path: String, node: NodeID, cluster: UInt64, on driver: any Driver
+  ) async throws(StoreError) -> DeviceID {
+    do {
+      try await driver.makeDirectories(path, mode: 0o700)
+      guard await !driver.exists(path + "/identity") else {
+        throw StoreError.alreadyFormatted(path: path)
+      }
+      try await driver.makeDirectories(path + "/volumes", mode: 0o700)
+      try await driver.makeDirectories(path + "/index", mode: 0o700)
+      // Volumes left here would be taken for ours: they belong to a device whose identity is lost.
+      guard try await driver.list(path + "/volumes").isEmpty else {
+        throw StoreError.alreadyFormatted(path: path)
+      }
+      let identity = DeviceIdentity(
+        device: DeviceID(driver.random()), node: node, cluster: cluster)
+      try await driver.replaceFile(path + "/identity", with: identity.encoded)
+      // Directories above may be new too.
+      var above = path
+      while above != "/", let cut = above.lastIndex(of: "/") {
+        above = cut == above.startIndex ? "/" : String(above[..<cut])
+        try await driver.synchronizeDirectory(above)
+      }
+      return identity.device
+    } catch let error as StoreError {
+      throw error
+    } catch let error as RingError {
+      throw .system(error)
+    } catch {
+      preconditionFailure("\(error)")
+    }
+  }
+
+  /// Whether `path` holds a device, of whatever node.
+  package static func isFormatted(_ path: String, on driver: any Driver) async -> Bool {
+    await driver.exists(path + "/identity")
+  }
+
+  /// Writes the cluster's id into a device that has none yet. The same id again changes nothing.
+  package func adopt(cluster: UInt64) async throws(StoreError) {
+    guard identity.cluster != cluster else { return }
+    guard identity.cluster == 0 else {
+      throw .foreign("\(path) belongs to cluster \(hex(identity.cluster)), not \(hex(cluster))")
+    }
+    var changed = identity
+    changed.cluster = cluster
+    do {
+      try await driver.replaceFile(path + "/identity", with: changed.encoded)
+    } catch {
+      throw .system(error)
+    }
+    identity = changed
+  }
+}
+
+/// 16 lower-case digits.
+func hex(_ value: UInt64) -> String {
+  let digits = String(value, radix: 16)
+  return String(repeating: "0", count: 16 - digits.count) + digits
+}

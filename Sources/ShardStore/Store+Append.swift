@@ -1,0 +1,318 @@
+internal import Cluster
+internal import Coding
+internal import Glibc
+internal import Ring
+
+/// Which share of the device an append may use.
+enum Purpose: Sendable {
+  /// All but the reserve.
+  case data
+  /// The reserve too: links, checkpoints and compaction.
+  case link
+  /// Also the last bytes of a volume, so that a full device can still delete: deletes, fences, marks.
+  case control
+}
+
+/// What a record changes once it is durable.
+enum Effect: Sendable {
+  /// A new block, in the place of a damaged record of it if there is one.
+  case block(StoredBlock, replaced: Place?)
+  /// The living record of a block, copied from another place.
+  case copy(StoredBlock, from: Place)
+  case delete([IndexEntry])
+  /// Deletions known elsewhere, kept for a rebuild.
+  case keptDeletes
+  /// A fence or mark.
+  case none
+}
+
+/// A record on its way to the device. Loop-confined.
+final class Append: @unchecked Sendable {
+  let header: RecordHeader
+  let volume: Volume
+  /// Header and payload; dropped once written.
+  var slices: [Slice]
+  let effect: Effect
+  var isWritten = false
+  var error: StoreError?
+  /// Opens when the record is durable and applied, or failed.
+  let gate = Gate()
+
+  init(header: RecordHeader, volume: Volume, slices: [Slice], effect: Effect) {
+    self.header = header
+    self.volume = volume
+    self.slices = slices
+    self.effect = effect
+  }
+
+  var sequence: UInt64 { header.sequence }
+  var byteCount: UInt64 { header.recordByteCount }
+}
+
+/// Records get their places in order, are written side by side, and are acknowledged in order: one fdatasync at a time
+/// serves all that were written before it began. A record waits until all before it are durable too.
+extension ShardStore {
+  /// Appends one record and waits until it is durable and applied.
+  ///
+  /// - Parameters:
+  ///   - draft: kind, what it is about and its checksums; its place is filled in here.
+  ///   - payload: padded; aligned memory.
+  ///   - hasHeadroom: the 4 KiB of memory before `payload` may be overwritten.
+  func append(
+    _ draft: RecordHeader, payload: Slice?, hasHeadroom: Bool = false, purpose: Purpose,
+    effect: Effect
+  ) async throws(StoreError) {
+    let append = try await enqueue(
+      draft, payload: payload, hasHeadroom: hasHeadroom, purpose: purpose, effect: effect)
+    await append.gate.wait()
+    if let error = append.error { throw error }
+  }
+
+  /// The first half of ``append``: the record has its place; its gate opens when it is durable.
+  func enqueue(
+    _ draft: RecordHeader, payload: Slice?, hasHeadroom: Bool = false, purpose: Purpose,
+    effect: Effect
+  ) async throws(StoreError) -> Append {
+    let byteCount = draft.recordByteCount
+    await refreshSpace(olderThan: .seconds(5))
+    var ready = try roomyVolume(for: byteCount, purpose)
+    while ready == nil {
+      try await changeVolume(for: byteCount)
+      ready = try roomyVolume(for: byteCount, purpose)
+    }
+    let volume = ready!
+
+    // From the last check to the queue nothing suspends: places follow sequences.
+    var header = draft
+    header.volumeID = volume.id
+    header.offset = volume.end
+    header.sequence = nextSequence
+    header.durable = durableSequence
+    header.firstSequence = volume.tally.firstSequence
+    header.cut = volume.tally.cut
+    nextSequence += 1
+    volumes.grow(volume, by: byteCount)
+    unindexedByteCount += byteCount
+
+    let slices: [Slice]
+    if let payload, hasHeadroom {
+      let whole = Slice(
+        buffer: payload.buffer, offset: payload.offset - RecordHeader.byteCount,
+        count: payload.count + RecordHeader.byteCount)
+      whole[0..<RecordHeader.byteCount].withMutableBytes { header.encode(into: $0) }
+      slices = [whole]
+    } else {
+      let first = driver.buffers.slice(RecordHeader.byteCount)
+      first.withMutableBytes { header.encode(into: $0) }
+      slices = payload.map { [first, $0] } ?? [first]
+    }
+    let append = Append(header: header, volume: volume, slices: slices, effect: effect)
+    unwritten.append(append)
+    uncommitted.append(append)
+    pump()
+    prepareAhead()
+    return append
+  }
+
+  // MARK: Writing
+
+  /// Starts one more writer when there is something to write. It begins after the tasks that are ready now, so records
+  /// they append go out with it.
+  private func pump() {
+    guard !isPumpScheduled, unwrittenHead < unwritten.count,
+      writesInFlight < settings.concurrentWrites
+    else { return }
+    isPumpScheduled = true
+    background("append") {
+      self.isPumpScheduled = false
+      self.writesInFlight += 1
+      while let batch = self.nextBatch() {
+        self.pump()
+        await self.write(batch)
+      }
+      self.writesInFlight -= 1
+    }
+  }
+
+  /// Records that lie one after the other in one volume, up to half a MiB, or one larger one.
+  private func nextBatch() -> [Append]? {
+    guard unwrittenHead < unwritten.count else { return nil }
+    var batch = [unwritten[unwrittenHead]]
+    var byteCount = batch[0].byteCount
+    unwrittenHead += 1
+    while unwrittenHead < unwritten.count, batch.count < 128 {
+      let next = unwritten[unwrittenHead]
+      guard next.volume === batch[0].volume, byteCount + next.byteCount <= 512 << 10 else { break }
+      batch.append(next)
+      byteCount += next.byteCount
+      unwrittenHead += 1
+    }
+    if unwrittenHead == unwritten.count {
+      unwritten.removeAll(keepingCapacity: true)
+      unwrittenHead = 0
+    } else if unwrittenHead >= 256 {
+      unwritten.removeFirst(unwrittenHead)
+      unwrittenHead = 0
+    }
+    return batch
+  }
+
+  private func write(_ batch: [Append]) async {
+    let volume = batch[0].volume
+    do throws(RingError) {
+      guard let file = try await volumes.acquire(volume) else {
+        throw RingError(errno: ENOENT, operation: "write", subject: volume.name)
+      }
+      do throws(RingError) {
+        try await file.write(batch.flatMap(\.slices), at: batch[0].header.offset)
+        volumes.release(volume)
+      } catch {
+        volumes.release(volume)
+        throw error
+      }
+      for append in batch {
+        append.isWritten = true
+        append.slices = []
+      }
+      sync()
+    } catch {
+      retire("\(error)")
+    }
+  }
+
+  // MARK: Group commit
+
+  private func sync() {
+    guard !isSyncing, uncommittedHead < uncommitted.count, uncommitted[uncommittedHead].isWritten
+    else { return }
+    isSyncing = true
+    background("sync") {
+      while await self.commit() {}
+      self.isSyncing = false
+    }
+  }
+
+  /// Makes durable what is written without a gap; false when there is nothing, or the device is retired.
+  private func commit() async -> Bool {
+    guard case .healthy = state else { return false }
+    var end = uncommittedHead
+    var touched: [Volume] = []
+    while end < uncommitted.count, uncommitted[end].isWritten {
+      if touched.last !== uncommitted[end].volume { touched.append(uncommitted[end].volume) }
+      end += 1
+    }
+    let count = end - uncommittedHead
+    guard count > 0 else { return false }
+    for volume in touched {
+      do throws(RingError) {
+        guard let file = try await volumes.acquire(volume) else { continue }
+        do throws(RingError) {
+          try await file.synchronize()
+          volumes.release(volume)
+        } catch {
+          volumes.release(volume)
+          throw error
+        }
+      } catch {
+        retire("\(error)")
+        return false
+      }
+    }
+    guard case .healthy = state else { return false }
+
+    let done = Array(uncommitted[uncommittedHead..<uncommittedHead + count])
+    uncommittedHead += count
+    if uncommittedHead == uncommitted.count {
+      uncommitted.removeAll(keepingCapacity: true)
+      uncommittedHead = 0
+    } else if uncommittedHead >= 256 {
+      uncommitted.removeFirst(uncommittedHead)
+      uncommittedHead = 0
+    }
+    // In order, and before any waiter runs: whoever is told, finds it in the index.
+    for append in done {
+      durableSequence = append.sequence
+      apply(append)
+    }
+    for append in done { append.gate.open() }
+    idle.wakeAll()
+    maintain()
+    return true
+  }
+
+  /// Takes a durable record into index and tallies.
+  private func apply(_ append: Append) {
+    let volume = append.volume
+    noteApplied(append.header, in: volume)
+    switch append.effect {
+    case .block(let block, let replaced):
+      if let replaced { markDead(replaced) }
+      makeLive(block, append.header, in: volume)
+      corruptBlocks.remove(block.key)
+    case .copy(let block, let from):
+      markDead(from)
+      makeLive(block, append.header, in: volume)
+    case .delete(let entries):
+      for entry in entries {
+        markDead(entry.place)
+        index.put(entry.key, Place(deletedAt: append.sequence))
+        corruptBlocks.remove(entry.key)
+      }
+    case .keptDeletes, .none:
+      break
+    }
+  }
+
+  func makeLive(_ block: StoredBlock, _ header: RecordHeader, in volume: Volume) {
+    volume.tally.liveBlockCount += 1
+    volume.tally.liveByteCount += header.recordByteCount
+    index.put(
+      block.key,
+      Place(block, volume: volume.number, offset: header.offset, sequence: header.sequence))
+  }
+
+  /// What every applied record tells about its volume.
+  func noteApplied(_ header: RecordHeader, in volume: Volume) {
+    volume.tally.end = header.offset + header.recordByteCount
+    volume.tally.lastSequence = header.sequence
+    if header.kind == .delete { volume.tally.deleteRecordCount += 1 }
+    if header.kind != .block || header.shard.container.kind != .data {
+      volume.tally.epoch = max(volume.tally.epoch, header.epoch)
+      highestEpoch = max(highestEpoch, header.epoch)
+    }
+  }
+
+  /// The record at `place` is no longer the block's.
+  func markDead(_ place: Place) {
+    guard let volume = volumes[place.volume] else { return }
+    volume.tally.liveBlockCount -= min(1, volume.tally.liveBlockCount)
+    volume.tally.liveByteCount -= min(place.recordByteCount, volume.tally.liveByteCount)
+    volume.tally.deadBlockCount += 1
+    headers.remove(volume: place.volume, unit: place.unit)
+  }
+
+  // MARK: Retirement
+
+  /// Ends all writing to the device. What was not acknowledged fails; what was stays readable as long as the
+  /// device lets us.
+  func retire(_ reason: String) {
+    guard case .healthy = state else { return }
+    state = .retired(reason: reason)
+    let failed = uncommitted[uncommittedHead...]
+    uncommitted = []
+    uncommittedHead = 0
+    unwritten = []
+    unwrittenHead = 0
+    for append in failed {
+      append.error = .deviceFailed(reason)
+      append.gate.open()
+    }
+    rotation?.open()
+    idle.wakeAll()
+    let path = path
+    let driver = driver
+    background("note retirement") {
+      try? await driver.replaceFile(path + "/retired", with: Array(reason.utf8))
+    }
+  }
+}

@@ -1,0 +1,58 @@
+package import Cluster
+internal import Ring
+
+extension ShardStore {
+  /// The durable blocks of a shard, ascending by stripe.
+  package func list(_ shard: ShardKey) async throws(StoreError) -> [ListedBlock] {
+    try await blocks(of: shard).map {
+      ListedBlock(
+        stripe: $0.key.stripe, layout: $0.place.layout, acknowledged: $0.place.acknowledged)
+    }
+  }
+
+  /// Up to `limit` shards above `after`, ascending, each with its blocks and bytes; `isComplete` when these are the
+  /// last. A shard that was here throughout is not missed.
+  package func inventory(after: ShardKey?, limit: Int) async throws(StoreError)
+    -> (shards: [ShardSummary], isComplete: Bool)
+  {
+    precondition(limit > 0)
+    var shards: [ShardSummary] = []
+    var isComplete = true
+    do throws(IndexDamage) {
+      try await index.walk(after: after) { entry in
+        if shards.last?.shard != entry.key.shard {
+          guard shards.count < limit else {
+            isComplete = false
+            return false
+          }
+          shards.append(
+            ShardSummary(shard: entry.key.shard, blockCount: 0, storedByteCount: 0))
+        }
+        shards[shards.count - 1].blockCount += 1
+        shards[shards.count - 1].storedByteCount += entry.place.recordByteCount
+        return true
+      }
+    } catch {
+      throw failed(error)
+    }
+    return (shards, isComplete)
+  }
+
+  package func usage() async -> StoreUsage {
+    await refreshSpace(olderThan: .seconds(5))
+    var used: UInt64 = 0
+    var blocks: UInt64 = 0
+    for volume in volumes.byNumber.values {
+      used += volume.tally.liveByteCount
+      blocks += volume.tally.liveBlockCount
+    }
+    let limit = byteLimit
+    let occupied = occupiedByteCount
+    let taken = occupied + settings.reserveByteCount
+    let isHealthy = state == .healthy
+    return StoreUsage(
+      capacity: limit, usedByteCount: used, occupiedByteCount: occupied,
+      freeByteCount: isHealthy && limit > taken ? limit - taken : 0,
+      reserveByteCount: settings.reserveByteCount, blockCount: blocks)
+  }
+}

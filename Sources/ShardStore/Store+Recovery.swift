@@ -1,0 +1,436 @@
+internal import Cluster
+internal import Coding
+internal import Glibc
+internal import Ring
+internal import Wire
+
+/// What opening reads and what it believes.
+///
+/// Records above what the runs cover are read by their headers, volume after volume, and applied in the order of their
+/// sequence:
+///
+/// - Up to the highest sequence that any header claims durable, a record with a whole header is believed; its payload is
+///   checked when it is read. One that is missing there is lost: reported, not listed.
+/// - Above it nothing is proven. A record counts if all before it count and its payload is whole; the first that does not
+///   ends the tail, and what is behind it is cut off, reported.
+///
+/// The cut holds for ever: appending goes on in a new volume, whose records carry the last sequence that counts in
+/// earlier ones, under sequence numbers that were never used. So what is found behind the cut later, even a write that
+/// the dead process had under way, stays void.
+///
+/// When the manifest, a run or a volume they name is missing or damaged, all of it is done again from the first record.
+extension ShardStore {
+  /// Sequences skipped at each opening: more than a process can have in flight.
+  static let sequenceGap: UInt64 = 1 << 20
+
+  func recover() async throws(StoreError) {
+    if let reason = try? await driver.readFile(path + "/retired", limit: 64 << 10) {
+      state = .retired(reason: String(decoding: reason, as: UTF8.self))
+    }
+    await refreshSpace()
+    let found = try await findVolumes()
+    var reason = await loadIndex(found)
+    if reason == nil {
+      reason = try await replay() ?? lostVolumes()
+    }
+    if let reason {
+      recovery = RecoveryReport()
+      recovery.rebuildReason = reason.isEmpty ? nil : reason
+      recovery.missingVolumeCount = volumes.all.count {
+        $0.isMissing && $0.tally.liveBlockCount > 0
+      }
+      await forgetIndex(found)
+      _ = try await replay()
+    }
+    await settle()
+  }
+
+  private struct FoundVolume {
+    var number: UInt32
+    var id: UInt64
+    var byteCount: UInt64
+  }
+
+  /// The volume files of this device, ascending by number.
+  private func findVolumes() async throws(StoreError) -> [FoundVolume] {
+    var found: [FoundVolume] = []
+    let header = driver.buffers.slice(VolumeHeader.byteCount)
+    do throws(RingError) {
+      for entry in try await driver.list(path + "/volumes") where entry.kind == .file {
+        guard let (number, id) = Volume.parse(name: entry.name) else { continue }
+        let name = "volumes/" + String(decoding: entry.name, as: UTF8.self)
+        let byteCount = try await driver.status(path + "/" + name).byteCount
+        let volume = FoundVolume(number: number, id: id, byteCount: byteCount)
+        let file = try await volumes.openFile(name, O_RDWR)
+        let count = (try? await file.read(into: header, at: 0)) ?? 0
+        await file.close()
+        switch header[0..<count].withBytes({ VolumeHeader.parse($0) }) {
+        case .newer(let version):
+          throw RingError(errno: 0, operation: "\(version)", subject: name)
+        case .damaged:
+          // The name is enough. A volume that was being made when the power went has no records and goes later.
+          if count < VolumeHeader.byteCount || header.array.contains(where: { $0 != 0 }) {
+            recovery.note(name, 0, "volume header is damaged")
+          }
+        case .header(let own):
+          guard own.device == device, own.number == number, own.id == id else {
+            recovery.note(name, 0, "belongs to \(own.device); left alone")
+            continue
+          }
+        }
+        found.append(volume)
+      }
+    } catch {
+      if error.errno == 0 {
+        throw .newerFormat(
+          path: path + "/" + error.subject, version: UInt32(error.operation) ?? 0)
+      }
+      throw .system(error)
+    }
+    found.sort { ($0.number, $0.id) < ($1.number, $1.id) }
+    // Two files of one number can only come from someone's copying about; the records tell by id which are whose, but
+    // the index knows volumes by number.
+    var kept: [FoundVolume] = []
+    for volume in found {
+      if kept.last?.number == volume.number {
+        recovery.note("volumes", 0, "two volumes have number \(volume.number); one is left alone")
+      } else {
+        kept.append(volume)
+      }
+    }
+    return kept
+  }
+
+  /// Takes over what the manifest says; returns why the index must be made anew, nil when it need not.
+  private func loadIndex(_ found: [FoundVolume]) async -> String? {
+    var opened: [Run] = []
+    do throws(IndexDamage) {
+      guard let manifest = try await Manifest.load(path, device: device, on: driver) else {
+        // A new device, or one that never flushed: nothing is covered, nothing is wrong.
+        await adoptVolumes(found)
+        await removeStrayRuns()
+        return nil
+      }
+      for line in manifest.runs {
+        let run = try await Run.open(path, number: line.number, device: device, on: driver)
+        opened.append(run)
+        guard UInt64(run.entryCount) == line.entryCount else {
+          throw IndexDamage(what: "\(Run.name(line.number)) is another")
+        }
+      }
+      let byNumber = Dictionary(uniqueKeysWithValues: found.map { ($0.number, $0) })
+      for line in manifest.volumes {
+        let volume = Volume(
+          number: line.number, id: line.id, byteCount: byNumber[line.number]?.byteCount ?? 0)
+        volume.tally = line.tally
+        volume.end = line.tally.end
+        volume.isMissing = byNumber[line.number].map { $0.id != line.id } ?? true
+        volume.isSealed = line.isComplete
+        guard volumes[line.number] == nil else {
+          throw IndexDamage(what: "index/manifest names a volume twice")
+        }
+        volumes.add(volume)
+      }
+      self.manifest = manifest
+      index.adopt(opened)
+      index.nextRun = manifest.nextRun
+      nextVolume = manifest.nextVolume
+      nextSequence = manifest.nextSequence
+      highestEpoch = manifest.highestEpoch
+      durableSequence = manifest.coveredSequence
+      await adoptVolumes(found)
+      await removeStrayRuns()
+      return nil
+    } catch {
+      for run in opened { await run.close() }
+      return error.what
+    }
+  }
+
+  /// Adds the volumes that the manifest does not name. One numbered below the manifest's next was removed when it was
+  /// written; its file only survived the power cut.
+  private func adoptVolumes(_ found: [FoundVolume]) async {
+    for volume in found where volumes[volume.number] == nil {
+      let fresh = Volume(number: volume.number, id: volume.id, byteCount: volume.byteCount)
+      if volume.number < nextVolume {
+        try? await driver.remove(path + "/" + fresh.name)
+      } else {
+        volumes.add(fresh)
+      }
+    }
+    for volume in found { nextVolume = max(nextVolume, volume.number &+ 1) }
+  }
+
+  /// Removes run files that no manifest names: from a flush that did not end.
+  private func removeStrayRuns() async {
+    let named = Set(manifest.runs.map { Array(Run.name($0.number).utf8) })
+    guard let entries = try? await driver.list(path + "/index") else { return }
+    for entry in entries where entry.kind == .file {
+      let name = Array("index/".utf8) + entry.name
+      guard !named.contains(name), entry.name != Array("manifest".utf8) else { continue }
+      try? await driver.remove(path + "/" + String(decoding: name, as: UTF8.self))
+    }
+  }
+
+  /// Why the index names what is not there, if it does.
+  private func lostVolumes() -> String? {
+    let lost = volumes.all.filter { $0.isMissing && $0.tally.liveBlockCount > 0 }
+    if let first = lost.first { return "\(first.name) is missing" }
+    return nil
+  }
+
+  private func forgetIndex(_ found: [FoundVolume]) async {
+    await index.close()
+    index.reset()
+    let epoch = manifest.highestEpoch
+    let reserved = (manifest.nextSequence, manifest.nextVolume, manifest.nextRun)
+    await volumes.forgetAll()
+    manifest = Manifest(device: device)
+    await removeStrayRuns()
+    try? await driver.remove(path + "/index/manifest")
+    // Numbers once used stay used, and an epoch once seen stays seen.
+    highestEpoch = epoch
+    nextSequence = max(1, reserved.0)
+    nextVolume = 1
+    durableSequence = 0
+    await adoptVolumes(found)
+    nextVolume = max(nextVolume, reserved.1)
+    index.nextRun = max(1, reserved.2)
+  }
+
+  // MARK: Replay
+
+  private struct Candidate {
+    var header: RecordHeader
+    var volume: Volume
+  }
+
+  /// Applies what the runs do not cover, and leaves `durableSequence` at the last record that counts.
+  ///
+  /// - Returns: in what way the index contradicts the volumes, if it does.
+  private func replay() async throws(StoreError) -> String? {
+    var contradiction: String?
+    var waiting: [Candidate] = []
+    var head = 0
+    var proven = durableSequence
+    var seen = max(durableSequence, nextSequence - 1)
+    var lastVolume: Volume?
+
+    for volume in volumes.all where !volume.isMissing && !volume.isSealed {
+      let file: File
+      do {
+        guard let opened = try await volumes.acquire(volume) else { continue }
+        file = opened
+      } catch {
+        throw .system(error)
+      }
+      let scanner = VolumeScanner(
+        file, volumeID: volume.id, from: volume.tally.end, to: volume.byteCount,
+        after: volume.tally.lastSequence, driver: driver)
+      var isFirst = true
+      while let item = await scanner.next() {
+        switch item {
+        case .record(let header):
+          recovery.scannedRecordCount += 1
+          if isFirst {
+            isFirst = false
+            volume.tally.firstSequence = header.firstSequence
+            volume.tally.cut = header.cut
+            // What earlier volumes hold above this volume's cut is void for ever. It was reported when it was cut.
+            var kept = waiting[head...].count
+            while kept > 0, waiting[head + kept - 1].volume !== volume,
+              waiting[head + kept - 1].header.sequence > header.cut
+            { kept -= 1 }
+            waiting.removeLast(waiting.count - head - kept)
+          }
+          seen = max(seen, header.sequence)
+          // A claim about records that this very header follows; a later one says more.
+          proven = max(proven, min(header.durable, header.sequence - 1))
+          if header.sequence <= durableSequence {
+            // The runs cover it, but not the tally of its volume.
+            contradiction = "\(volume.name) holds more than index/manifest says"
+            continue
+          }
+          waiting.append(Candidate(header: header, volume: volume))
+          while head < waiting.count, waiting[head].header.sequence <= proven {
+            try await apply(waiting[head], after: lastVolume)
+            lastVolume = waiting[head].volume
+            head += 1
+          }
+          if head > 1024 {
+            waiting.removeFirst(head)
+            head = 0
+          }
+        case .damaged(let range):
+          recovery.note(volume.name, range.lowerBound, "\(range.count) bytes are no records")
+        case .newer(let offset, let version):
+          volumes.release(volume)
+          throw .newerFormat(
+            path: "\(path)/\(volume.name) at \(offset)", version: UInt32(version))
+        }
+      }
+      recovery.readErrorCount += scanner.readErrorCount
+      if scanner.readErrorCount > 0 { volume.holdsCorruptBlock = true }
+      volumes.release(volume)
+      await volumes.close(volume)
+    }
+
+    // The unproven tail.
+    while head < waiting.count {
+      let candidate = waiting[head]
+      guard missing(before: candidate, after: lastVolume, above: proven) == 0,
+        await isWhole(candidate)
+      else { break }
+      try await apply(candidate, after: lastVolume)
+      lastVolume = candidate.volume
+      head += 1
+    }
+    for candidate in waiting[head...] {
+      recovery.cutRecordCount += 1
+      recovery.note(
+        candidate.volume.name, candidate.header.offset,
+        "unproven record \(candidate.header.sequence) is cut off")
+    }
+    // Proven records that nothing readable is left of at the very end.
+    if proven > durableSequence {
+      let first = waiting[head...].first?.volume ?? lastVolume
+      let from = max(durableSequence, (first?.tally.firstSequence ?? 1) - 1)
+      recovery.lostRecordCount += proven > from ? proven - from : 0
+    }
+    durableSequence = max(durableSequence, proven)
+    nextSequence = max(seen, proven) + 1 + Self.sequenceGap
+    return contradiction
+  }
+
+  /// Records above `floor` that should stand between the last applied one and this one.
+  private func missing(before candidate: Candidate, after last: Volume?, above floor: UInt64)
+    -> UInt64
+  {
+    let base = max(durableSequence, floor)
+    let sequence = candidate.header.sequence
+    let (first, cut) = (candidate.header.firstSequence, candidate.header.cut)
+    if last === candidate.volume || base >= first {
+      return sequence > base + 1 ? sequence - base - 1 : 0
+    }
+    let here = sequence > first ? sequence - first : 0
+    // A volume in between may have been emptied and removed, so only neighbours tell.
+    guard let last, last.number + 1 == candidate.volume.number else { return here }
+    return here + (cut > base ? cut - base : 0)
+  }
+
+  private func isWhole(_ candidate: Candidate) async -> Bool {
+    let header = candidate.header
+    let payload = driver.buffers.slice(RecordHeader.padded(header.payloadByteCount))
+    guard payload.count > 0 else { return true }
+    do throws(StoreError) {
+      try await fill(
+        payload, volume: candidate.volume.number,
+        at: header.offset + UInt64(RecordHeader.byteCount))
+    } catch {
+      return false
+    }
+    return payload.withBytes { header.matches($0) }
+  }
+
+  /// Takes one record in, as it was when it became durable.
+  private func apply(_ candidate: Candidate, after last: Volume?) async throws(StoreError) {
+    let header = candidate.header
+    let volume = candidate.volume
+    let lost = missing(before: candidate, after: last, above: 0)
+    if lost > 0 {
+      recovery.lostRecordCount += lost
+      recovery.note(volume.name, header.offset, "\(lost) records before this are lost")
+    }
+    durableSequence = header.sequence
+    noteApplied(header, in: volume)
+    volume.end = volume.tally.end
+    unindexedByteCount += header.recordByteCount
+    switch header.kind {
+    case .block:
+      guard let block = header.block else { break }
+      if let older = try await find(block.key) { await bury(older) }
+      makeLive(block, header, in: volume)
+    case .delete:
+      guard let list = await deleteList(header, in: volume) else {
+        recovery.note(volume.name, header.offset, "what was deleted here cannot be read")
+        break
+      }
+      for entry in list.entries {
+        let before = entry.before == 0 ? header.sequence : entry.before
+        let stripes = Set(entry.stripes)
+        for block in try await blocks(of: entry.shard)
+        where block.place.sequence < before
+          && (stripes.isEmpty || stripes.contains(block.key.stripe))
+        {
+          await bury(block.place)
+          index.put(block.key, Place(deletedAt: header.sequence))
+        }
+      }
+    case .fence, .mark:
+      break
+    }
+    if index.memoryCount >= settings.indexEntryLimit { await flushIndex() }
+  }
+
+  /// Counts a record dead and returns its payload, which the crash may have prevented.
+  private func bury(_ place: Place) async {
+    markDead(place)
+    guard let volume = volumes[place.volume], !volume.isMissing, state == .healthy else { return }
+    _ = await punch(place, in: volume)
+  }
+
+  /// The payload of a delete record; nil when it is damaged.
+  func deleteList(_ header: RecordHeader, in volume: Volume) async -> DeleteList? {
+    let payload = driver.buffers.slice(RecordHeader.padded(header.payloadByteCount))
+    do {
+      try await fill(
+        payload, volume: volume.number, at: header.offset + UInt64(RecordHeader.byteCount))
+      guard payload.withBytes({ header.matches($0) }) else { return nil }
+      return try DeleteList(decoding: payload[0..<header.payloadByteCount].array)
+    } catch {
+      return nil
+    }
+  }
+
+  // MARK: Afterwards
+
+  /// Makes durable what was believed, cuts what was not, and seals every volume: appending goes on in a new one.
+  private func settle() async {
+    for volume in volumes.all {
+      if volume.isMissing {
+        volumes.drop(volume)
+        continue
+      }
+      let wasSealed = volume.isSealed
+      volume.end = volume.tally.end
+      volume.isSealed = true
+      guard state == .healthy else { continue }
+      do throws(RingError) {
+        if volume.tally.lastSequence == 0 && volume.tally.end == UInt64(VolumeHeader.byteCount) {
+          // Nothing counts in it, and nothing was taken from it: made ahead of need, or cut off whole.
+          try await volumes.remove(volume)
+        } else if volume.holdsCorruptBlock {
+          // Sectors that could not be read now may be read another time, by someone more patient.
+          continue
+        } else if !wasSealed || volume.byteCount > volume.end {
+          guard let file = try await volumes.acquire(volume) else { continue }
+          do throws(RingError) {
+            if volume.byteCount > volume.end { try await file.truncate(to: volume.end) }
+            try await file.synchronize(dataOnly: false)
+            volumes.release(volume)
+          } catch {
+            volumes.release(volume)
+            throw error
+          }
+          volume.byteCount = volume.end
+          await volumes.close(volume)
+        }
+      } catch {
+        retire("\(error)")
+      }
+    }
+    volumes.recount()
+    await refreshSpace()
+    if state == .healthy, recovery.rebuildReason != nil { await flushIndex() }
+  }
+}

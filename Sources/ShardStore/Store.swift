@@ -1,0 +1,154 @@
+package import Cluster
+internal import Coding
+internal import Glibc
+internal import Ring
+
+/// The storage engine of one device: one directory with volumes to which blocks are appended, and an index of them.
+///
+/// What a device directory holds (docs/formats-volume.md, to the byte):
+///
+///     identity          whose device this is                           DeviceIdentity.swift
+///     lock              flock: one process at a time
+///     retired           why nothing is written here any more, if so
+///     volumes/N-ID      preallocated files of records                   Volume.swift, RecordHeader.swift
+///     index/manifest    which runs there are and what they cover       Index/Manifest.swift
+///     index/run-N       sorted, immutable index entries                Index/Run.swift
+///
+/// Where to read on:
+///
+///     Store+Open        opening, closing
+///     Store+Recovery    what is read at opening, and what is believed
+///     Store+Append      sequence numbers, gathered writes, group commit, retirement
+///     Store+Room        capacity, reserve, volumes made ahead of need
+///     Store+Write       write-once blocks
+///     Store+Read        ranges, verified
+///     Store+Fence       epochs
+///     Store+Delete      deletes, and giving space back
+///     Store+List        listing, inventory, usage
+///     Store+Compact     copying the living out of volumes that are mostly dead
+///     Store+Index       flushing and merging the index
+///     VolumeScanner     walking a volume's records past damage
+///
+/// The volumes are the truth. Records carry a sequence that rises by one; a record is durable once it and everything
+/// before it is synced, and only then do the index, a listing or an acknowledgement know of it.
+///
+/// Loop-confined.
+package final class ShardStore: @unchecked Sendable {
+  package let path: String
+  package let settings: StoreSettings
+  let driver: any Driver
+  var identity: DeviceIdentity
+  let lockFile: File
+
+  package internal(set) var state = StoreState.healthy
+  /// What opening found.
+  package internal(set) var recovery = RecoveryReport()
+  var isClosing = false
+
+  let volumes: VolumeSet
+  let index: BlockIndex
+  var manifest: Manifest
+  let gates = ShardGates()
+  var headers = HeaderCache(limit: 512)
+
+  // Appending (Store+Append).
+  /// The open volume; nil before the first append and while the next one is made.
+  var open: Volume?
+  /// Made ahead of need, empty.
+  var prepared: Volume?
+  var rotation: Gate?
+  var preparation: Gate?
+  var nextVolume: UInt32 = 1
+  var volumesInMaking: Set<UInt32> = []
+  var nextSequence: UInt64 = 1
+  /// Every record up to this one is durable and applied.
+  var durableSequence: UInt64 = 0
+  var unwritten: [Append] = []
+  var unwrittenHead = 0
+  var uncommitted: [Append] = []
+  var uncommittedHead = 0
+  var writesInFlight = 0
+  var isPumpScheduled = false
+  var isSyncing = false
+  let idle = WaitQueue()
+
+  // Blocks being written (Store+Write).
+  var writing: [BlockKey: WriteInFlight] = [:]
+  /// Blocks that were read and found wrong; they may be written anew.
+  var corruptBlocks: Set<BlockKey> = []
+  /// Reads that met wrong bytes since opening.
+  package internal(set) var corruptReadCount: UInt64 = 0
+
+  /// The highest leader epoch this device has seen, durable or in a record under way.
+  package internal(set) var highestEpoch: UInt64 = 0
+
+  // Room (Store+Room).
+  /// Bytes of the file system's free space when last asked, less what was allocated since.
+  var freeSpace: UInt64 = .max
+  var freeSpaceTime: Duration?
+
+  // Background work.
+  var pendingPunches = 0
+  let punchesDone = WaitQueue()
+  var isFlushing = false
+  var isCompacting = false
+  var backgroundTasks = 0
+  /// Bytes appended since the last flush of the index.
+  var unindexedByteCount: UInt64 = 0
+
+  package var device: DeviceID { identity.device }
+  package var node: NodeID { identity.node }
+  /// 0 while the device knows none.
+  package var cluster: UInt64 { identity.cluster }
+
+  init(
+    path: String, settings: StoreSettings, identity: DeviceIdentity, lockFile: File,
+    driver: any Driver
+  ) {
+    self.path = path
+    self.settings = settings
+    self.identity = identity
+    self.lockFile = lockFile
+    self.driver = driver
+    volumes = VolumeSet(path: path, openFileLimit: settings.openFileLimit, driver: driver)
+    index = BlockIndex(path: path, device: identity.device, driver: driver)
+    manifest = Manifest(device: identity.device)
+  }
+
+  /// Throws when nothing may be written.
+  func checkWritable() throws(StoreError) {
+    if isClosing { throw .closed }
+    if case .retired(let reason) = state { throw .deviceFailed(reason) }
+  }
+
+  /// Runs background work that ``close()`` waits for.
+  func background(_ name: String, _ work: @escaping @Sendable () async -> Void) {
+    backgroundTasks += 1
+    driver.spawn(name) {
+      await work()
+      self.backgroundTasks -= 1
+      self.idle.wakeAll()
+    }
+  }
+
+  /// Translates what the index met. The runs are checked when the store opens, so this is rot that came since: the
+  /// manifest goes, so that the next opening makes the index anew, and the device answers nothing it is not sure of.
+  func failed(_ damage: IndexDamage) -> StoreError {
+    if case .healthy = state {
+      let path = path
+      let driver = driver
+      background("drop manifest") { try? await driver.remove(path + "/index/manifest") }
+    }
+    return .deviceFailed("index: \(damage.what)")
+  }
+
+  func find(_ key: BlockKey) async throws(StoreError) -> Place? {
+    do throws(IndexDamage) { return try await index.find(key) } catch { throw failed(error) }
+  }
+
+  func blocks(of shard: ShardKey) async throws(StoreError) -> [IndexEntry] {
+    do throws(IndexDamage) { return try await index.blocks(of: shard) } catch {
+      throw failed(error)
+    }
+  }
+}
