@@ -2,6 +2,7 @@ import CKernel
 import Glibc
 
 /// The flag for `open` that goes past the page cache; Swift's Glibc does not show it.
+// swift-format-ignore: AlwaysUseLowerCamelCase
 package let O_DIRECT = cairn_o_direct()
 
 /// An open file. Close it; dropping it without leaks the descriptor. Loop-confined.
