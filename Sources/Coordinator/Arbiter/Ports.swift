@@ -1,0 +1,47 @@
+package import Cluster
+import Coding
+package import Messages
+package import Metadata
+package import Ring
+package import Wire
+
+/// A device that did not store a block of the log.
+package struct LinkFailure: Sendable, Equatable {
+  package var device: DeviceID
+  package var error: WireError
+  package init(device: DeviceID, error: WireError) {
+    self.device = device
+    self.error = error
+  }
+}
+
+/// Why a stripe of the log cannot be had.
+package enum LinkReadError: Error, Equatable {
+  /// No device that may have it answers: these.
+  case unreachable([DeviceID])
+  /// Devices answered, and none has it whole.
+  case lost(String)
+}
+
+/// What the arbiter and the log ask of nodes: over the wire, or of a model in tests.
+package protocol NodePort: AnyObject, Sendable {
+  func holdLease(_ request: HoldLease, at address: SocketAddress, deadline: Duration) async
+    -> Result<HoldLease.Answer, WireError>
+  /// Stores one stripe of a link on every device of it. Empty when all have it on stable storage.
+  ///
+  /// - Parameters:
+  ///   - bytes: 1 ... one block's worth.
+  ///   - acknowledged: stripes of this link below it are acknowledged.
+  func write(
+    _ link: RootRecord.Link, stripe: UInt64, bytes: [UInt8], acknowledged: UInt64, epoch: UInt64,
+    deadline: Duration
+  ) async -> [LinkFailure]
+  /// A stripe's bytes, from any copy.
+  func read(_ link: RootRecord.Link, stripe: UInt64, layout: StripeLayout) async
+    -> Result<[UInt8], LinkReadError>
+  /// Fences one shard of a link and lists it.
+  func fence(_ link: RootRecord.Link, shard: Int, epoch: UInt64, deadline: Duration) async
+    -> Result<ShardListing, WireError>
+  func list(_ link: RootRecord.Link, shard: Int, deadline: Duration) async
+    -> Result<ShardListing, WireError>
+}

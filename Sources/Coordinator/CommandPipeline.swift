@@ -1,0 +1,173 @@
+import Cluster
+import Messages
+import Metadata
+import Ring
+import Service
+import Wire
+
+/// Commands on their way: gathered into batches, appended to the log, applied in order, answered.
+///
+/// While batches are under way the next one gathers, so the more there is to do the larger batches become.
+final class CommandPipeline: @unchecked Sendable {
+  // Loop-confined.
+  private struct Pending: Sendable {
+    var command: Command
+    var byteCount: Int
+    var promise: Promise<Result<(UInt64, CommandOutcome), Refusal>>
+  }
+  private struct Appended: Sendable {
+    var acknowledged: Promise<Result<LogBatch, LogError>>
+    /// Empty for the batch's leading command of our own.
+    var waiting: [Pending?]
+  }
+
+  private let driver: any Driver
+  private let keeper: StateKeeper
+  private let writer: LogWriter
+  private let arbiter: any Arbiter
+  private var pending: [Pending] = []
+  private let arrived = WaitQueue()
+  private let appended = Channel<Appended>()
+  private var timeAt: Duration
+  private var isOver = false
+  private var runningTasks = 0
+  private let ended = WaitQueue()
+  /// Told when the state cannot be changed any more.
+  private let onStoreFailure: @Sendable (StoreError) -> Void
+
+  private let commandLimit = 512
+  private let pendingLimit = 16_384
+
+  init(
+    driver: any Driver, keeper: StateKeeper, writer: LogWriter, arbiter: any Arbiter,
+    onStoreFailure: @escaping @Sendable (StoreError) -> Void
+  ) {
+    self.driver = driver
+    self.keeper = keeper
+    self.writer = writer
+    self.arbiter = arbiter
+    self.onStoreFailure = onStoreFailure
+    timeAt = driver.now
+  }
+
+  func start() {
+    runningTasks = 2
+    driver.spawn("log batches") { [self] in
+      await gather()
+      taskEnded()
+    }
+    driver.spawn("log apply") { [self] in
+      await applyAll()
+      taskEnded()
+    }
+  }
+
+  private func taskEnded() {
+    runningTasks -= 1
+    ended.wakeAll()
+  }
+
+  /// Carries a command out: returns when it is acknowledged and applied, with its position.
+  ///
+  /// - Throws: `unavailable` when this coordinator lost the lead; the command may count or not.
+  func submit(_ command: Command) async throws(Refusal) -> (
+    position: UInt64, outcome: CommandOutcome
+  ) {
+    if isOver { throw Self.lost }
+    let byteCount = command.encoded.count
+    guard byteCount <= LogWriter.batchByteLimit / 2 else {
+      throw Refusal(.malformed, "a command of \(byteCount) bytes is too large")
+    }
+    guard pending.count < pendingLimit else {
+      throw Refusal(.unavailable, "too many commands are waiting")
+    }
+    let promise = Promise<Result<(UInt64, CommandOutcome), Refusal>>()
+    pending.append(Pending(command: command, byteCount: byteCount, promise: promise))
+    arrived.wakeOne()
+    let (position, outcome) = try await promise.get().get()
+    return (position, outcome)
+  }
+
+  static let lost = Refusal(.notLeader, "")
+
+  private func gather() async {
+    while !isOver {
+      while pending.isEmpty && !isOver { await arrived.wait() }
+      do throws(LogError) {
+        try await writer.waitForRoom()
+      } catch {
+        break
+      }
+      if isOver { break }
+      guard !pending.isEmpty else { continue }
+      var commands: [Command] = []
+      var waiting: [Pending?] = []
+      var byteCount = 0
+      // The cluster's time moves with the log; an idle cluster has none to tell.
+      let elapsed = driver.now - timeAt
+      if elapsed >= .seconds(1) {
+        timeAt = driver.now
+        commands.append(.advanceTime(milliseconds: elapsed.wholeMilliseconds))
+        waiting.append(nil)
+        byteCount += 16
+      }
+      var taken = 0
+      while taken < pending.count, commands.count < commandLimit {
+        let next = pending[taken]
+        if byteCount + next.byteCount > LogWriter.batchByteLimit { break }
+        byteCount += next.byteCount
+        commands.append(next.command)
+        waiting.append(next)
+        taken += 1
+      }
+      pending.removeFirst(taken)
+      let promise = writer.append(
+        commands, wallMilliseconds: driver.wallClock.wholeMilliseconds)
+      appended.send(Appended(acknowledged: promise, waiting: waiting))
+    }
+    appended.close()
+  }
+
+  private func applyAll() async {
+    while let next = await appended.receive() {
+      switch await next.acknowledged.get() {
+      case .failure:
+        for pending in next.waiting { pending?.promise.fulfil(.failure(Self.lost)) }
+      case .success(let batch):
+        do throws(StoreError) {
+          let outcomes = try await keeper.apply(batch)
+          // A paused process must find its lease expired before it answers.
+          let isHeld = arbiter.isHeld
+          for (index, pending) in next.waiting.enumerated() {
+            guard let pending else { continue }
+            let position = batch.firstPosition + UInt64(index)
+            pending.promise.fulfil(
+              isHeld && index < outcomes.count
+                ? .success((position, outcomes[index])) : .failure(Self.lost))
+          }
+        } catch {
+          onStoreFailure(error)
+          for pending in next.waiting { pending?.promise.fulfil(.failure(Self.lost)) }
+        }
+      }
+    }
+  }
+
+  /// Ends: what is not acknowledged fails. Returns when nothing is applied any more.
+  func stop() async {
+    isOver = true
+    arrived.wakeAll()
+    for one in pending { one.promise.fulfil(.failure(Self.lost)) }
+    pending = []
+    while runningTasks > 0 { await ended.wait() }
+  }
+}
+
+extension Duration {
+  /// Rounded down; 0 when negative.
+  var wholeMilliseconds: UInt64 {
+    let parts = components
+    guard parts.seconds >= 0, parts.attoseconds >= 0 else { return 0 }
+    return UInt64(parts.seconds) * 1000 + UInt64(parts.attoseconds / 1_000_000_000_000_000)
+  }
+}

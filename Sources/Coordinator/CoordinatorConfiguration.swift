@@ -1,0 +1,55 @@
+package import Coding
+package import Ring
+package import Wire
+
+/// What a coordinator is told at its start.
+package struct CoordinatorConfiguration: Sendable {
+  /// The operator's name: "c1".
+  package var name: String
+  /// Where it listens.
+  package var address: SocketAddress
+  /// `arbiter/` and `state/` are kept below it. Losing it loses nothing.
+  package var dataDirectory: String
+  package var key: ClusterKey
+  package var security: TransportSecurity = .automatic
+  /// Of the default class of a cluster that is founded here; an existing one has its own.
+  package var scheme: Scheme
+  /// A new cluster is founded when so many nodes have said hello.
+  package var expectedNodes: Int
+
+  package var lease = LeaseTiming()
+  /// A node silent for longer counts as down.
+  package var nodeSilence = Duration.seconds(5)
+  /// When nodes say hello again.
+  package var helloInterval = Duration.seconds(1)
+  /// A session silent for longer is expired.
+  package var sessionLifetime = Duration.seconds(30)
+  /// Between the moment when a container is condemned and the deletion of its blocks, so that readers
+  /// who have just resolved it come through.
+  package var deletionGrace = Duration.seconds(30)
+  /// A device that has not stored a block of the log by then is given up by the log.
+  package var slowLogDevice = Duration.seconds(3)
+  /// How long take-over waits for one more device of the open link when others answered.
+  package var fenceBound = Duration.seconds(2)
+  /// How often the state's store is flushed when it changed; what is not is replayed at the next start.
+  package var flushInterval = Duration.seconds(60)
+  /// A device with less room takes no new container.
+  package var leastFree: UInt64 = 64 << 20
+  /// Size at which a link of the log is followed by the next.
+  package var linkByteLimit = 64 << 20
+  package var linkStripeLimit: UInt64 = 4096
+  /// Log batches under way at once.
+  package var logWindow = 2
+
+  package init(
+    name: String, address: SocketAddress, dataDirectory: String, key: ClusterKey, scheme: Scheme,
+    expectedNodes: Int
+  ) {
+    self.name = name
+    self.address = address
+    self.dataDirectory = dataDirectory
+    self.key = key
+    self.scheme = scheme
+    self.expectedNodes = expectedNodes
+  }
+}

@@ -1,0 +1,363 @@
+import Cluster
+import Coding
+import Messages
+import Metadata
+import Ring
+import Service
+import Wire
+
+extension CoordinatorServer {
+  /// Answers one request of any peer that proved the cluster's key.
+  func answer(_ method: UInt16, _ packet: Packet, _ peer: Peer) async throws(Refusal) -> Packet {
+    switch method {
+    case Hello.method:
+      return try await reply(packet) { (hello: Hello) throws(Refusal) in
+        try self.hello(hello, from: peer.address)
+      }
+    case GetStatus.method:
+      return try await reply(packet) { (_: GetStatus) throws(Refusal) in self.status() }
+    case OpenSession.method:
+      return try await reply(packet) { (request: OpenSession) async throws(Refusal) in
+        try await self.openSession(request)
+      }
+    case KeepSession.method:
+      return try await reply(packet) { (request: KeepSession) async throws(Refusal) in
+        try await self.keepSession(request)
+      }
+    case Execute.method:
+      return try await reply(packet) { (request: Execute) async throws(Refusal) in
+        try await self.execute(request)
+      }
+    case CloseSession.method:
+      return try await reply(packet) { (request: CloseSession) async throws(Refusal) in
+        try await self.closeSession(request)
+      }
+    case GetMap.method:
+      return try await reply(packet) { (request: GetMap) async throws(Refusal) in
+        try await self.map(request)
+      }
+    case StatObject.method:
+      return try await reply(packet) { (request: StatObject) async throws(Refusal) in
+        try await self.stat(request)
+      }
+    case ListObjects.method:
+      return try await reply(packet) { (request: ListObjects) async throws(Refusal) in
+        try await self.query(request.level) { (machine) throws(StoreError) in
+          try machine.list(request)
+        }
+      }
+    case ListBuckets.method:
+      return try await reply(packet) { (request: ListBuckets) async throws(Refusal) in
+        try await self.query(request.level) { (machine) throws(StoreError) in
+          try machine.listBuckets()
+        }
+      }
+    case ResolveRange.method:
+      return try await reply(packet) { (request: ResolveRange) async throws(Refusal) in
+        try await self.query(request.level) { (machine) throws(StoreError) in
+          try machine.resolve(request)
+        }
+      }
+    case FindChunks.method:
+      return try await reply(packet) { (request: FindChunks) async throws(Refusal) in
+        try await self.query(.eventual) { (machine) throws(StoreError) in
+          try machine.findChunks(request.fingerprints)
+        }
+      }
+    case GetUsage.method:
+      return try await reply(packet) { (request: GetUsage) async throws(Refusal) in
+        try await self.usage(request)
+      }
+    default: throw Refusal(.unknownMethod, "method \(method)")
+    }
+  }
+
+  private func reply<Request: Call>(
+    _ packet: Packet, _ body: (Request) async throws(Refusal) -> Request.Answer
+  ) async throws(Refusal) -> Packet {
+    let request: Request
+    do {
+      request = try Request(decoding: packet.message)
+    } catch {
+      throw Refusal(.malformed, "request \(Request.method): \(error)")
+    }
+    return Packet(message: try await body(request).encoded)
+  }
+
+  // MARK: who leads
+
+  /// The leadership, when it may answer at this moment.
+  func leading() throws(Refusal) -> Leadership {
+    guard let leadership, leadership.isLeading() else { throw notLeading() }
+    return leadership
+  }
+
+  /// One coordinator serves a file arbiter's cluster, so who does not lead knows of no other leader:
+  /// it says what it waits for.
+  private func notLeading() -> Refusal { Refusal(.unavailable, detail) }
+
+  // MARK: nodes
+
+  private func hello(_ hello: Hello, from origin: SocketAddress) throws(Refusal) -> Hello.Answer {
+    if let root = arbiter.root, hello.clusterID != 0, hello.clusterID != root.clusterID {
+      throw Refusal(
+        .failed, "node \(hello.name) belongs to another cluster than this coordinator")
+    }
+    nodes.note(hello, from: origin)
+    let interval = UInt32(clamping: configuration.helloInterval.wholeMilliseconds)
+    guard let leadership, leadership.isLeading(), let root = arbiter.root else {
+      return Hello.Answer(
+        clusterID: 0, leaderEpoch: 0, mapEpoch: 0, intervalMilliseconds: interval)
+    }
+    return Hello.Answer(
+      clusterID: root.clusterID, leaderEpoch: leadership.epoch, mapEpoch: keeper.map.epoch,
+      intervalMilliseconds: interval)
+  }
+
+  // MARK: sessions and commands
+
+  private func openSession(_ request: OpenSession) async throws(Refusal) -> OpenSession.Answer {
+    let leadership = try leading()
+    let (_, outcome) = try await leadership.submit(.openSession(client: request.client))
+    switch outcome {
+    case .number(let session):
+      leadership.opened(session)
+      return OpenSession.Answer(
+        session: session,
+        lifetimeMilliseconds: UInt32(clamping: configuration.sessionLifetime.wholeMilliseconds))
+    case .refused(let code, let reason): throw Refusal(code: code, reason: reason)
+    default: throw Refusal(.failed, "a session was answered with something else")
+    }
+  }
+
+  private func keepSession(_ request: KeepSession) async throws(Refusal) -> Done {
+    let leadership = try leading()
+    guard leadership.sessions[request.session] != nil else {
+      throw Refusal(.noSuchSession, "session \(request.session)")
+    }
+    leadership.heard(request.session)
+    return Done()
+  }
+
+  private func closeSession(_ request: CloseSession) async throws(Refusal) -> Done {
+    let leadership = try leading()
+    let (_, outcome) = try await leadership.submit(.closeSession(session: request.session))
+    leadership.closed(request.session)
+    if case .refused(let code, let reason) = outcome { throw Refusal(code: code, reason: reason) }
+    return Done()
+  }
+
+  private func execute(_ request: Execute) async throws(Refusal) -> Execute.Answer {
+    let leadership = try leading()
+    guard leadership.sessions[request.session] != nil else {
+      throw Refusal(.noSuchSession, "session \(request.session)")
+    }
+    leadership.heard(request.session)
+    var command = request.command
+    switch command {
+    case .requestGrant(let upload, let avoid, _):
+      guard let placement = place(avoiding: avoid) else {
+        // A retry of one that was granted must have its answer.
+        if let known = try await known(request) {
+          return Execute.Answer(position: keeper.appliedPosition, outcome: try signed(known))
+        }
+        return Execute.Answer(
+          position: keeper.appliedPosition,
+          outcome: .refused(code: RefusalCode.tooFewDomains.rawValue, reason: tooFewDomains()))
+      }
+      command = .requestGrant(upload: upload, avoid: avoid, placement: placement)
+    case .commitObject(
+      let upload, let name, let content, let byteCount, let contentHash, let attributes,
+      let precondition, let unlessIdentical, _):
+      if unlessIdentical, precondition == .none {
+        let identity = try await query(.strong) { (machine) throws(StoreError) in
+          try machine.isIdentical(
+            name, contentHash: contentHash, byteCount: byteCount, attributes: attributes)
+        }
+        if let identity {
+          return Execute.Answer(position: keeper.appliedPosition, outcome: .number(identity))
+        }
+      }
+      command = .commitObject(
+        upload: upload, name: name, content: content, byteCount: byteCount,
+        contentHash: contentHash, attributes: attributes, precondition: precondition,
+        unlessIdentical: unlessIdentical, modified: driver.wallClock.wholeMilliseconds)
+    case .copyObject(let source, let target, let attributes, let move, let precondition, _):
+      command = .copyObject(
+        source: source, target: target, attributes: attributes, move: move,
+        precondition: precondition, modified: driver.wallClock.wholeMilliseconds)
+    default: break
+    }
+    let (position, outcome) = try await leadership.submit(
+      .client(
+        session: request.session, sequence: request.sequence,
+        lowestUnanswered: request.lowestUnanswered, command: command))
+    return Execute.Answer(position: position, outcome: try signed(outcome))
+  }
+
+  /// The outcome of a command that was carried out before.
+  private func known(_ request: Execute) async throws(Refusal) -> CommandOutcome? {
+    try await query(.strong) { (machine) throws(StoreError) in
+      try machine.outcome(session: request.session, sequence: request.sequence)
+    }
+  }
+
+  /// Signs a grant on its way out, so that nodes can check it.
+  private func signed(_ outcome: CommandOutcome) throws(Refusal) -> CommandOutcome {
+    guard case .grant(let bytes) = outcome else { return outcome }
+    guard let grant = try? Grant(decoding: bytes) else {
+      throw Refusal(.failed, "a grant cannot be read")
+    }
+    return .grant(SignedGrant(signing: grant, key: grantKey).encoded)
+  }
+
+  private var placement: Placement {
+    Placement(
+      map: keeper.map, free: nodes.free, leastFree: configuration.leastFree,
+      groupCache: placementGroups)
+  }
+
+  private var scheme: Scheme { arbiter.root?.scheme ?? configuration.scheme }
+
+  private func place(avoiding avoid: [DeviceID]) -> ClientCommand.Placement? {
+    placementTurn &+= 1
+    guard
+      let (scheme, devices) = placement.choose(
+        class: scheme, avoiding: avoid, turn: placementTurn)
+    else { return nil }
+    return ClientCommand.Placement(scheme: scheme, devices: devices)
+  }
+
+  private func tooFewDomains() -> String {
+    let live = placement.liveDomains().count
+    let down = nodes.down.map { nodes.name(of: $0) }
+    return
+      "\(live) failure domains take writes, \(scheme.m + 1) are needed"
+      + (down.isEmpty ? "" : "; down: " + down.sorted().joined(separator: ", "))
+  }
+
+  // MARK: queries
+
+  /// Reads the state as fresh as `level` asks.
+  func query<Value: Sendable>(
+    _ level: ReadLevel,
+    _ body: @escaping @Sendable (StateMachine) throws(StoreError) -> Value
+  ) async throws(Refusal) -> Value {
+    switch level {
+    case .strong:
+      // Whatever was answered before this query came is acknowledged and applied already; what is
+      // acknowledged and not yet applied may have been seen by nobody, but waiting for it is cheap.
+      let leadership = try leading()
+      await keeper.waitForPosition(leadership.writer?.acknowledgedPosition ?? 0) {
+        !leadership.isLeading()
+      }
+      let value = try await read(body)
+      // A paused process must find its lease expired before it answers.
+      guard leadership.isLeading() else { throw notLeading() }
+      return value
+    case .position(let position):
+      let leadership = try leading()
+      guard position <= leadership.writer?.acknowledgedPosition ?? 0 else {
+        throw Refusal(.unavailable, "position \(position) is not in the log yet")
+      }
+      await keeper.waitForPosition(position) { !leadership.isLeading() }
+      guard keeper.appliedPosition >= position else { throw notLeading() }
+      return try await read(body)
+    case .eventual:
+      guard keeper.isOpen, !isTakingOver else { throw notLeading() }
+      return try await read(body)
+    }
+  }
+
+  private func read<Value: Sendable>(
+    _ body: @escaping @Sendable (StateMachine) throws(StoreError) -> Value
+  ) async throws(Refusal) -> Value {
+    do throws(StoreError) {
+      return try await keeper.read(body)
+    } catch {
+      switch error {
+      case .refused(let refusal): throw refusal
+      case .corrupt(let why):
+        log.error("the state is damaged", ["reason": why])
+        leadership?.stateIsWrong(error)
+        throw Refusal(.failed, "the coordinator's state is damaged and will be rebuilt")
+      case .device(let why): throw Refusal(.failed, why)
+      case .gap: throw Refusal(.failed, "\(error)")
+      }
+    }
+  }
+
+  private func map(_ request: GetMap) async throws(Refusal) -> GetMap.Answer {
+    let (map, scheme) = try await query(request.level) { (machine) throws(StoreError) in
+      (machine.map, machine.scheme)
+    }
+    return GetMap.Answer(map: map, down: nodes.down, scheme: scheme)
+  }
+
+  private func stat(_ request: StatObject) async throws(Refusal) -> StatObject.Answer {
+    var answer = try await query(request.level) { (machine) throws(StoreError) in
+      try machine.stat(request.name)
+    }
+    for index in answer.containers.indices {
+      let missing = answer.containers[index].devices.count { nodes.isDown($0) }
+      answer.containers[index].missing = max(
+        answer.containers[index].missing, UInt32(missing))
+    }
+    return answer
+  }
+
+  private func usage(_ request: GetUsage) async throws(Refusal) -> GetUsage.Answer {
+    let counters = try await query(request.level) { (machine) throws(StoreError) in machine.usage }
+    var stored: UInt64 = 0
+    var links: UInt64 = 0
+    var capacity: UInt64 = 0
+    var free: UInt64 = 0
+    for entry in nodes.all where nodes.isUp(entry.record.id) {
+      for report in entry.reports {
+        stored &+= report.used
+        links &+= report.linkBytes
+        if report.isFailed { continue }
+        capacity &+= report.capacity
+        free &+= report.free
+      }
+    }
+    // What a writer could store: data blocks' part of the free bytes.
+    let live = placement.liveDomains().count
+    if let scheme = effectiveScheme(class: scheme, liveDomains: live) {
+      free = free / UInt64(scheme.width) * UInt64(scheme.k)
+    } else {
+      free = 0
+    }
+    return GetUsage.Answer(
+      objectCount: counters.objectCount, logicalBytes: counters.logicalBytes,
+      uniqueBytes: counters.uniqueBytes, compressedBytes: counters.compressedBytes,
+      storedBytes: stored, metadataBytes: links, capacityBytes: capacity, freeBytes: free,
+      containerCount: counters.containerCount, trashCount: counters.trashCount)
+  }
+
+  // MARK: status
+
+  /// What it waits for, for people; empty when all is well.
+  var detail: String {
+    if let leadership, leadership.isLeading() { return leadership.writer?.detail ?? "" }
+    if isTakingOver { return takeOverDetail }
+    return arbiter.detail.isEmpty ? "starting" : arbiter.detail
+  }
+
+  private func status() -> GetStatus.Answer {
+    let isLeader = leadership?.isLeading() == true
+    var records: [NodeID: NodeRecord] = [:]
+    for node in keeper.map.nodes { records[node.id] = node }
+    for entry in nodes.all where records[entry.record.id] == nil {
+      records[entry.record.id] = entry.record
+    }
+    return GetStatus.Answer(
+      name: configuration.name, role: isLeader ? "leader" : isTakingOver ? "starting" : "waiting",
+      detail: detail, clusterID: arbiter.root?.clusterID ?? 0, epoch: leadership?.epoch ?? 0,
+      position: keeper.appliedPosition, scheme: scheme,
+      nodes: records.keys.sorted().map { id in
+        GetStatus.Node(
+          record: records[id]!, isUp: nodes.isUp(id), devices: nodes.entry(id)?.reports ?? [])
+      })
+  }
+}

@@ -1,0 +1,185 @@
+import Cluster
+import Coding
+import Messages
+import Metadata
+package import Ring
+package import Service
+import Wire
+
+/// The coordinator daemon: wins the lead from the arbiter, takes the log over, then orders commands and answers
+/// questions until it loses the lead or is stopped.
+///
+/// - `Arbiter/`     who may lead, and the root record
+/// - `Log/`         links: taking over, writing, reading back
+/// - `NodeTable`    what nodes say of themselves
+/// - `StateKeeper`  the state machine on its thread
+/// - `CommandPipeline`, `Leadership` and what follows from a term
+/// - `+Commands`, `+Queries`, `+Hello`, `+Status`: what is answered
+/// - `Leadership+…`: what a leader does of its own accord
+package final class CoordinatorServer: @unchecked Sendable {
+  // Loop-confined.
+  let configuration: CoordinatorConfiguration
+  let driver: any Driver
+  let log: Log
+  package let nodes: NodeTable
+  let client: WireClient
+  let port: any NodePort
+  let arbiter: any Arbiter
+  let keeper: StateKeeper
+  let grantKey: [UInt8]
+  /// Nil while it does not lead.
+  private(set) var leadership: Leadership?
+  /// What the take-over waits for, for people.
+  private(set) var takeOverDetail = ""
+  private(set) var isTakingOver = false
+  private var server: WireServer?
+  private var isStopping = false
+  private var mainTask: SpawnedTask?
+  private let ended = Promise<CoordinatorEnd>()
+  var placementTurn: UInt64 = 0
+  let placementGroups = PlacementGroupCache()
+
+  /// - Parameters:
+  ///   - storage: where the state is cached.
+  ///   - log: where it says what it does; standard error when nil.
+  package init(
+    driver: any Driver, configuration: CoordinatorConfiguration,
+    storage: any StateStorage = RocksStorage(), log: Log? = nil
+  ) {
+    self.driver = driver
+    self.configuration = configuration
+    self.log = log ?? Log(driver: driver)
+    nodes = NodeTable(driver: driver, silence: configuration.nodeSilence)
+    client = WireClient(
+      driver: driver, key: configuration.key, name: "coordinator " + configuration.name,
+      security: configuration.security)
+    port = WireNodePort(client: client, nodes: nodes, driver: driver)
+    grantKey = configuration.key.subkey("grant")
+    keeper = StateKeeper(
+      driver: driver, storage: storage, dataDirectory: configuration.dataDirectory)
+    var options = FileArbiter.Options(
+      expectedNodes: configuration.expectedNodes, scheme: configuration.scheme)
+    options.timing = configuration.lease
+    arbiter = FileArbiter(
+      driver: driver, directory: configuration.dataDirectory, holder: configuration.name,
+      nodes: nodes, port: port, options: options)
+  }
+
+  /// Listens and begins to seek the lead. Returns once connections are accepted.
+  ///
+  /// - Returns: where it really listens.
+  package func start() async throws(RingError) -> SocketAddress {
+    let server = WireServer(
+      driver: driver, key: configuration.key, name: "coordinator " + configuration.name,
+      security: configuration.security
+    ) { [unowned self] (method, packet, peer) async throws(Refusal) -> Packet in
+      try await answer(method, packet, peer)
+    }
+    self.server = server
+    let address = try await server.start(on: configuration.address)
+    log.info("coordinator started", ["name": configuration.name, "address": address])
+    mainTask = driver.spawn("coordinator") { [self] in
+      let end = await run()
+      ended.fulfil(end)
+    }
+    return address
+  }
+
+  /// Waits until the coordinator has ended, because it was stopped or because it cannot go on.
+  package func waitForEnd() async -> CoordinatorEnd { await ended.get() }
+
+  /// Hands the lead back, flushes the state and closes everything.
+  package func stop() async {
+    guard !isStopping else {
+      _ = await ended.get()
+      return
+    }
+    isStopping = true
+    await server?.stop()
+    await arbiter.release()
+    _ = await ended.get()
+    await client.close()
+    await log.flush()
+  }
+
+  /// One term after the other.
+  private func run() async -> CoordinatorEnd {
+    while !isStopping {
+      do throws(ArbiterError) {
+        let term = try await arbiter.acquire()
+        log.info("the lease is won", ["epoch": term.epoch])
+        let reason = await lead(term)
+        log.warning("the lead is lost", ["epoch": term.epoch, "reason": describe(reason)])
+        if let end = CoordinatorEnd(reason) {
+          await keeper.close()
+          return end
+        }
+      } catch {
+        if let end = CoordinatorEnd(error) {
+          await keeper.close()
+          if case .failed(let why) = end { log.error("coordinator ends", ["reason": why]) }
+          return end
+        }
+        guard await driver.sleep(.milliseconds(200)) else { break }
+      }
+    }
+    await keeper.close()
+    return .stopped
+  }
+
+  /// Takes over, leads until the lease is gone, and cleans up.
+  private func lead(_ term: Term) async -> ArbiterError {
+    isTakingOver = true
+    takeOverDetail = "taking over the log"
+    let leadership = Leadership(server: self, epoch: term.epoch)
+    do throws(LogError) {
+      try await leadership.takeOver(term) { [weak self] in self?.takeOverDetail = $0 }
+      takeOverDetail = ""
+      isTakingOver = false
+      self.leadership = leadership
+      leadership.startDuties()
+      log.info(
+        "leading", ["epoch": term.epoch, "position": keeper.appliedPosition])
+    } catch {
+      switch error {
+      case .lost(let reason): arbiter.lose(reason)
+      case .stopped: arbiter.lose(.stopped)
+      case .unreadable(let why):
+        log.error("the take-over failed", ["reason": why])
+        arbiter.lose(.expired)
+      }
+    }
+    let reason = await arbiter.waitForLoss()
+    isTakingOver = false
+    self.leadership = nil
+    await leadership.end(reason)
+    return reason
+  }
+}
+
+/// How a coordinator ended.
+package enum CoordinatorEnd: Sendable, Equatable {
+  case stopped
+  /// It cannot go on: why, for people.
+  case failed(String)
+
+  /// Nil when the coordinator may seek the lead again.
+  init?(_ error: ArbiterError) {
+    switch error {
+    case .stopped: self = .stopped
+    case .locked, .directory, .directoryGone: self = .failed(describe(error))
+    case .deposed, .expired: return nil
+    }
+  }
+}
+
+func describe(_ error: ArbiterError) -> String {
+  switch error {
+  case .locked(let path): "another coordinator works in this directory: \(path)"
+  case .directory(let why): "the directory cannot be used: \(why)"
+  case .directoryGone(let path): "the directory was deleted or replaced: \(path)"
+  case .deposed(let epoch): "another coordinator took over with epoch \(epoch)"
+  case .expired: "too few nodes renewed the lease"
+  case .stopped: "stopped"
+  }
+}

@@ -1,0 +1,219 @@
+import Cluster
+import Messages
+import Metadata
+import Ring
+import Service
+import Wire
+
+extension Leadership {
+  /// Returns the edges of what was deleted, a bounded number of steps at a time, while there is any.
+  func returnTrash() async {
+    let stepLimit: UInt32 = 2048
+    while !isOver {
+      var left: UInt64 = 0
+      do throws(StoreError) {
+        left = try await keeper.read { (machine) throws(StoreError) in machine.trashCount }
+      } catch {
+        left = 0
+      }
+      while left > 0 && isLeading() {
+        do throws(Refusal) {
+          let (_, outcome) = try await submit(.returnEdges(limit: stepLimit))
+          guard case .number(let rest) = outcome else { break }
+          left = rest
+        } catch {
+          break
+        }
+      }
+      // Woken by commands that make trash; a look now and then costs next to nothing.
+      guard await pause(.seconds(1)) else { return }
+    }
+  }
+
+  /// Deletes the shards of condemned containers from their devices after the grace, then has them
+  /// forgotten. A device that is down is asked again; one that is retired or not listed counts as done.
+  func deleteContainers() async {
+    var condemnedAt: [ContainerID: Duration] = [:]
+    var deleted: [ContainerID: Set<DeviceID>] = [:]
+    while await pause(.seconds(1)) {
+      guard isLeading() else { continue }
+      guard
+        let condemned = try? await keeper.read({ (machine) throws(StoreError) in
+          try machine.containersToDrop(limit: 1024)
+        })
+      else { continue }
+      let now = driver.now
+      let ids = Set(condemned.map(\.id))
+      condemnedAt = condemnedAt.filter { ids.contains($0.key) }
+      deleted = deleted.filter { ids.contains($0.key) }
+      var shards: [DeviceID: [ShardKey]] = [:]
+      var due: [ContainerRecord] = []
+      for container in condemned {
+        let since = condemnedAt[container.id] ?? now
+        condemnedAt[container.id] = since
+        guard now - since >= configuration.deletionGrace else { continue }
+        due.append(container)
+        for (index, device) in container.devices.enumerated()
+        where deleted[container.id]?.contains(device) != true && isListed(device) {
+          shards[device, default: []].append(
+            ShardKey(
+              container: container.id, generation: container.generation,
+              shardIndex: UInt8(index)))
+        }
+      }
+      guard !due.isEmpty else { continue }
+      for device in shards.keys.sorted() where !server.nodes.isDown(device) {
+        guard isLeading() else { break }
+        if await delete(shards[device]!, from: device) {
+          for shard in shards[device]! { deleted[shard.container, default: []].insert(device) }
+        }
+      }
+      let done = due.filter { container in
+        container.devices.allSatisfy {
+          deleted[container.id]?.contains($0) == true || !isListed($0)
+        }
+      }.map(\.id)
+      guard !done.isEmpty else { continue }
+      do throws(Refusal) {
+        _ = try await submit(.forgetContainers(done))
+        log.info("containers deleted", ["count": done.count])
+      } catch {
+        continue
+      }
+    }
+  }
+
+  /// Whether the device may still hold something of ours: it is in the map and not retired.
+  private func isListed(_ device: DeviceID) -> Bool {
+    guard let node = keeper.map.node(holding: device) else { return false }
+    return node.devices.contains { $0.id == device && $0.state != .retired }
+  }
+
+  private func delete(_ shards: [ShardKey], from device: DeviceID) async -> Bool {
+    guard let address = server.nodes.address(of: device) else { return false }
+    do throws(WireError) {
+      _ = try await server.client.call(
+        DeleteShards(device: device, epoch: epoch, shards: shards), at: address,
+        deadline: .seconds(10))
+      return true
+    } catch {
+      return note(error, from: device)
+    }
+  }
+
+  /// - Returns: whether the device has nothing of ours for sure.
+  private func note(_ error: WireError, from device: DeviceID) -> Bool {
+    switch error.refusalCode {
+    case .staleEpoch?:
+      arbiter.lose(.deposed(epoch: error.staleEpoch ?? epoch))
+      return false
+    case .noSuchDevice?:
+      // Another incarnation answers there: this one is gone.
+      return true
+    default: return false
+    }
+  }
+
+  /// Has nodes drop the stripes that writers left unregistered, then forgets the grants.
+  func clearGrants() async {
+    while await pause(.seconds(2)) {
+      guard isLeading() else { continue }
+      guard
+        let ended = try? await keeper.read({ (machine) throws(StoreError) in
+          try machine.endedGrants(limit: 64)
+        }), !ended.isEmpty
+      else { continue }
+      var cleared: [UInt64] = []
+      for grant in ended {
+        guard isLeading() else { break }
+        let results = await withTaskGroup(of: Bool.self) { group in
+          for (index, device) in grant.devices.enumerated() {
+            group.addTask { [self] in
+              await clear(grant, shard: index, on: device)
+            }
+          }
+          return await group.reduce(true) { $0 && $1 }
+        }
+        if results { cleared.append(grant.id) }
+      }
+      guard !cleared.isEmpty else { continue }
+      _ = try? await submit(.clearEndedGrants(cleared))
+    }
+  }
+
+  /// - Returns: whether the device surely holds nothing unregistered of the grant.
+  private func clear(_ grant: EndedGrant, shard index: Int, on device: DeviceID) async -> Bool {
+    if !isListed(device) { return true }
+    guard !server.nodes.isDown(device), let address = server.nodes.address(of: device) else {
+      return false
+    }
+    let shard = ShardKey(
+      container: grant.container, generation: grant.generation, shardIndex: UInt8(index))
+    let unregistered = grant.unregistered
+    do throws(WireError) {
+      let listing = try await server.client.call(
+        ListShard(device: device, shard: shard), at: address, deadline: .seconds(5)
+      ).answer
+      var next = 0
+      var stray: [UInt64] = []
+      // Both ascend.
+      for block in listing.blocks {
+        while next < unregistered.count, unregistered[next].upperBound <= block.stripe { next += 1 }
+        if next == unregistered.count { break }
+        if unregistered[next].contains(block.stripe) { stray.append(block.stripe) }
+      }
+      guard !stray.isEmpty else { return true }
+      _ = try await server.client.call(
+        DeleteStripes(device: device, epoch: epoch, shard: shard, stripes: stray), at: address,
+        deadline: .seconds(10))
+      return true
+    } catch {
+      if error.refusalCode == .noSuchBlock { return true }
+      return note(error, from: device)
+    }
+  }
+
+  /// Deletes shards of links that are in no chain any more: what take-overs and failed attempts left behind. The
+  /// root alone decides; links of later epochs, and those this leader may be opening, are left alone.
+  func deleteLinks() async {
+    guard await pause(.seconds(10)) else { return }
+    while !isOver {
+      for device in server.nodes.free.keys.sorted() {
+        guard isLeading() else { break }
+        await deleteLinks(on: device)
+      }
+      guard await pause(.seconds(1800)) else { return }
+    }
+  }
+
+  private func deleteLinks(on device: DeviceID) async {
+    guard let address = server.nodes.address(of: device) else { return }
+    // Data containers sort before links.
+    var after: ShardKey? = ShardKey(
+      container: ContainerID(.data, 1 << 56 - 1), generation: .max, shardIndex: .max)
+    while true {
+      guard
+        let page = try? await server.client.call(
+          Inventory(device: device, after: after), at: address, deadline: .seconds(10)
+        ).answer
+      else { return }
+      // The root as it is now: the inventory is older, so nothing newer can be in it by mistake.
+      guard isLeading(), let root = arbiter.root, let last = root.links.last else { return }
+      let stray = page.shards.map(\.shard).filter { shard in
+        guard shard.container.kind == .link else { return false }
+        guard
+          shard.generation < epoch
+            || (shard.generation == epoch && shard.container.number < last.number)
+        else { return false }
+        return !root.links.contains {
+          $0.container == shard.container && $0.generation == shard.generation
+        }
+      }
+      if !stray.isEmpty, await delete(stray, from: device) {
+        log.info("old links deleted", ["device": device, "shards": stray.count])
+      }
+      guard !page.isComplete, let lastKey = page.shards.last?.shard else { return }
+      after = lastKey
+    }
+  }
+}

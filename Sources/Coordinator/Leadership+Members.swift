@@ -1,0 +1,80 @@
+import Cluster
+import Messages
+import Metadata
+import Ring
+import Service
+import Wire
+
+extension Leadership {
+  /// Keeps the committed map and the root's domains as the nodes say they are.
+  func watchMembers() async {
+    var seenEpoch: UInt64 = 0
+    while await pause(.milliseconds(250)) {
+      guard isLeading(), let root = arbiter.root else { continue }
+      if keeper.map.epoch != seenEpoch {
+        seenEpoch = keeper.map.epoch
+        server.nodes.note(keeper.map)
+      }
+      let heard = server.nodes.all.filter {
+        server.nodes.isUp($0.record.id) && [0, root.clusterID].contains($0.clusterID)
+      }
+      for entry in heard {
+        let known = keeper.map.node(entry.record.id)
+        let wanted = Self.record(entry, known: known)
+        guard known?.encoded != wanted.encoded else { continue }
+        do throws(Refusal) {
+          let (_, outcome) = try await submit(.setNode(wanted))
+          log.info(
+            "node registered",
+            ["node": wanted.name, "address": wanted.address, "outcome": text(outcome)])
+          for device in wanted.devices where device.state == .retired {
+            log.warning("device retired", ["node": wanted.name, "device": device.id])
+          }
+        } catch {
+          break
+        }
+      }
+      guard isLeading() else { continue }
+      let domains = Self.domains(root.domains, heard: heard)
+      guard domains != root.domains else { continue }
+      do throws(ArbiterError) {
+        try await arbiter.swap { root in
+          var root = root!
+          root.domains = Self.domains(root.domains, heard: heard)
+          return root
+        }
+      } catch {
+        log.warning("the root's nodes could not be changed", ["reason": describe(error)])
+      }
+    }
+  }
+
+  /// What is to be in the map: what the node says, but a device once retired stays so, and a capacity
+  /// that hardly moved counts as the same.
+  static func record(_ entry: NodeTable.Entry, known: NodeRecord?) -> NodeRecord {
+    var record = entry.record
+    for index in record.devices.indices {
+      guard let before = known?.devices.first(where: { $0.id == record.devices[index].id }) else {
+        continue
+      }
+      if record.devices[index].state == .healthy { record.devices[index].state = before.state }
+      let capacity = record.devices[index].capacity
+      let difference = max(capacity, before.capacity) - min(capacity, before.capacity)
+      if difference <= before.capacity / 16 { record.devices[index].capacity = before.capacity }
+    }
+    return record
+  }
+
+  static func domains(_ domains: [RootRecord.Domain], heard: [NodeTable.Entry])
+    -> [RootRecord.Domain]
+  {
+    var byNode: [NodeID: RootRecord.Domain] = [:]
+    for domain in domains { byNode[domain.node] = domain }
+    for entry in heard { byNode[entry.record.id] = domain(entry) }
+    return byNode.keys.sorted().map { byNode[$0]! }
+  }
+
+  private func text(_ outcome: CommandOutcome) -> String {
+    if case .refused(_, let reason) = outcome { "refused: \(reason)" } else { "done" }
+  }
+}

@@ -1,0 +1,160 @@
+import Cluster
+import Coding
+import Messages
+import Metadata
+import Ring
+import Wire
+
+/// Opens links: chooses devices, writes what a link begins with at full width, then lets the arbiter name it.
+final class LinkOpener: @unchecked Sendable {
+  // Loop-confined.
+  struct Opened: Sendable {
+    var link: RootRecord.Link
+    /// Stripes it begins with, all acknowledged.
+    var stripeCount: UInt64
+    var byteCount: Int
+  }
+
+  private let driver: any Driver
+  private let port: any NodePort
+  private let nodes: NodeTable
+  private let arbiter: any Arbiter
+  private let epoch: UInt64
+  private let slow: Duration
+  /// When a device last failed to take a block of the log.
+  private var failed: [DeviceID: Duration] = [:]
+  /// Numbers this leader has tried; one is never tried twice, for what it left behind may differ.
+  private var lastNumber: UInt64 = 0
+  /// What keeps a link from being opened, for people.
+  private(set) var detail = ""
+
+  init(
+    driver: any Driver, port: any NodePort, nodes: NodeTable, arbiter: any Arbiter, epoch: UInt64,
+    slow: Duration
+  ) {
+    self.driver = driver
+    self.port = port
+    self.nodes = nodes
+    self.arbiter = arbiter
+    self.epoch = epoch
+    self.slow = slow
+  }
+
+  func noteFailures(_ failures: [LinkFailure]) {
+    for failure in failures { failed[failure.device] = driver.now }
+  }
+
+  private func avoided(within duration: Duration) -> [DeviceID] {
+    failed.keys.filter { driver.now - failed[$0]! < duration }.sorted()
+  }
+
+  private func devices(_ root: RootRecord) -> [DeviceID]? {
+    let placement = Placement(map: nodes.linkMap(root.domains), free: nodes.free)
+    let copies = root.scheme.m + 1
+    return placement.linkDevices(copies: copies, avoiding: avoided(within: .seconds(30)))
+      ?? placement.linkDevices(copies: copies, avoiding: avoided(within: .seconds(1)))
+  }
+
+  /// Opens the next link, sealing the one that is open.
+  ///
+  /// - Parameters:
+  ///   - firstPosition: of the first command in it.
+  ///   - copies: framed batches to begin with.
+  ///   - sealing: the length at which the open link ends; nil when none is open. A link without a batch
+  ///     is dropped from the chain.
+  func open(firstPosition: UInt64, copies: [[UInt8]], sealing: UInt64?) async throws(LogError)
+    -> Opened
+  {
+    while true {
+      guard arbiter.isHeld else { throw .lost(await lossReason()) }
+      guard let root = arbiter.root else { throw .unreadable("no root record") }
+      guard let devices = devices(root) else {
+        detail =
+          "the log needs \(root.scheme.m + 1) failure domains that take writes; failing: "
+          + avoided(within: .seconds(30)).map { nodes.nodeName(of: $0) }.joined(separator: ", ")
+        guard await driver.sleep(.milliseconds(200)) else { throw .stopped }
+        continue
+      }
+      lastNumber = max(lastNumber, root.links.last?.number ?? 0) + 1
+      let link = RootRecord.Link(
+        number: lastNumber, generation: epoch, scheme: Scheme(k: 1, m: root.scheme.m)!,
+        devices: devices, firstPosition: firstPosition, sealedStripes: nil)
+      var proposal = Self.adding(link, sealing: sealing, to: root)
+      proposal.epoch = epoch
+      proposal.version += 1
+      let stripes = [LinkStripe.framed(proposal)] + copies
+      let failures = await write(stripes, to: link)
+      if let stale = failures.first(where: { $0.error.refusalCode == .staleEpoch }) {
+        arbiter.lose(.deposed(epoch: stale.error.staleEpoch ?? epoch))
+        throw .lost(await lossReason())
+      }
+      guard failures.isEmpty else {
+        noteFailures(failures)
+        detail =
+          "the log cannot be written to "
+          + Set(failures.map { nodes.nodeName(of: $0.device) }).sorted().joined(separator: ", ")
+        continue
+      }
+      do {
+        try await arbiter.swap { Self.adding(link, sealing: sealing, to: $0!) }
+      } catch {
+        throw .lost(error)
+      }
+      detail = ""
+      return Opened(
+        link: link, stripeCount: UInt64(stripes.count),
+        byteCount: stripes.reduce(0) { $0 + $1.count })
+    }
+  }
+
+  private func lossReason() async -> ArbiterError {
+    if !arbiter.isHeld { arbiter.lose(.expired) }
+    return await arbiter.waitForLoss()
+  }
+
+  private static func adding(
+    _ link: RootRecord.Link, sealing: UInt64?, to root: RootRecord
+  ) -> RootRecord {
+    var root = root
+    if let sealing, let last = root.links.indices.last {
+      if sealing > 1 {
+        root.links[last].sealedStripes = sealing
+      } else {
+        root.links.removeLast()
+      }
+    }
+    root.links.append(link)
+    return root
+  }
+
+  /// Writes the stripes a link begins with, a few at a time; the first failures end it.
+  private func write(_ stripes: [[UInt8]], to link: RootRecord.Link) async -> [LinkFailure] {
+    var next = 0
+    while next < stripes.count {
+      let some = next..<min(stripes.count, next + 8)
+      let failures = await withTaskGroup(of: [LinkFailure].self) { group in
+        for index in some {
+          group.addTask { [self] in
+            await port.write(
+              link, stripe: UInt64(index), bytes: stripes[index], acknowledged: 0, epoch: epoch,
+              deadline: slow)
+          }
+        }
+        var failures: [LinkFailure] = []
+        for await one in group { failures += one }
+        return failures
+      }
+      if !failures.isEmpty { return failures.sorted { $0.device < $1.device } }
+      next = some.upperBound
+    }
+    return []
+  }
+}
+
+extension WireError {
+  /// The higher epoch a node has seen, when it refused for that.
+  var staleEpoch: UInt64? {
+    guard case .refused(_, let reason) = self, refusalCode == .staleEpoch else { return nil }
+    return UInt64(reason.prefix { $0.isNumber })
+  }
+}

@@ -1,0 +1,153 @@
+package import Cluster
+package import Messages
+package import Metadata
+package import Ring
+import Wire
+
+/// What nodes said of themselves lately: soft state, never a precondition for anything that must be safe.
+package final class NodeTable: @unchecked Sendable {
+  // Loop-confined.
+  package struct Entry: Sendable {
+    package var record: NodeRecord
+    package var reports: [DeviceReport]
+    package var clusterID: UInt64
+    package var highestEpoch: UInt64
+    package var corruptBlocks: UInt64
+    package var lastHeard: Duration
+  }
+
+  private let driver: any Driver
+  private let silence: Duration
+  private var entries: [NodeID: Entry] = [:]
+  private var holders: [DeviceID: NodeID] = [:]
+  private var mapped: [NodeID: NodeRecord] = [:]
+  private var mappedHolders: [DeviceID: NodeID] = [:]
+  private var rootDomains: [NodeID: RootRecord.Domain] = [:]
+  private var rootHolders: [DeviceID: NodeID] = [:]
+  private var retired: Set<DeviceID> = []
+  private let startedAt: Duration
+  /// Woken at every hello.
+  package let heard = WaitQueue()
+
+  /// - Parameter silence: a node not heard of for longer counts as down.
+  package init(driver: any Driver, silence: Duration = .seconds(5)) {
+    self.driver = driver
+    self.silence = silence
+    startedAt = driver.now
+  }
+
+  /// Takes in a hello.
+  ///
+  /// - Parameter origin: where the connection comes from, for nodes that do not know their address.
+  package func note(_ hello: Hello, from origin: SocketAddress) {
+    let address = SocketAddress(
+      host: hello.host.isEmpty ? origin.host : hello.host, port: hello.port)
+    let devices = hello.devices.map {
+      DeviceRecord(
+        id: $0.id, capacity: $0.capacity, tier: $0.tier, state: $0.isFailed ? .retired : .healthy)
+    }
+    entries[hello.node] = Entry(
+      record: NodeRecord(
+        id: hello.node, name: hello.name, address: address, domain: hello.domain,
+        devices: devices.sorted { $0.id < $1.id }),
+      reports: hello.devices.sorted { $0.id < $1.id }, clusterID: hello.clusterID,
+      highestEpoch: hello.highestEpoch, corruptBlocks: hello.corruptBlocks, lastHeard: driver.now)
+    for device in hello.devices { holders[device.id] = hello.node }
+    heard.wakeAll()
+  }
+
+  /// The committed map, from which addresses of silent nodes are known.
+  package func note(_ map: ClusterMap) {
+    mapped = [:]
+    mappedHolders = [:]
+    retired = []
+    for node in map.nodes {
+      mapped[node.id] = node
+      for device in node.devices {
+        mappedHolders[device.id] = node.id
+        if device.state == .retired { retired.insert(device.id) }
+      }
+    }
+  }
+
+  /// The root's domains, from which addresses are known before anything else is.
+  package func note(_ root: RootRecord) {
+    rootDomains = [:]
+    rootHolders = [:]
+    for domain in root.domains {
+      rootDomains[domain.node] = domain
+      for device in domain.devices { rootHolders[device] = domain.node }
+    }
+  }
+
+  /// Everyone who ever said hello, ascending by id.
+  package var all: [Entry] {
+    entries.keys.sorted().map { entries[$0]! }
+  }
+  package func entry(_ node: NodeID) -> Entry? { entries[node] }
+
+  package func isUp(_ node: NodeID) -> Bool {
+    guard let entry = entries[node] else { return false }
+    return driver.now - entry.lastHeard <= silence
+  }
+
+  /// Nodes that are known and not up. For the first moments after a start everyone may be merely unheard yet.
+  package var down: [NodeID] {
+    guard driver.now - startedAt > silence else { return [] }
+    return Set(mapped.keys).union(entries.keys).filter { !isUp($0) }.sorted()
+  }
+
+  package func address(of node: NodeID) -> SocketAddress? {
+    entries[node]?.record.address ?? mapped[node]?.address ?? rootDomains[node]?.address
+  }
+  package func name(of node: NodeID) -> String {
+    entries[node]?.record.name ?? mapped[node]?.name ?? rootDomains[node]?.name
+      ?? node.description
+  }
+  package func holder(of device: DeviceID) -> NodeID? {
+    holders[device] ?? mappedHolders[device] ?? rootHolders[device]
+  }
+
+  package func address(of device: DeviceID) -> SocketAddress? {
+    holder(of: device).flatMap { address(of: $0) }
+  }
+  package func nodeName(of device: DeviceID) -> String {
+    holder(of: device).map { name(of: $0) } ?? device.description
+  }
+  package func isDown(_ device: DeviceID) -> Bool {
+    if retired.contains(device) { return true }
+    guard let node = holder(of: device) else { return true }
+    guard let entry = entries[node] else { return driver.now - startedAt > silence }
+    if driver.now - entry.lastHeard > silence { return true }
+    return entry.reports.first { $0.id == device }?.isFailed ?? true
+  }
+
+  /// What each device of a live node can still take; failed and retired ones are left out.
+  package var free: [DeviceID: UInt64] {
+    var free: [DeviceID: UInt64] = [:]
+    for (node, entry) in entries where isUp(node) {
+      for report in entry.reports where !report.isFailed && !retired.contains(report.id) {
+        free[report.id] = report.free
+      }
+    }
+    return free
+  }
+
+  /// The nodes of `domains` as far as they are known: where links may go. It needs no state machine.
+  package func linkMap(_ domains: [RootRecord.Domain]) -> ClusterMap {
+    let nodes = domains.map { domain -> NodeRecord in
+      var node =
+        entries[domain.node]?.record ?? mapped[domain.node]
+        ?? NodeRecord(
+          id: domain.node, name: domain.name, address: domain.address, domain: [],
+          devices: domain.devices.map {
+            DeviceRecord(id: $0, capacity: 0, tier: "", state: .healthy)
+          })
+      for index in node.devices.indices where retired.contains(node.devices[index].id) {
+        node.devices[index].state = .retired
+      }
+      return node
+    }
+    return ClusterMap(nodes: nodes.sorted { $0.id < $1.id })
+  }
+}

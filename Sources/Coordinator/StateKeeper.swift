@@ -1,0 +1,180 @@
+import Cluster
+import Messages
+package import Metadata
+import Ring
+import Wire
+
+/// Where the state machine's store comes from: RocksDB, or memory in simulation. Called on offload lane 0.
+package protocol StateStorage: Sendable {
+  /// Opens the store at `path`, or makes it; its parent folder exists.
+  func open(_ path: String) throws(StoreError) -> any OrderedStore
+  /// Flushes what was applied and lets go of the files.
+  func close(_ store: any OrderedStore)
+  /// Removes what is at `path`, damaged or not. The store is not open.
+  func discard(_ path: String) throws(StoreError)
+}
+
+/// The state in RocksDB.
+package struct RocksStorage: StateStorage {
+  package var settings: RocksSettings
+  package init(settings: RocksSettings = RocksSettings()) { self.settings = settings }
+
+  package func open(_ path: String) throws(StoreError) -> any OrderedStore {
+    try RocksStore(path: path, settings: settings)
+  }
+  package func close(_ store: any OrderedStore) {
+    try? store.flush()
+    (store as? RocksStore)?.close()
+  }
+  package func discard(_ path: String) throws(StoreError) { try RocksStore.discard(path: path) }
+}
+
+/// The state machine and its store, which live on offload lane 0.
+final class StateKeeper: @unchecked Sendable {
+  // Loop-confined; `machine` and `store` are touched inside lane 0 only.
+  private final class Box: @unchecked Sendable {
+    // Confined to offload lane 0.
+    var store: (any OrderedStore)?
+    var machine: StateMachine?
+  }
+
+  private let driver: any Driver
+  private let storage: any StateStorage
+  private let folder: String
+  private let box = Box()
+  private var clusterID: UInt64 = 0
+  private(set) var isOpen = false
+  /// Set when the state was found wrong: the next ``open(_:)`` throws it away.
+  var isBroken = false
+  private(set) var appliedPosition: UInt64 = 0
+  /// As of the applied position.
+  private(set) var map = ClusterMap()
+  private var isDirty = false
+  private let advanced = WaitQueue()
+
+  init(driver: any Driver, storage: any StateStorage, dataDirectory: String) {
+    self.driver = driver
+    self.storage = storage
+    folder = dataDirectory + "/state"
+  }
+
+  private func path(_ clusterID: UInt64) -> String {
+    folder + "/" + String(clusterID, radix: 16)
+  }
+
+  private func onLane<Value: Sendable>(
+    _ work: @escaping @Sendable (Box) throws(StoreError) -> Value
+  ) async throws(StoreError) -> Value {
+    let box = box
+    return try await driver.offload(lane: 0) { () -> Result<Value, StoreError> in
+      do throws(StoreError) { return .success(try work(box)) } catch { return .failure(error) }
+    }.get()
+  }
+
+  /// Opens the state of a cluster, unless it is open. A damaged store is thrown away.
+  func open(_ clusterID: UInt64) async throws(StoreError) {
+    if isOpen && self.clusterID == clusterID {
+      if isBroken { try await discard() }
+      return
+    }
+    await close()
+    do throws(RingError) {
+      try await driver.makeDirectories(folder)
+    } catch {
+      throw .device(error.description)
+    }
+    self.clusterID = clusterID
+    do throws(StoreError) {
+      try await openStore()
+      let found = try await onLane { (box) throws(StoreError) in box.machine?.clusterID ?? 0 }
+      if isBroken || found != 0 && found != clusterID { throw .corrupt("not to be used") }
+    } catch {
+      guard case .corrupt = error else { throw error }
+      try await discard()
+    }
+    isOpen = true
+  }
+
+  private func openStore() async throws(StoreError) {
+    let path = path(clusterID)
+    let storage = storage
+    let (position, map) = try await onLane {
+      (box) throws(StoreError) -> (UInt64, ClusterMap) in
+      let store = try storage.open(path)
+      box.store = store
+      let machine = try StateMachine(store: store)
+      box.machine = machine
+      return (machine.appliedPosition, machine.map)
+    }
+    appliedPosition = position
+    self.map = map
+    isDirty = false
+  }
+
+  /// Throws the state away and begins with an empty one: the log has it all.
+  func discard() async throws(StoreError) {
+    let path = path(clusterID)
+    let storage = storage
+    try await onLane { (box) throws(StoreError) in
+      box.machine = nil
+      if let store = box.store { storage.close(store) }
+      box.store = nil
+      try storage.discard(path)
+    }
+    try await openStore()
+    isOpen = true
+    isBroken = false
+  }
+
+  /// Flushes and closes; ``open(_:)`` opens it again.
+  func close() async {
+    guard isOpen else { return }
+    isOpen = false
+    let storage = storage
+    _ = try? await onLane { (box) throws(StoreError) in
+      box.machine = nil
+      if let store = box.store { storage.close(store) }
+      box.store = nil
+    }
+  }
+
+  /// Applies an acknowledged batch.
+  func apply(_ batch: LogBatch) async throws(StoreError) -> [CommandOutcome] {
+    let before = map.epoch
+    let (outcomes, map) = try await onLane {
+      (box) throws(StoreError) -> ([CommandOutcome], ClusterMap?) in
+      guard let machine = box.machine else { throw .device("the store is closed") }
+      let outcomes = try machine.apply(batch)
+      return (outcomes, machine.map.epoch == before ? nil : machine.map)
+    }
+    appliedPosition = max(appliedPosition, batch.lastPosition)
+    isDirty = true
+    if let map { self.map = map }
+    advanced.wakeAll()
+    return outcomes
+  }
+
+  /// Waits until everything up to `position` is applied.
+  func waitForPosition(_ position: UInt64, unless isOver: () -> Bool) async {
+    while appliedPosition < position && !isOver() { await advanced.wait() }
+  }
+  /// Wakes those who wait for positions that may never come.
+  func wake() { advanced.wakeAll() }
+
+  /// Reads the state as of the applied position or later.
+  func read<Value: Sendable>(
+    _ body: @escaping @Sendable (StateMachine) throws(StoreError) -> Value
+  ) async throws(StoreError) -> Value {
+    try await onLane { (box) throws(StoreError) in
+      guard let machine = box.machine else { throw .device("the store is closed") }
+      return try body(machine)
+    }
+  }
+
+  /// Makes what is applied survive a crash, when anything changed.
+  func flush() async throws(StoreError) {
+    guard isOpen, isDirty else { return }
+    isDirty = false
+    try await onLane { (box) throws(StoreError) in try box.store?.flush() }
+  }
+}

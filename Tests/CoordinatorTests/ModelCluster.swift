@@ -1,0 +1,197 @@
+import Cluster
+import Coding
+import Coordinator
+import Messages
+import Metadata
+import Ring
+import Simulation
+import Synchronization
+import Testing
+import Wire
+
+/// State stores in memory, by coordinator and path: they outlive a process, but not a wiped directory.
+final class ModelStorage: StateStorage, @unchecked Sendable {
+  // Loop-confined.
+  var stores: [String: MemoryStore] = [:]
+
+  func open(_ path: String) throws(StoreError) -> any OrderedStore {
+    if let known = stores[path] { return known }
+    let store = MemoryStore()
+    stores[path] = store
+    return store
+  }
+  func close(_ store: any OrderedStore) { try? store.flush() }
+  func discard(_ path: String) throws(StoreError) { stores[path] = nil }
+  /// What a crash leaves: of the batches that were not flushed, some first ones.
+  func crash(_ random: inout SimulationRandom) {
+    for path in stores.keys.sorted() {
+      let store = stores[path]!
+      store.crash(keeping: random.below(store.unflushedBatchCount + 1))
+    }
+  }
+}
+
+/// Model nodes and real coordinators in a simulated world.
+final class ModelCluster: @unchecked Sendable {
+  // Loop-confined.
+  let world: SimulatedWorld
+  let scheme: Scheme
+  let expectedNodes: Int
+  private(set) var disks: [ModelDisk] = []
+  private(set) var nodes: [ModelNode?] = []
+  private(set) var coordinators: [String: CoordinatorServer] = [:]
+  private(set) var storages: [String: ModelStorage] = [:]
+  var coordinatorAddresses: [SocketAddress] = [SocketAddress(host: "c1", port: 7400)]
+  var configure: (inout CoordinatorConfiguration) -> Void = { _ in }
+
+  init(_ world: SimulatedWorld, scheme: String, nodes count: Int, expected: Int? = nil) {
+    self.world = world
+    self.scheme = Scheme(scheme)!
+    expectedNodes = expected ?? count
+    for index in 0..<count {
+      disks.append(
+        ModelDisk(node: NodeID(UInt64(index + 1) * 11), device: DeviceID(UInt64(index + 1) * 101)))
+      nodes.append(nil)
+    }
+  }
+
+  func startNode(_ index: Int) async throws {
+    let process = world.process("n\(index)")
+    let node = ModelNode(
+      process, name: "n\(index)", disk: disks[index], coordinators: coordinatorAddresses)
+    nodes[index] = node
+    try await node.start()
+  }
+  func startNodes() async throws { for index in disks.indices { try await startNode(index) } }
+  func killNode(_ index: Int) {
+    nodes[index]?.process.kill()
+    nodes[index] = nil
+  }
+
+  @discardableResult
+  func startCoordinator(_ name: String = "c1", directory: String = "/data") async throws
+    -> CoordinatorServer
+  {
+    let process = world.process(name)
+    var configuration = CoordinatorConfiguration(
+      name: name, address: SocketAddress(host: name, port: 7400), dataDirectory: directory,
+      key: clusterKey, scheme: scheme, expectedNodes: expectedNodes)
+    configuration.security = .never
+    configuration.leastFree = 0
+    configure(&configuration)
+    let storage = storages[name] ?? ModelStorage()
+    storages[name] = storage
+    let server = CoordinatorServer(driver: process, configuration: configuration, storage: storage)
+    coordinators[name] = server
+    _ = try await server.start()
+    return server
+  }
+
+  /// SIGKILL, or a power cut that takes what was not flushed.
+  func killCoordinator(_ name: String = "c1", power: Bool = false) {
+    guard let process = world.living(name) else { return }
+    if power {
+      process.machine.powerCut()
+      var random = world.random(named: "store crash \(world.now)")
+      storages[name]?.crash(&random)
+    } else {
+      process.kill()
+    }
+    coordinators[name] = nil
+  }
+
+  /// `rm -r` of the data directory.
+  func wipeCoordinator(_ name: String = "c1") async throws {
+    storages[name] = nil
+    let driver = world.process("wiper", .init(machine: world.machine(name)))
+    for folder in ["/data/arbiter", "/data/state"] {
+      if let entries = try? await driver.list(folder) {
+        for entry in entries {
+          try await driver.remove(folder + "/" + String(decoding: entry.name, as: UTF8.self))
+        }
+      }
+    }
+    driver.kill()
+  }
+
+  func status(_ name: String = "c1", from client: ModelClient) async -> GetStatus.Answer? {
+    try? await client.wire.call(
+      GetStatus(), at: SocketAddress(host: name, port: 7400), deadline: .seconds(2)
+    ).answer
+  }
+
+  /// Waits until `name` leads.
+  func waitForLeader(_ client: ModelClient, _ name: String = "c1", within: Duration = .seconds(60))
+    async throws -> GetStatus.Answer
+  {
+    let end = world.now + within
+    var last = "silent"
+    while world.now < end {
+      if let status = await status(name, from: client) {
+        if status.role == "leader" { return status }
+        last = "\(status.role): \(status.detail)"
+      }
+      await world.sleep(.milliseconds(100))
+    }
+    throw TestFailure("no leader at \(name) after \(within): \(last)")
+  }
+}
+
+struct TestFailure: Error, CustomStringConvertible {
+  var description: String
+  init(_ description: String) { self.description = description }
+}
+
+/// A client that sends each command until it has an answer.
+final class ModelClient: @unchecked Sendable {
+  // Loop-confined.
+  let driver: SimulatedProcess
+  let wire: WireClient
+  var addresses: [SocketAddress]
+  private var session: UInt64 = 0
+  private var sequence: UInt64 = 0
+
+  init(_ world: SimulatedWorld, _ name: String = "client", addresses: [SocketAddress]) {
+    driver = world.process(name)
+    wire = WireClient(driver: driver, key: clusterKey, name: "client", security: .never)
+    self.addresses = addresses
+  }
+
+  /// Sends a request until somebody answers or refuses for good.
+  func ask<Request: Call>(_ request: Request, within: Duration = .seconds(120)) async throws
+    -> Request.Answer
+  {
+    let end = driver.now + within
+    var last = ""
+    while driver.now < end {
+      for address in addresses {
+        do throws(WireError) {
+          return try await wire.call(request, at: address, deadline: .seconds(5)).answer
+        } catch {
+          switch error.refusalCode {
+          case nil, .notLeader?, .unavailable?: last = "\(error)"
+          default: throw error
+          }
+        }
+      }
+      guard await driver.sleep(.milliseconds(100)) else { break }
+    }
+    throw TestFailure("\(Request.self): no answer: \(last)")
+  }
+
+  func open() async throws { session = try await ask(OpenSession(client: "test")).session }
+
+  /// Carries a command out once.
+  func execute(_ command: ClientCommand) async throws -> CommandOutcome {
+    if session == 0 { try await open() }
+    sequence += 1
+    let number = sequence
+    return try await ask(
+      Execute(session: session, sequence: number, lowestUnanswered: number, command: command)
+    ).outcome
+  }
+
+  func buckets() async throws -> [String] {
+    try await ask(ListBuckets(level: .strong)).buckets.map(\.name)
+  }
+}
