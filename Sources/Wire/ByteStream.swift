@@ -24,7 +24,7 @@ final class PlainStream: ByteStream {
   var transportCode: UInt8 { 0 }
 
   func receive(into slice: Slice, waitForAll: Bool) async throws(WireError) -> Int {
-    do {
+    do throws(RingError) {
       return try await connection.receive(into: slice, waitForAll: waitForAll)
     } catch {
       throw .disconnected(error.description)
@@ -32,10 +32,29 @@ final class PlainStream: ByteStream {
   }
 
   func send(_ slices: [Slice]) async throws(WireError) {
-    do {
-      try await connection.send(slices)
+    do throws(RingError) {
+      var piece: [Slice] = []
+      var byteCount = 0
+      for slice in slices {
+        var rest = slice
+        while byteCount + rest.count > Self.piece {
+          let cut = Self.piece - byteCount
+          piece.append(rest[0..<cut])
+          try await connection.send(piece)
+          piece.removeAll(keepingCapacity: true)
+          byteCount = 0
+          rest = rest[cut..<rest.count]
+        }
+        piece.append(rest)
+        byteCount += rest.count
+      }
+      try await connection.send(piece)
     } catch {
       throw .disconnected(error.description)
     }
   }
+
+  /// What is handed to the kernel at once. More would push what the receiver is about to read, and
+  /// what we are about to send, out of the processor's cache.
+  private static let piece = 256 << 10
 }

@@ -22,7 +22,7 @@ final class FrameReader: @unchecked Sendable {
   private static let smallest = 4096
   private static let largest = 64 << 10
   /// Bulk is awaited in pieces, so that a slow peer is heard while one body arrives.
-  private static let piece = 512 << 10
+  private static let piece = 256 << 10
   /// Where a received body begins in its buffer: room for a block's header in front of it.
   static let bodyHeadroom = 4096
 
@@ -133,8 +133,7 @@ final class FrameReader: @unchecked Sendable {
       checksum = packet.message.withUnsafeBytes { CRC32C.checksum($0, seed: checksum) }
     }
     if header.bodyByteCount > 0 {
-      let body = try await body(header.bodyByteCount)
-      checksum = body.withBytes { CRC32C.checksum($0, seed: checksum) }
+      let body = try await body(header.bodyByteCount, &checksum)
       packet.body = [body]
     }
     guard checksum == header.contentChecksum else {
@@ -148,19 +147,21 @@ final class FrameReader: @unchecked Sendable {
       return try await read(count)
     }
     let whole = pool.slice(count)
-    try await fill(whole)
+    var ignored: UInt32 = 0
+    try await fill(whole, &ignored)
     return whole.array
   }
 
-  private func body(_ count: Int) async throws(WireError) -> Slice {
+  private func body(_ count: Int, _ checksum: inout UInt32) async throws(WireError) -> Slice {
     let whole = Slice(
       buffer: pool.take(Self.bodyHeadroom + count), offset: Self.bodyHeadroom, count: count)
-    try await fill(whole)
+    try await fill(whole, &checksum)
     return whole
   }
 
-  /// What is buffered first, then straight from the stream.
-  private func fill(_ whole: Slice) async throws(WireError) {
+  /// What is buffered first, then straight from the stream. Each piece is checked as it comes, while
+  /// it is still in the processor's cache.
+  private func fill(_ whole: Slice, _ checksum: inout UInt32) async throws(WireError) {
     var done = take(into: whole, at: 0)
     if done < whole.count && whole.count - done < capacity / 2 {
       // A short rest is cheaper to read along with what follows it.
@@ -169,12 +170,14 @@ final class FrameReader: @unchecked Sendable {
       }
       done += take(into: whole, at: done)
     }
+    checksum = whole[0..<done].withBytes { CRC32C.checksum($0, seed: checksum) }
     if whole.count - done > Self.largest { capacity = max(Self.smallest, capacity / 2) }
     while done < whole.count {
-      let received = try await stream.receive(
-        into: whole[done..<min(done + Self.piece, whole.count)], waitForAll: true)
+      let piece = whole[done..<min(done + Self.piece, whole.count)]
+      let received = try await stream.receive(into: piece, waitForAll: true)
       if received == 0 { throw .disconnected("the stream ended inside a frame") }
       note(received)
+      checksum = piece[0..<received].withBytes { CRC32C.checksum($0, seed: checksum) }
       done += received
     }
   }

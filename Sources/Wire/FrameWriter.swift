@@ -37,7 +37,7 @@ final class FrameWriter: @unchecked Sendable {
   private var isSending = false
 
   /// Once this much is gathered, it is sent.
-  private static let batchByteCount = 2 << 20
+  private static let batchByteCount = 256 << 10
   private static let batchSliceCount = 256
   private static let stagingByteCount = 16 << 10
 

@@ -150,7 +150,15 @@ enum Handshake {
         proved("server", stream.transportCode, hello, described), key: proofKey))
     try await send(.serverHello, answer.bytes, stream, driver)
 
-    let (last, proof) = try await receive(reader)
+    let last: Step
+    let proof: [UInt8]
+    do throws(WireError) {
+      (last, proof) = try await receive(reader)
+    } catch {
+      // So does a client that holds another key: our proof told it.
+      guard case .disconnected = error else { throw error }
+      throw .disconnected("the peer left without proving the key")
+    }
     guard last == .clientProof,
       HMACSHA256.isValid(
         proof, for: proved("client", stream.transportCode, hello, described), key: proofKey)

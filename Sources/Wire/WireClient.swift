@@ -78,7 +78,9 @@ package final class WireClient: @unchecked Sendable {
     }
     if Task.isCancelled { throw .cancelled }
     statistics.calls += 1
-    let call = PendingCall(method: method, packet: request, deadline: driver.now + deadline)
+    // Longer than the frame can say is for ever.
+    let limit = min(deadline, .seconds(4_000_000))
+    let call = PendingCall(method: method, packet: request, deadline: driver.now + limit)
     let result = await withTaskCancellationHandler {
       await withUnsafeContinuation { caller in
         call.wait(caller)

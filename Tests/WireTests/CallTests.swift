@@ -33,10 +33,10 @@ private func randomAsk(_ token: UInt64, _ random: inout SeededGenerator) -> (Ask
   func size(_ limit: Int) -> Int {
     let sizes = [
       0, 1, 39, 100, 4056, 4096, Int.random(in: 0..<10_000, using: &random),
-      Int.random(in: 0..<200_000, using: &random), limit,
+      Int.random(in: 0..<100_000, using: &random),
     ]
     let pick = Int.random(in: 0..<100, using: &random)
-    return pick < 2 ? limit : sizes[pick % 8]
+    return pick == 0 ? limit : sizes[pick % 8]
   }
   var ask = Ask(token: token)
   ask.delay = Bool.random(using: &random) ? 0 : UInt64.random(in: 0..<20_000, using: &random)
