@@ -10,21 +10,15 @@ import Wire
 final class Client: @unchecked Sendable {
   let driver: any Driver
   let output: Output
-  let coordinator: CoordinatorClient
-  let stripes: StripeIO
+  let access: ClusterAccess
   private let wire: WireClient
-  private let map: MapCache
+  var coordinator: CoordinatorClient { access.coordinator }
 
-  private init(
-    driver: any Driver, output: Output, coordinator: CoordinatorClient, stripes: StripeIO,
-    wire: WireClient, map: MapCache
-  ) {
-    self.driver = driver
+  private init(output: Output, access: ClusterAccess, wire: WireClient) {
+    driver = access.driver
     self.output = output
-    self.coordinator = coordinator
-    self.stripes = stripes
+    self.access = access
     self.wire = wire
-    self.map = map
   }
 
   /// Reads the configuration, finds the leader, gives the client to `body` and closes it after.
@@ -40,8 +34,10 @@ final class Client: @unchecked Sendable {
       driver: context.driver, wire: wire, addresses: configuration.coordinators, name: "cairn")
     let map = MapCache(driver: context.driver, coordinator: coordinator)
     let client = Client(
-      driver: context.driver, output: context.output, coordinator: coordinator,
-      stripes: StripeIO(driver: context.driver, client: wire, directory: map), wire: wire, map: map)
+      output: context.output,
+      access: ClusterAccess(
+        driver: context.driver, coordinator: coordinator, map: map,
+        stripes: StripeIO(driver: context.driver, client: wire, directory: map)), wire: wire)
     do throws(Failure) {
       try await body(client)
       await client.close()
@@ -51,9 +47,14 @@ final class Client: @unchecked Sendable {
     }
   }
 
+  /// Runs to its end also when the command was cancelled, so that nothing is left to expire.
   private func close() async {
-    await coordinator.close()
-    await wire.close()
+    let coordinator = coordinator
+    let wire = wire
+    await driver.spawn("close client") {
+      await coordinator.close()
+      await wire.close()
+    }.wait()
   }
 
   /// A read, always at the strong level.

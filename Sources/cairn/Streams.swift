@@ -18,18 +18,26 @@ final class FileSource: ByteSource, @unchecked Sendable {
   func read(into slice: Slice) async throws(DataPathError) -> Int {
     let wanted = Int(min(UInt64(slice.count), byteCount! - offset))
     if wanted == 0 { return 0 }
+    let count: Int
     do throws(RingError) {
-      let count = try await file.read(into: slice[0..<wanted], at: offset)
-      if count < wanted {
-        throw DataPathError.source("shrank while it was read, from \(byteCount!) bytes to \(offset + UInt64(count))")
-      }
-      offset += UInt64(count)
-      progress.add(count)
-      return count
+      count = try await file.read(into: slice[0..<wanted], at: offset)
     } catch {
       throw .source(error.reason)
     }
+    offset += UInt64(count)
+    if count < wanted {
+      throw .source("shrank while it was read, from \(byteCount!) bytes to \(offset)")
+    }
+    progress.add(count)
+    return count
   }
+
+  func rewind() -> Bool {
+    progress.takeBack(offset)
+    offset = 0
+    return true
+  }
+
 }
 
 /// A pipe or terminal, read to its end.
@@ -53,15 +61,19 @@ final class StreamSource: ByteSource, @unchecked Sendable {
       throw .source(error.reason)
     }
   }
+
+  func rewind() -> Bool { false }
 }
 
 /// A few bytes in memory.
 final class BytesSource: ByteSource, @unchecked Sendable {
   // Loop-confined.
+  private let bytes: [UInt8]
   private var rest: ArraySlice<UInt8>
   let byteCount: UInt64?
 
   init(_ bytes: [UInt8]) {
+    self.bytes = bytes
     rest = bytes[...]
     byteCount = UInt64(bytes.count)
   }
@@ -72,6 +84,11 @@ final class BytesSource: ByteSource, @unchecked Sendable {
     rest = rest.dropFirst(part.count)
     return part.count
   }
+
+  func rewind() -> Bool {
+    rest = bytes[...]
+    return true
+  }
 }
 
 /// A file written at the bytes' own places, in any order.
@@ -80,6 +97,7 @@ final class FileSink: ByteSink, @unchecked Sendable {
   private let file: File
   private let first: UInt64
   private let progress: Progress
+  let isOrdered = false
 
   /// - Parameter first: the object's byte that becomes the file's byte 0.
   init(file: File, first: UInt64, progress: Progress) {
@@ -101,6 +119,7 @@ final class FileSink: ByteSink, @unchecked Sendable {
 /// Standard output: bytes in order.
 final class StreamSink: ByteSink, Sendable {
   private let file: File
+  let isOrdered = true
 
   init(file: File) { self.file = file }
 
@@ -117,6 +136,7 @@ final class StreamSink: ByteSink, Sendable {
 final class CollectingSink: ByteSink, @unchecked Sendable {
   // Loop-confined.
   private let limit: Int
+  let isOrdered = true
   private(set) var bytes: [UInt8] = []
 
   init(limit: Int) { self.limit = limit }

@@ -118,7 +118,7 @@ import Testing
       #expect(status.deviceNumber == world.disk("d1").number)
       #expect(try world.disk("d1").files() == ["/a/b/f"])
       // A name that is not UTF-8 makes the way there and back.
-      let odd = "/data/" + FileNames.key(from: [0x66, 0xFF, 0x80])
+      let odd = "/data/" + PathText.string([0x66, 0xFF, 0x80])
       try await process.replaceFile(odd, with: [3])
       let names = try await process.list("/data").map(\.name)
       #expect(names == [Array("d1".utf8), [0x66, 0xFF, 0x80]])

@@ -19,9 +19,9 @@ struct PathWalk {
     path.split(separator: UInt8(ascii: "/")).map { Array($0) }.filter { $0 != [0x2E] }
   }
 
-  /// The names in `path`, which is written as Ring's `FileNames` has it; empty ones and "." are left out.
+  /// The names in `path`, which is written as Ring's `PathText` has it; empty ones and "." are left out.
   static func components(_ path: String) -> [[UInt8]] {
-    split(FileNames.name(from: path))
+    split(PathText.bytes(path))
   }
 
   /// - Returns: where `path` leads; `inode` is nil when only the last name is missing.

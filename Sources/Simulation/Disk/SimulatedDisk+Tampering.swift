@@ -43,11 +43,11 @@ extension SimulatedDisk {
     func walk(_ inode: Inode, _ path: String) {
       guard let directory = inode.directory else { return found.append(path) }
       for entry in directory.sorted {
-        walk(entry.inode, path + "/" + FileNames.key(from: entry.name))
+        walk(entry.inode, path + "/" + PathText.string(entry.name))
       }
     }
     let start = try inode(path)
-    let parts = PathWalk.components(path).map { FileNames.key(from: $0) }
+    let parts = PathWalk.components(path).map { PathText.string($0) }
     walk(start, parts.map { "/" + $0 }.joined())
     return found
   }

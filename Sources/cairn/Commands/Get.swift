@@ -62,8 +62,7 @@ private func emit(_ location: Location, range: ByteRangeText?, shown: String, _ 
     let name = ObjectName(bucket: location.bucket, key: location.key)
     let answer = try await client.ask(StatObject(level: .strong, name: name), about: shown)
     let wanted = try resolve(range, size: answer.record.byteCount, shown: shown)
-    let reader = ObjectReader(
-      driver: context.driver, coordinator: client.coordinator, stripes: client.stripes)
+    let reader = ObjectReader(client.access)
     do throws(DataPathError) {
       try await reader.read(
         name, identity: answer.record.identity, range: wanted,
@@ -117,7 +116,7 @@ extension Client {
     } catch {
       throw .failed(error.reason, path)
     }
-    let reader = ObjectReader(driver: driver, coordinator: coordinator, stripes: stripes)
+    let reader = ObjectReader(access)
     do throws(DataPathError) {
       try await reader.read(
         name, identity: identity, range: range,

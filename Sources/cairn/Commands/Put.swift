@@ -21,9 +21,12 @@ func put(_ context: Context) async throws(Failure) {
       "put", output: context.output,
       totalByteCount: items.contains { $0.source == .standardInput }
         ? nil : items.reduce(0) { $0 + $1.byteCount })
-    let writer = ObjectWriter(
-      driver: context.driver, coordinator: client.coordinator, stripes: client.stripes)
-    let upload = PutRun(client: client, writer: writer, bucket: target.bucket, progress: progress)
+    let upload = PutRun(
+      client: client, writer: ObjectWriter(client.access), bucket: target.bucket,
+      progress: progress)
+    if items.contains(where: { $0.source != .standardInput }) {
+      try await upload.findExisting(below: target.key, atMost: items.count)
+    }
     let failures = await upload.run(items, jobs: jobs)
     let finished = await upload.finish()
     await progress.finish()
@@ -59,6 +62,11 @@ private final class PutRun: @unchecked Sendable {
   let writer: ObjectWriter
   let bucket: String
   let progress: Progress
+  /// What keys hold already, so that what is the same is not stored again.
+  private var existing: [String: ExistingObject] = [:]
+
+  /// Beyond this many keys the rest is found chunk by chunk.
+  private static let existingLimit = 200_000
 
   init(client: Client, writer: ObjectWriter, bucket: String, progress: Progress) {
     self.client = client
@@ -96,13 +104,32 @@ private final class PutRun: @unchecked Sendable {
     }
   }
 
-  func finish() async -> Failure? {
-    do throws(DataPathError) {
-      try await writer.finish()
-      return nil
-    } catch {
-      return failure(error, Location.scheme + bucket)
+  /// Lists what the target holds already.
+  func findExisting(below prefix: String, atMost itemCount: Int) async throws(Failure) {
+    var after = ""
+    while existing.count < Self.existingLimit {
+      let page = try await client.ask(
+        ListObjects(
+          level: .strong, bucket: bucket, prefix: prefix, after: after, delimiter: "",
+          limit: itemCount == 1 ? 1 : 1000), about: Location.scheme + bucket)
+      for entry in page.entries { existing[entry.key] = ExistingObject(entry) }
+      guard let next = page.next, itemCount > 1 else { return }
+      after = next
     }
+  }
+
+  /// Also when the command was cancelled: the containers go back at once instead of when the session expires.
+  func finish() async -> Failure? {
+    let outcome = Promise<Failure?>()
+    client.driver.spawn("finish put") { [writer, bucket] in
+      do throws(DataPathError) {
+        try await writer.finish()
+        outcome.fulfil(nil)
+      } catch {
+        outcome.fulfil(failure(error, Location.scheme + bucket))
+      }
+    }
+    return await outcome.get()
   }
 
   private func store(_ item: PutItem) async throws(Failure) {
@@ -139,7 +166,7 @@ private final class PutRun: @unchecked Sendable {
     do throws(DataPathError) {
       _ = try await writer.put(
         name, attributes: item.attributes, source: source, precondition: .none,
-        unlessIdentical: true)
+        unlessIdentical: true, existing: existing[item.key])
     } catch {
       throw failure(error, item.shown)
     }

@@ -30,7 +30,7 @@ func planPut(sources: [String], target: Location, recursive: Bool, _ context: Co
     } catch {
       throw .failed(error.reason, source)
     }
-    let lastName = FileNames.key(from: Array(path.utf8)).split(separator: "/").last.map(String.init) ?? ""
+    let lastName = path.split(separator: "/").last.map(String.init) ?? ""
     if status.kind == .directory {
       guard recursive else { throw .failed("is a directory (use put -r)", source) }
       var base = target.key
@@ -63,7 +63,7 @@ private func walk(_ root: String, base: String, _ context: Context, into items: 
       throw .failed(error.reason, folder)
     }
     for entry in entries {
-      let name = FileNames.key(from: entry.name)
+      let name = PathText.string(entry.name)
       let path = folder == "/" ? "/" + name : folder + "/" + name
       let key = prefix + name
       let status: FileStatus

@@ -1,3 +1,4 @@
+import DataPath
 import Messages
 import Ring
 
@@ -46,18 +47,20 @@ extension Client {
     let prefix =
       location.key.isEmpty || location.key.hasSuffix("/") ? location.key : location.key + "/"
     if prefix != location.key {
+      let found: ObjectRecord?
       do throws(DataPathError) {
-        let answer = try await coordinator.query(
-          StatObject(
-            level: .strong, name: ObjectName(bucket: location.bucket, key: location.key)))
-        try await body([
-          ListObjects.Entry(
-            key: location.key, identity: answer.record.identity,
-            byteCount: answer.record.byteCount, modified: answer.record.modified,
-            contentHash: answer.record.contentHash, attributes: answer.record.attributes)
-        ])
+        let name = ObjectName(bucket: location.bucket, key: location.key)
+        found = try await coordinator.query(StatObject(level: .strong, name: name)).record
       } catch {
         if error.refusalCode != .noSuchKey { throw failure(error, shown) }
+        found = nil
+      }
+      if let found {
+        try await body([
+          ListObjects.Entry(
+            key: location.key, identity: found.identity, byteCount: found.byteCount,
+            modified: found.modified, contentHash: found.contentHash, attributes: found.attributes)
+        ])
       }
     }
     var after = ""

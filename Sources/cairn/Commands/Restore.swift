@@ -142,8 +142,7 @@ final class RestoreRun: @unchecked Sendable {
   {
     let path = destination + "/" + entry.path
     let collected = CollectingSink(limit: 1 << 16)
-    let reader = ObjectReader(
-      driver: driver, coordinator: client.coordinator, stripes: client.stripes)
+    let reader = ObjectReader(client.access)
     do throws(DataPathError) {
       try await reader.read(
         ObjectName(bucket: bucket, key: entry.key), identity: entry.object.identity,

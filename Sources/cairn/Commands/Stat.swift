@@ -1,3 +1,5 @@
+import Cluster
+import Coding
 import Messages
 import Service
 

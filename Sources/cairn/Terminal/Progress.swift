@@ -28,6 +28,9 @@ final class Progress: @unchecked Sendable {
 
   func add(_ byteCount: Int) { doneByteCount += UInt64(byteCount) }
 
+  /// What was counted is to be done again.
+  func takeBack(_ byteCount: UInt64) { doneByteCount -= min(doneByteCount, byteCount) }
+
   /// Stops drawing and clears the line.
   func finish() async {
     guard isShown else { return }

@@ -1,0 +1,193 @@
+package import Messages
+package import Ring
+package import Wire
+
+/// The client's end of the coordinator: finds who leads, asks and changes, each change exactly once. Loop-confined.
+///
+/// Changes carry a session and a sequence number and are sent again, to whoever leads, until they are answered
+/// or `patience` is over; the state machine sees to it that a second arrival has no second effect.
+package final class CoordinatorClient: @unchecked Sendable {
+  // Loop-confined.
+  package struct Options: Sendable {
+    /// How long a question or change is tried again while nobody leads.
+    package var patience: Duration
+    /// Unanswered changes; the protocol allows 1,024.
+    package var outstandingLimit: Int
+    package init(patience: Duration = .seconds(30), outstandingLimit: Int = 512) {
+      self.patience = patience
+      self.outstandingLimit = outstandingLimit
+    }
+  }
+
+  package let driver: any Driver
+  private let wire: WireClient
+  private let addresses: [SocketAddress]
+  private let name: String
+  private let options: Options
+  /// Index of the address that led when we last knew.
+  private var leader = 0
+
+  private var session: UInt64?
+  private var opening: Promise<Result<UInt64, DataPathError>>?
+  private var nextSequence: UInt64 = 1
+  private var unanswered: Set<UInt64> = []
+  private let slots: Semaphore
+  private var keeper: SpawnedTask?
+  /// The log position after which everything this client changed is seen.
+  package private(set) var position: UInt64 = 0
+
+  /// - Parameter addresses: of the coordinators, at least one.
+  package init(
+    driver: any Driver, wire: WireClient, addresses: [SocketAddress], name: String,
+    options: Options = Options()
+  ) {
+    precondition(!addresses.isEmpty)
+    self.driver = driver
+    self.wire = wire
+    self.addresses = addresses
+    self.name = name
+    self.options = options
+    slots = Semaphore(options.outstandingLimit)
+  }
+
+  /// Asks a question; sent again while nobody leads.
+  package func query<Request: Call>(_ request: Request) async throws(DataPathError)
+    -> Request.Answer
+  {
+    try await send(request)
+  }
+
+  /// Makes a change, exactly once.
+  ///
+  /// - Throws: ``DataPathError/refused(code:reason:)`` when the state machine refused it; then nothing was changed.
+  package func execute(_ command: ClientCommand) async throws(DataPathError) -> CommandOutcome {
+    await slots.acquire()
+    defer { slots.release() }
+    let session = try await openSession()
+    let sequence = nextSequence
+    nextSequence += 1
+    unanswered.insert(sequence)
+    defer { unanswered.remove(sequence) }
+    let answer: Execute.Answer
+    do throws(DataPathError) {
+      // `lowestUnanswered` may be old when the request is sent again, which only keeps outcomes longer.
+      answer = try await send(
+        Execute(
+          session: session, sequence: sequence, lowestUnanswered: unanswered.min() ?? sequence,
+          command: command))
+    } catch {
+      switch error.refusalCode {
+      case .noSuchSession, .outcomeUnknown: throw .outcomeUnknown
+      default: throw error
+      }
+    }
+    position = max(position, answer.position)
+    if case .refused(let code, let reason) = answer.outcome {
+      switch RefusalCode(rawValue: code) {
+      case .noSuchSession, .outcomeUnknown: throw .outcomeUnknown
+      default: throw .refused(code: code, reason: reason)
+      }
+    }
+    return answer.outcome
+  }
+
+  /// Ends the session; what it held is returned.
+  package func close() async {
+    keeper?.cancel()
+    await keeper?.wait()
+    keeper = nil
+    guard let session else { return }
+    self.session = nil
+    // The leader expires it by itself when this does not arrive.
+    _ = try? await wire.call(
+      CloseSession(session: session), at: addresses[leader], deadline: .seconds(2))
+  }
+
+  private func openSession() async throws(DataPathError) -> UInt64 {
+    if let session { return session }
+    if let opening {
+      switch await opening.get() {
+      case .success(let session): return session
+      case .failure(let error): throw error
+      }
+    }
+    let promise = Promise<Result<UInt64, DataPathError>>()
+    opening = promise
+    defer { opening = nil }
+    do throws(DataPathError) {
+      let answer = try await send(OpenSession(client: name))
+      session = answer.session
+      promise.fulfil(.success(answer.session))
+      keep(answer.session, every: .milliseconds(Int64(answer.lifetimeMilliseconds) / 3))
+      return answer.session
+    } catch {
+      promise.fulfil(.failure(error))
+      throw error
+    }
+  }
+
+  private func keep(_ session: UInt64, every interval: Duration) {
+    keeper = driver.spawn("keep session") { [weak self, driver] in
+      while await driver.sleep(interval) {
+        guard let self else { return }
+        _ = try? await self.send(KeepSession(session: session))
+      }
+    }
+  }
+
+  /// Sends to the leader, looking for it among the addresses until one answers or patience is over.
+  private func send<Request: Call>(_ request: Request) async throws(DataPathError)
+    -> Request.Answer
+  {
+    let end = driver.now + options.patience
+    var pause = Duration.milliseconds(20)
+    var misses = 0
+    while true {
+      do throws(WireError) {
+        return try await wire.call(request, at: addresses[leader], deadline: .seconds(10)).answer
+      } catch {
+        if Task.isCancelled { throw .cancelled }
+        switch error {
+        case .refused(let code, let reason):
+          switch RefusalCode(rawValue: code) {
+          case .notLeader:
+            if let address = SocketAddress(reason), let index = addresses.firstIndex(of: address) {
+              leader = index
+            } else {
+              leader = (leader + 1) % addresses.count
+            }
+          case .unavailable: break
+          default: throw DataPathError(error)
+          }
+        case .unreachable, .disconnected, .deadline:
+          leader = (leader + 1) % addresses.count
+        case .wrongKey, .version, .malformed, .cancelled: throw DataPathError(error)
+        }
+        misses += 1
+        // A cluster that was never there is told at once; one that was is waited for.
+        let hadOne = session != nil || position > 0
+        if driver.now >= end || (!hadOne && misses >= 3 * addresses.count && isUnreachable(error)) {
+          throw describe(error)
+        }
+        await driver.sleep(pause)
+        pause = min(pause * 2, .milliseconds(500))
+      }
+    }
+  }
+
+  private func isUnreachable(_ error: WireError) -> Bool {
+    if case .unreachable = error { true } else { false }
+  }
+
+  private func describe(_ error: WireError) -> DataPathError {
+    let list = addresses.map(\.description).joined(separator: ", ")
+    switch error {
+    case .refused(_, let reason):
+      return .noCoordinator(reason.isEmpty ? "none of \(list) leads" : reason)
+    case .unreachable(let reason), .disconnected(let reason):
+      return .noCoordinator("\(reason) (tried \(list))")
+    case .deadline: return .noCoordinator("no answer in time (tried \(list))")
+    default: return DataPathError(error)
+    }
+  }
+}

@@ -1,0 +1,77 @@
+package import Cluster
+import Messages
+package import Ring
+import Stripes
+
+/// The cluster map as the client last saw it. Loop-confined.
+///
+/// It is fetched when first needed, when an answer names a newer epoch, when a device is not in it, and anew after a few
+/// seconds of use, so that nodes that went down or came back are known.
+package final class MapCache: DeviceDirectory, @unchecked Sendable {
+  // Loop-confined.
+  private struct Place {
+    var node: NodeID
+    var name: String
+    var address: SocketAddress
+  }
+
+  private let driver: any Driver
+  private let coordinator: CoordinatorClient
+  private var places: [DeviceID: Place] = [:]
+  private var down: Set<NodeID> = []
+  private var epoch: UInt64 = 0
+  private var fetchedAt: Duration?
+  private var fetching: Promise<DataPathError?>?
+
+  private static let lifetime = Duration.seconds(2)
+
+  package init(driver: any Driver, coordinator: CoordinatorClient) {
+    self.driver = driver
+    self.coordinator = coordinator
+  }
+
+  package func address(of device: DeviceID) -> SocketAddress? { places[device]?.address }
+  package func isDown(_ device: DeviceID) -> Bool {
+    places[device].map { down.contains($0.node) } ?? true
+  }
+  package func nodeName(of device: DeviceID) -> String {
+    places[device]?.name ?? device.description
+  }
+
+  /// Makes sure that the map is no older than `epoch` and knows `devices`, and is fresh.
+  package func prepare(epoch: UInt64, devices: some Sequence<DeviceID>) async throws(DataPathError) {
+    if let fetchedAt, self.epoch >= epoch, driver.now - fetchedAt < Self.lifetime,
+      devices.allSatisfy({ places[$0] != nil })
+    {
+      return
+    }
+    try await refresh()
+  }
+
+  /// Fetches the map; concurrent callers share one fetch.
+  package func refresh() async throws(DataPathError) {
+    if let fetching {
+      if let error = await fetching.get() { throw error }
+      return
+    }
+    let promise = Promise<DataPathError?>()
+    fetching = promise
+    defer { fetching = nil }
+    do throws(DataPathError) {
+      let answer = try await coordinator.query(GetMap(level: .strong))
+      places = [:]
+      for node in answer.map.nodes {
+        for device in node.devices {
+          places[device.id] = Place(node: node.id, name: node.name, address: node.address)
+        }
+      }
+      down = Set(answer.down)
+      epoch = answer.map.epoch
+      fetchedAt = driver.now
+      promise.fulfil(nil)
+    } catch {
+      promise.fulfil(error)
+      throw error
+    }
+  }
+}

@@ -1,0 +1,198 @@
+import Cluster
+import Coding
+package import Messages
+import Ring
+import Stripes
+
+/// Reads ranges of objects. Loop-confined.
+///
+/// A range is resolved a window at a time (the next one while this one is read), each window is cut into
+/// segments, one for each stripe it touches, and several segments are on their way at once within the process's read
+/// budget. Each chunk is checked against its fingerprint before a byte of it is given out.
+package final class ObjectReader: @unchecked Sendable {
+  // Loop-confined.
+  private let access: ClusterAccess
+
+  /// Bytes resolved at once.
+  private static let windowByteCount: UInt64 = 64 << 20
+
+  package init(_ access: ClusterAccess) { self.access = access }
+
+  /// Gives the bytes in `range` to `sink`.
+  ///
+  /// - Parameters:
+  ///   - identity: the version to read; 0 reads what is current at the first window, and stays with it.
+  ///   - range: within the object.
+  /// - Throws: ``DataPathError/changed`` when that version is current no more; some bytes may have been given out.
+  package func read(
+    _ name: ObjectName, identity: UInt64, range: Range<UInt64>, into sink: any ByteSink
+  ) async throws(DataPathError) {
+    if range.isEmpty { return }
+    let failure = await withTaskGroup(of: DataPathError?.self) { group -> DataPathError? in
+      let turns = Turns(isOrdered: sink.isOrdered)
+      var identity = identity
+      var first = range.lowerBound
+      var next: Promise<Result<ResolveRange.Answer, DataPathError>>?
+      var failure: DataPathError?
+      while first < range.upperBound, failure == nil, turns.failure == nil {
+        let resolved: Result<ResolveRange.Answer, DataPathError>
+        if let next {
+          resolved = await next.get()
+        } else {
+          resolved = await resolve(name, identity, first..<range.upperBound)
+        }
+        next = nil
+        let plan: ResolveRange.Answer
+        switch resolved {
+        case .success(let answer): plan = answer
+        case .failure(let error):
+          failure = error
+          continue
+        }
+        identity = plan.identity
+        let start = first
+        let covered =
+          plan.pieces.isEmpty
+          ? UInt64(plan.inline.count) : plan.pieces.reduce(0) { $0 + UInt64($1.take) }
+        guard covered > 0, covered <= range.upperBound - start else {
+          failure = .corrupt("the coordinator's answer covers \(covered) bytes")
+          continue
+        }
+        first += covered
+        if first < range.upperBound {
+          let promise = Promise<Result<ResolveRange.Answer, DataPathError>>()
+          next = promise
+          let rest = first..<range.upperBound
+          group.addTask { [self, identity] in
+            promise.fulfil(await resolve(name, identity, rest))
+            return nil
+          }
+        }
+        if plan.pieces.isEmpty {
+          let slice = Slice(copying: plan.inline)
+          let turn = turns.take()
+          group.addTask { await turns.deliver(turn, [slice], at: start, to: sink) }
+          continue
+        }
+        let segments: [Segment]
+        do throws(DataPathError) {
+          segments = try Segment.cut(plan, first: start)
+          try await access.map.prepare(
+            epoch: plan.mapEpoch, devices: plan.containers.lazy.flatMap(\.devices))
+        } catch {
+          failure = error
+          continue
+        }
+        for segment in segments {
+          let cost = min(segment.range.count, access.readBudgetByteCount)
+          await access.readBudget.acquire(cost)
+          if Task.isCancelled || turns.failure != nil {
+            access.readBudget.release(cost)
+            break
+          }
+          let turn = turns.take()
+          group.addTask { [self, identity] in
+            defer { access.readBudget.release(cost) }
+            do throws(DataPathError) {
+              let slices = try await fetch(segment, name, identity)
+              return await turns.deliver(turn, slices, at: segment.first, to: sink)
+            } catch {
+              turns.fail(error)
+              return error
+            }
+          }
+        }
+        if Task.isCancelled { failure = .cancelled }
+      }
+      if failure != nil { turns.fail(failure!) }
+      for await ended in group where failure == nil { failure = ended }
+      return failure ?? turns.failure
+    }
+    if let failure { throw failure }
+  }
+
+  private func resolve(_ name: ObjectName, _ identity: UInt64, _ range: Range<UInt64>) async
+    -> Result<ResolveRange.Answer, DataPathError>
+  {
+    do throws(DataPathError) {
+      return .success(
+        try await access.coordinator.query(
+          ResolveRange(
+            level: .strong, name: name, identity: identity, first: range.lowerBound,
+            byteCount: min(UInt64(range.count), Self.windowByteCount))))
+    } catch {
+      return .failure(error.refusalCode == .preconditionFailed ? .changed : error)
+    }
+  }
+
+  /// The segment's bytes, checked. When its blocks are gone because the container was rewritten or dropped, it
+  /// is resolved again.
+  private func fetch(_ segment: Segment, _ name: ObjectName, _ identity: UInt64)
+    async throws(DataPathError) -> [Slice]
+  {
+    do throws(StripeError) {
+      let read = try await access.stripes.read(
+        segment.target, layout: segment.layout, range: segment.range)
+      return try segment.extract(read)
+    } catch {
+      guard error == .notFound else { throw access.translate(error) }
+    }
+    let range = segment.first..<segment.first + segment.byteCount
+    switch await resolve(name, identity, range) {
+    case .failure(let error): throw error
+    case .success(let plan):
+      var slices: [Slice] = []
+      for fresh in try Segment.cut(plan, first: segment.first) {
+        do throws(StripeError) {
+          let read = try await access.stripes.read(
+            fresh.target, layout: fresh.layout, range: fresh.range)
+          slices += try fresh.extract(read)
+        } catch {
+          throw access.translate(error)
+        }
+      }
+      return slices
+    }
+  }
+}
+
+/// Lets segments into the sink: one after the other when it wants order, else as they come. Loop-confined.
+private final class Turns: @unchecked Sendable {
+  // Loop-confined.
+  private let isOrdered: Bool
+  private var issued = 0
+  private var current = 0
+  private let queue = WaitQueue()
+  private(set) var failure: DataPathError?
+
+  init(isOrdered: Bool) { self.isOrdered = isOrdered }
+
+  func take() -> Int {
+    defer { issued += 1 }
+    return issued
+  }
+
+  /// The first failure counts; nothing more is delivered after it.
+  func fail(_ error: DataPathError) {
+    if failure == nil { failure = error }
+    queue.wakeAll()
+  }
+
+  func deliver(_ turn: Int, _ slices: [Slice], at offset: UInt64, to sink: any ByteSink) async
+    -> DataPathError?
+  {
+    if isOrdered {
+      while current != turn && failure == nil { await queue.wait() }
+    }
+    if failure != nil { return nil }
+    do throws(DataPathError) {
+      try await sink.write(slices, at: offset)
+    } catch {
+      fail(error)
+      return error
+    }
+    current += 1
+    queue.wakeAll()
+    return nil
+  }
+}

@@ -1,0 +1,77 @@
+import Coding
+import Messages
+import Ring
+
+/// Asks the dedup index about fingerprints, many objects' in one question. Loop-confined.
+///
+/// While one question is on its way those that come gather for the next. Neighbours of hits are remembered, so a
+/// tree that is stored again asks seldom.
+final class ChunkFinder: @unchecked Sendable {
+  // Loop-confined.
+  typealias Answer = Result<[FindChunks.Location], DataPathError>
+
+  private struct Waiting {
+    var fingerprints: [Fingerprint]
+    var promise: Promise<Answer>
+  }
+
+  private let access: ClusterAccess
+  private var waiting: [Waiting] = []
+  private var isAsking = false
+  private var neighbours: [Fingerprint: FindChunks.Location] = [:]
+
+  private static let batchLimit = 4096
+  /// About 10 MiB.
+  private static let neighbourLimit = 100_000
+
+  init(_ access: ClusterAccess) { self.access = access }
+
+  /// One location for each fingerprint; `byteCount` 0 where it is not stored. All are hints.
+  func find(_ fingerprints: [Fingerprint]) async throws(DataPathError) -> [FindChunks.Location] {
+    if fingerprints.isEmpty { return [] }
+    let known = fingerprints.compactMap { neighbours[$0] }
+    if known.count == fingerprints.count { return known }
+    let promise = Promise<Answer>()
+    waiting.append(Waiting(fingerprints: fingerprints, promise: promise))
+    if !isAsking {
+      isAsking = true
+      access.driver.spawn("find chunks") { await self.ask() }
+    }
+    return try await promise.get().get()
+  }
+
+  /// A hint that proved wrong.
+  func forget(_ fingerprint: Fingerprint) { neighbours[fingerprint] = nil }
+
+  private func ask() async {
+    while !waiting.isEmpty {
+      var batch: [Waiting] = []
+      var count = 0
+      while let first = waiting.first,
+        batch.isEmpty || count + first.fingerprints.count <= Self.batchLimit
+      {
+        count += first.fingerprints.count
+        batch.append(first)
+        waiting.removeFirst()
+      }
+      do throws(DataPathError) {
+        let answer = try await access.coordinator.query(
+          FindChunks(fingerprints: batch.flatMap(\.fingerprints)))
+        guard answer.found.count == count else { throw .corrupt("answer of the dedup index") }
+        if neighbours.count + answer.neighbours.count > Self.neighbourLimit { neighbours = [:] }
+        for neighbour in answer.neighbours {
+          neighbours[neighbour.fingerprint] = neighbour.location
+        }
+        var start = 0
+        for one in batch {
+          let end = start + one.fingerprints.count
+          one.promise.fulfil(.success(Array(answer.found[start..<end])))
+          start = end
+        }
+      } catch {
+        for one in batch { one.promise.fulfil(.failure(error)) }
+      }
+    }
+    isAsking = false
+  }
+}

@@ -1,0 +1,254 @@
+import Cluster
+import Coding
+package import Messages
+import Ring
+import Wire
+
+extension ObjectWriter {
+  /// Stores one object; returns when it is committed, and so durable and visible.
+  ///
+  /// - Parameters:
+  ///   - unlessIdentical: leave a version with the same bytes and attributes as it is.
+  ///   - existing: what the key holds, when the caller knows; saves storing what is the same.
+  /// - Throws: ``DataPathError``; then nothing of it is visible.
+  package func put(
+    _ name: ObjectName, attributes: ObjectAttributes, source: any ByteSource,
+    precondition: Precondition = .none, unlessIdentical: Bool, existing: ExistingObject? = nil
+  ) async throws(DataPathError) -> PutResult {
+    if unlessIdentical, let existing, existing.attributes == attributes,
+      existing.byteCount == source.byteCount
+    {
+      if let found = try await hash(source), found == existing.contentHash {
+        return PutResult(
+          identity: existing.identity, byteCount: existing.byteCount, contentHash: found,
+          wasIdentical: true)
+      }
+      guard source.rewind() else { throw .source("cannot be read a second time") }
+    }
+
+    // A producer may still fill the open stripe; it counts until its last chunk is packed.
+    packer.producerCount += 1
+    var isProducing = true
+    func stopProducing() {
+      if isProducing { packer.producerCount -= 1 }
+      isProducing = false
+    }
+    defer { stopProducing() }
+
+    var reader = PieceReader(source, self)
+    let hash = ContentHash()
+    guard let first = try await reader.next() else {
+      stopProducing()
+      return try await commit(
+        name, .inline([]), byteCount: 0, hash.finish(), attributes, precondition, unlessIdentical)
+    }
+    if reader.isAtEnd, first.bytes.count <= ObjectContent.inlineLimit {
+      stopProducing()
+      let bytes = first.bytes.array
+      return try await commit(
+        name, .inline(bytes), byteCount: UInt64(bytes.count), Fingerprint(of: bytes), attributes,
+        precondition, unlessIdentical)
+    }
+
+    // The manifest follows the chunks' places while the next chunks are read; `window` keeps it from falling far behind.
+    let chunks = Channel<ChunkHandle>()
+    let window = Semaphore(4096)
+    let manifest = Promise<Result<(ObjectContent, UInt64), DataPathError>>()
+    let failed = Promise<DataPathError>()
+    let upload = upload
+    let access = access
+    access.driver.spawn("manifest") {
+      var builder = ManifestBuilder { page throws(DataPathError) in
+        let outcome = try await access.coordinator.execute(
+          .putPage(upload: try await upload.identity(), page: page))
+        guard case .number(let identity) = outcome else {
+          throw .corrupt("chunks of this upload are gone")
+        }
+        return identity
+      }
+      do throws(DataPathError) {
+        while let handle = await chunks.receive() {
+          window.release()
+          if failed.isFulfilled { continue }
+          try await builder.add(handle)
+        }
+        let content = try await builder.finish()
+        manifest.fulfil(.success((content, builder.byteCount)))
+      } catch {
+        failed.fulfil(error)
+        while await chunks.receive() != nil { window.release() }
+        manifest.fulfil(.failure(error))
+      }
+    }
+    do throws(DataPathError) {
+      var piece: Piece? = first
+      while let current = piece {
+        for handle in try await store(current, hash) {
+          await window.acquire()
+          chunks.send(handle)
+        }
+        if Task.isCancelled { throw .cancelled }
+        if failed.isFulfilled { throw await failed.get() }
+        piece = try await reader.next()
+      }
+    } catch {
+      chunks.close()
+      _ = await manifest.get()
+      throw error
+    }
+    chunks.close()
+    stopProducing()
+    packer.want()
+    let (content, byteCount) = try await manifest.get().get()
+    if Task.isCancelled { throw .cancelled }
+    return try await commit(
+      name, content, byteCount: byteCount, hash.finish(), attributes, precondition, unlessIdentical)
+  }
+
+  private func commit(
+    _ name: ObjectName, _ content: ObjectContent, byteCount: UInt64, _ contentHash: Fingerprint,
+    _ attributes: ObjectAttributes, _ precondition: Precondition, _ unlessIdentical: Bool
+  ) async throws(DataPathError) -> PutResult {
+    let upload: UInt64
+    if case .inline = content { upload = 0 } else { upload = try await self.upload.identity() }
+    let outcome = try await access.coordinator.execute(
+      .commitObject(
+        upload: upload, name: name, content: content, byteCount: byteCount,
+        contentHash: contentHash, attributes: attributes, precondition: precondition,
+        unlessIdentical: unlessIdentical, modified: 0))
+    guard case .number(let identity) = outcome else {
+      throw .corrupt("chunks of this upload are gone")
+    }
+    return PutResult(
+      identity: identity, byteCount: byteCount, contentHash: contentHash, wasIdentical: false)
+  }
+
+  /// Cuts a piece into chunks and sees to it that each is stored or held; returns their handles in order.
+  private func store(_ piece: Piece, _ hash: ContentHash) async throws(DataPathError)
+    -> [ChunkHandle]
+  {
+    var parts: [(fingerprint: Fingerprint, slice: Slice)] = []
+    var offset = 0
+    for length in piece.chunkByteCounts {
+      let slice = piece.bytes[offset..<offset + length]
+      parts.append((slice.withBytes { Fingerprint(of: $0) }, slice))
+      offset += length
+    }
+    for part in parts { hash.add(part.fingerprint, byteCount: part.slice.count) }
+    var asked = Set<Fingerprint>()
+    let unknown = parts.map(\.fingerprint).filter {
+      knownHandle($0) == nil && asked.insert($0).inserted
+    }
+    let found = try await finder.find(unknown)
+    var locations: [Fingerprint: FindChunks.Location] = [:]
+    for (fingerprint, location) in zip(unknown, found) where location.byteCount > 0 {
+      locations[fingerprint] = location
+    }
+    var handles: [ChunkHandle] = []
+    for (fingerprint, slice) in parts {
+      // Another object may have brought it while the index was asked.
+      if let handle = knownHandle(fingerprint) {
+        handles.append(handle)
+        continue
+      }
+      let handle = ChunkHandle(fingerprint: fingerprint, byteCount: slice.count)
+      remember(handle)
+      handles.append(handle)
+      let bytes = ChunkBytes(slice: slice, share: piece.share)
+      if let location = locations[fingerprint], Int(location.byteCount) == slice.count {
+        holder.hold(
+          handle, bytes,
+          at: ChunkHandle.Location(container: location.container, ordinal: location.ordinal))
+      } else {
+        await packer.pack(handle, bytes)
+      }
+    }
+    return handles
+  }
+
+  /// The content hash of all of a source; nil when it ends before its size.
+  private func hash(_ source: any ByteSource) async throws(DataPathError) -> Fingerprint? {
+    var reader = PieceReader(source, self)
+    let hash = ContentHash()
+    var isFirst = true
+    while let piece = try await reader.next() {
+      if isFirst && reader.isAtEnd && piece.bytes.count <= ObjectContent.inlineLimit {
+        return piece.bytes.withBytes { Fingerprint(of: $0) }
+      }
+      isFirst = false
+      var offset = 0
+      for length in piece.chunkByteCounts {
+        let part = piece.bytes[offset..<offset + length]
+        hash.add(part.withBytes { Fingerprint(of: $0) }, byteCount: length)
+        offset += length
+      }
+      if Task.isCancelled { throw .cancelled }
+    }
+    return hash.finish()
+  }
+}
+
+/// Whole chunks of an object, one after the other in memory.
+struct Piece: Sendable {
+  var bytes: Slice
+  /// Together `bytes.count`.
+  var chunkByteCounts: [Int]
+  var share: BudgetShare
+}
+
+/// Reads a source a buffer at a time and cuts it where chunks end; what is left over moves to the next buffer.
+struct PieceReader {
+  private let source: any ByteSource
+  private let writer: ObjectWriter
+  /// Bytes read that belong to the next piece.
+  private var rest: Slice?
+  private var left: UInt64?
+  private(set) var isAtEnd = false
+
+  init(_ source: any ByteSource, _ writer: ObjectWriter) {
+    self.source = source
+    self.writer = writer
+    left = source.byteCount
+  }
+
+  /// The next piece, nil after the last.
+  mutating func next() async throws(DataPathError) -> Piece? {
+    if isAtEnd && (rest?.count ?? 0) == 0 { return nil }
+    let carried = rest?.count ?? 0
+    // A small file needs a small buffer; one byte more shows that it ends where it said.
+    let wanted = min(
+      UInt64(writer.options.pieceByteCount), max(UInt64(carried) + (left ?? .max / 2) + 1, 4096))
+    let capacity = Int(wanted)
+    let cost = min(max(capacity, 4096), writer.options.memoryByteCount)
+    await writer.budget.acquire(cost)
+    let share = BudgetShare(writer.budget, cost)
+    let buffer = writer.access.driver.buffers.slice(capacity)
+    if let rest, carried > 0 {
+      rest.withBytes { from in
+        buffer.withMutableBytes { $0.copyMemory(from: from) }
+      }
+    }
+    rest = nil
+    var filled = carried
+    while filled < capacity && !isAtEnd {
+      let count = try await source.read(into: buffer[filled..<capacity])
+      if count == 0 { isAtEnd = true }
+      filled += count
+      if let known = left { left = known - min(known, UInt64(count)) }
+      if left == 0 { isAtEnd = true }
+    }
+    if filled == 0 { return nil }
+    var lengths: [Int] = []
+    var offset = 0
+    while offset < filled,
+      let length = buffer[offset..<filled].withBytes({ [isAtEnd] in
+        Chunker.standard.cut($0, isEnd: isAtEnd)
+      })
+    {
+      lengths.append(length)
+      offset += length
+    }
+    if offset < filled { rest = buffer[offset..<filled] }
+    return Piece(bytes: buffer[0..<offset], chunkByteCounts: lengths, share: share)
+  }
+}

@@ -1,0 +1,56 @@
+import Cluster
+import Messages
+import Ring
+
+/// A container granted to this writer, and the stripes it has under way there. Loop-confined.
+final class OpenContainer: @unchecked Sendable {
+  // Loop-confined.
+  let signed: SignedGrant
+  var grant: Grant { signed.grant }
+  private var nextStripe: UInt64
+  private var nextOrdinal: UInt64
+  private var bytesLeft: UInt64
+  /// Given up after a device failed: takes no more stripes.
+  var isDead = false
+  /// In stripe order; the front ones leave when they are registered or have failed.
+  var outstanding: [SealedStripe] = []
+  var isRegistering = false
+  let changed = WaitQueue()
+
+  init(_ signed: SignedGrant) {
+    self.signed = signed
+    nextStripe = signed.grant.firstStripe
+    nextOrdinal = signed.grant.firstOrdinal
+    bytesLeft = signed.grant.byteLimit
+  }
+
+  var isUsable: Bool { !isDead && nextStripe < grant.endStripe && bytesLeft > 0 }
+
+  func takeStripe() -> UInt64 {
+    defer { nextStripe += 1 }
+    return nextStripe
+  }
+
+  func takeOrdinals(_ count: Int, byteCount: Int) -> UInt64 {
+    defer {
+      nextOrdinal += UInt64(count)
+      bytesLeft -= min(bytesLeft, UInt64(byteCount))
+    }
+    return nextOrdinal
+  }
+}
+
+/// A stripe that takes no more chunks. Loop-confined.
+final class SealedStripe: @unchecked Sendable {
+  // Loop-confined.
+  enum State { case writing, acknowledged, failed }
+  let record: StripeRecord
+  /// One for each chunk, in the record's order.
+  let handles: [ChunkHandle]
+  var state = State.writing
+
+  init(record: StripeRecord, handles: [ChunkHandle]) {
+    self.record = record
+    self.handles = handles
+  }
+}

@@ -1,0 +1,312 @@
+import Cluster
+import Coding
+import Messages
+import Ring
+import Stripes
+import Wire
+
+/// Packs new chunks into stripes, stores the stripes, registers them. Shared by all objects of a writer, so that many
+/// small ones share a stripe: group commit. Loop-confined.
+///
+/// A stripe is sealed when it is full, when everybody who could add to it waits for it, or after a few milliseconds.
+/// When a device does not acknowledge, its container is given up at its last acknowledged stripe and the
+/// stripe's chunks are packed again, for another container.
+final class StripePacker: @unchecked Sendable {
+  // Loop-confined.
+  struct Options: Sendable {
+    /// Stripes being stored at once.
+    var stripesInFlight = 4
+    /// How long a stripe that somebody waits for stays open.
+    var patience = Duration.milliseconds(5)
+    var blockDeadline = Duration.seconds(15)
+    /// For how long a device that failed is not asked for.
+    var avoidance = Duration.seconds(30)
+  }
+
+  private struct Entry {
+    var handle: ChunkHandle
+    var offset: Int
+  }
+
+  /// The stripe being filled: one contiguous run of bytes that becomes its data blocks as it is.
+  private struct OpenStripe {
+    var container: OpenContainer
+    var buffer: Buffer
+    var byteCount = 0
+    var entries: [Entry] = []
+  }
+
+  private let access: ClusterAccess
+  private let upload: Upload
+  private let options: Options
+  private var open: OpenStripe?
+  private var container: OpenContainer?
+  private var granting: Promise<Result<OpenContainer, DataPathError>>?
+  private let slots: Semaphore
+  private var spareBuffers: [Buffer] = []
+  private var avoided: [DeviceID: Duration] = [:]
+  /// Stripes sealed and not settled yet.
+  private var unsettledCount = 0
+  private let settled = WaitQueue()
+  private var containers: [OpenContainer] = []
+  private var isTimerRunning = false
+  private var sealCount = 0
+  /// Objects that may still add chunks, and so are worth waiting for.
+  var producerCount = 0 { didSet { flushIfAllWait() } }
+  private var isWanted = false
+
+  /// Of new chunks, for the writer's report.
+  private(set) var newByteCount: UInt64 = 0
+
+  init(_ access: ClusterAccess, upload: Upload, options: Options) {
+    self.access = access
+    self.upload = upload
+    self.options = options
+    slots = Semaphore(options.stripesInFlight)
+  }
+
+  /// Copies the chunk into the open stripe; the handle settles when the stripe is registered, or cannot be stored.
+  func pack(_ handle: ChunkHandle, _ bytes: ChunkBytes) async {
+    newByteCount += UInt64(handle.byteCount)
+    // Each sealed stripe holds its memory until it is settled.
+    while unsettledCount > options.stripesInFlight { await settled.wait() }
+    await pack(handle, bytes.slice)
+  }
+
+  private func pack(_ handle: ChunkHandle, _ slice: Slice) async {
+    while true {
+      let container: OpenContainer
+      do throws(DataPathError) {
+        container = try await usableContainer()
+      } catch {
+        handle.settle(.failure(error))
+        return
+      }
+      // No suspension from here on: the open stripe is ours.
+      let frameByteCount = GroupHeader.byteCount + slice.count
+      if let full = open,
+        full.container !== container
+          || full.byteCount + frameByteCount > StripeLayout.capacity(of: container.grant.scheme)
+      {
+        seal()
+        if !container.isUsable { continue }
+      }
+      if open == nil { open = OpenStripe(container: container, buffer: takeBuffer()) }
+      let offset = open!.byteCount
+      let header = GroupHeader(
+        codec: .raw, chunkCount: 1, plainByteCount: slice.count, payloadByteCount: slice.count)
+      let target = open!.buffer.base + offset
+      header.encoded.withUnsafeBytes {
+        target.copyMemory(from: $0.baseAddress!, byteCount: GroupHeader.byteCount)
+      }
+      slice.withBytes {
+        (target + GroupHeader.byteCount).copyMemory(from: $0.baseAddress!, byteCount: $0.count)
+      }
+      open!.entries.append(Entry(handle: handle, offset: offset))
+      open!.byteCount += frameByteCount
+      return
+    }
+  }
+
+  /// Somebody waits for what is packed: it goes out when nobody else can add to it, at the latest after `patience`.
+  func want() {
+    guard open != nil else { return }
+    isWanted = true
+    flushIfAllWait()
+    guard isWanted, !isTimerRunning else { return }
+    isTimerRunning = true
+    let count = sealCount
+    access.driver.spawn("flush stripe") { [self] in
+      await access.driver.sleep(options.patience)
+      isTimerRunning = false
+      guard isWanted else { return }
+      if sealCount == count { seal() } else { want() }
+    }
+  }
+
+  private func flushIfAllWait() {
+    if isWanted && producerCount == 0 { seal() }
+  }
+
+  /// Seals what is open, waits until every stripe is settled, and gives the containers back.
+  func finish() async throws(DataPathError) {
+    seal()
+    while unsettledCount > 0 { await settled.wait() }
+    let released = containers
+    containers = []
+    container = nil
+    for one in released {
+      _ = try await access.coordinator.execute(
+        .releaseGrant(grant: one.grant.id, container: one.grant.container))
+    }
+  }
+
+  // MARK: Containers
+
+  /// The container to pack for: the open one while it can take more, else a new grant, asked for once by all.
+  private func usableContainer() async throws(DataPathError) -> OpenContainer {
+    if let container, container.isUsable { return container }
+    if let granting { return try await granting.get().get() }
+    let promise = Promise<Result<OpenContainer, DataPathError>>()
+    granting = promise
+    defer { granting = nil }
+    do throws(DataPathError) {
+      let fresh = try await requestGrant()
+      container = fresh
+      containers.append(fresh)
+      promise.fulfil(.success(fresh))
+      return fresh
+    } catch {
+      promise.fulfil(.failure(error))
+      throw error
+    }
+  }
+
+  private func requestGrant() async throws(DataPathError) -> OpenContainer {
+    // The one before is full or dead; it goes back as soon as nothing of it is under way.
+    for old in containers where old.outstanding.isEmpty {
+      containers.removeAll { $0 === old }
+      _ = try await access.coordinator.execute(
+        .releaseGrant(grant: old.grant.id, container: old.grant.container))
+    }
+    let now = access.driver.now
+    avoided = avoided.filter { $0.value > now }
+    let outcome = try await access.coordinator.execute(
+      .requestGrant(
+        upload: try await upload.identity(), avoid: avoided.keys.sorted(), placement: nil))
+    guard case .grant(let bytes) = outcome, let signed = try? SignedGrant(decoding: bytes) else {
+      throw .corrupt("answer to requestGrant")
+    }
+    try await access.map.prepare(epoch: signed.grant.epoch, devices: signed.grant.devices)
+    return OpenContainer(signed)
+  }
+
+  // MARK: Stripes
+
+  /// A buffer for the widest stripe; those that nobody refers to any more are used again.
+  private func takeBuffer() -> Buffer {
+    if let spare = spareBuffers.popLast() { return spare }
+    // The largest scheme's stripe; 6 MiB for 6+3.
+    let scheme = container?.grant.scheme ?? open!.container.grant.scheme
+    return access.driver.buffers.take(StripeLayout.capacity(of: scheme))
+  }
+
+  private func seal() {
+    guard let full = open else { return }
+    open = nil
+    isWanted = false
+    sealCount += 1
+    guard !full.entries.isEmpty else { return }
+    let container = full.container
+    let scheme = container.grant.scheme
+    let layout = StripeLayout.smallest(for: full.byteCount, scheme: scheme)
+    let padded = layout.dataBlockCount * layout.blockByteCount
+    if padded > full.byteCount {
+      (full.buffer.base + full.byteCount).initializeMemory(
+        as: UInt8.self, repeating: 0, count: padded - full.byteCount)
+    }
+    let record = StripeRecord(
+      stripe: container.takeStripe(), layout: layout,
+      firstOrdinal: container.takeOrdinals(full.entries.count, byteCount: full.byteCount),
+      groups: full.entries.map { entry in
+        StripeRecord.Group(
+          offset: UInt32(entry.offset),
+          storedByteCount: UInt32(GroupHeader.byteCount + entry.handle.byteCount), codec: .raw,
+          chunks: [
+            StripeRecord.Chunk(
+              fingerprint: entry.handle.fingerprint, byteCount: UInt32(entry.handle.byteCount))
+          ])
+      })
+    let sealed = SealedStripe(record: record, handles: full.entries.map(\.handle))
+    container.outstanding.append(sealed)
+    unsettledCount += 1
+    let buffer = full.buffer
+    access.driver.spawn("store stripe") { await self.store(sealed, container, buffer) }
+  }
+
+  private func store(_ sealed: SealedStripe, _ container: OpenContainer, _ buffer: Buffer) async {
+    await slots.acquire()
+    let layout = sealed.record.layout
+    let grant = container.grant
+    let data = (0..<layout.dataBlockCount).map {
+      Slice(buffer: buffer, offset: $0 * layout.blockByteCount, count: layout.blockByteCount)
+    }
+    let failures =
+      container.isDead
+      ? []
+      : await access.stripes.write(
+        StripeTarget(
+          container: grant.container, generation: grant.generation, devices: grant.devices,
+          stripe: sealed.record.stripe), layout: layout, data: data, right: .grant(container.signed),
+        epoch: grant.epoch, deadline: options.blockDeadline)
+    slots.release()
+    if container.isDead || !failures.isEmpty {
+      sealed.state = .failed
+      container.isDead = true
+      let until = access.driver.now + options.avoidance
+      for failure in failures { avoided[failure.device] = until }
+      await register(container)
+      // The same chunks, for another container: `usableContainer` grants one on other devices.
+      for (handle, group) in zip(sealed.handles, sealed.record.groups) {
+        await pack(
+          handle,
+          Slice(
+            buffer: buffer, offset: Int(group.offset) + GroupHeader.byteCount,
+            count: handle.byteCount))
+      }
+      want()
+    } else {
+      sealed.state = .acknowledged
+      await register(container)
+    }
+    recycle(buffer)
+    unsettledCount -= 1
+    settled.wakeAll()
+  }
+
+  /// Keeps a stripe's memory for the next one, unless a late answer may still refer to it.
+  private func recycle(_ buffer: consuming Buffer) {
+    var buffer = buffer
+    if spareBuffers.count < 2, isKnownUniquelyReferenced(&buffer) { spareBuffers.append(buffer) }
+  }
+
+  /// Registers the acknowledged stripes at the front of the container's line, in order, and returns when the
+  /// caller's own has been.
+  private func register(_ container: OpenContainer) async {
+    while container.isRegistering { await container.changed.wait() }
+    container.isRegistering = true
+    defer {
+      container.isRegistering = false
+      container.changed.wakeAll()
+    }
+    while true {
+      container.outstanding.removeAll { $0.state == .failed }
+      let ready = Array(container.outstanding.prefix { $0.state == .acknowledged })
+      if ready.isEmpty { return }
+      var outcome: Result<Void, DataPathError>
+      do throws(DataPathError) {
+        _ = try await access.coordinator.execute(
+          .registerStripes(
+            upload: try await upload.identity(), grant: container.grant.id,
+            container: container.grant.container, stripes: ready.map(\.record)))
+        outcome = .success(())
+      } catch {
+        outcome = .failure(error)
+      }
+      container.outstanding.removeFirst(ready.count)
+      for stripe in ready {
+        for (index, handle) in stripe.handles.enumerated() {
+          switch outcome {
+          case .success:
+            handle.settle(
+              .success(
+                ChunkHandle.Location(
+                  container: container.grant.container,
+                  ordinal: stripe.record.firstOrdinal + UInt64(index))))
+          case .failure(let error): handle.settle(.failure(error))
+          }
+        }
+      }
+    }
+  }
+}

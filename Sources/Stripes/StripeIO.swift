@@ -1,0 +1,105 @@
+package import Cluster
+import Messages
+package import Ring
+package import Wire
+
+/// Where devices are, and which are believed down: the client's cached map, or the coordinator's own.
+package protocol DeviceDirectory: AnyObject, Sendable {
+  /// Where the node that holds the device serves blocks; nil when nobody knows the device.
+  func address(of device: DeviceID) -> SocketAddress?
+  /// A hint: such a device is asked last.
+  func isDown(_ device: DeviceID) -> Bool
+  /// For error messages: the name of the node that holds it.
+  func nodeName(of device: DeviceID) -> String
+}
+
+/// One stripe of one container generation, and the devices its shards are on.
+package struct StripeTarget: Hashable, Sendable {
+  package var container: ContainerID
+  package var generation: UInt64
+  /// k + m, by shard index.
+  package var devices: [DeviceID]
+  package var stripe: UInt64
+
+  package init(container: ContainerID, generation: UInt64, devices: [DeviceID], stripe: UInt64) {
+    self.container = container
+    self.generation = generation
+    self.devices = devices
+    self.stripe = stripe
+  }
+
+  package func shard(_ index: Int) -> ShardKey {
+    ShardKey(container: container, generation: generation, shardIndex: UInt8(index))
+  }
+  package func block(_ index: Int) -> BlockKey { BlockKey(shard: shard(index), stripe: stripe) }
+}
+
+/// A device that did not acknowledge its block.
+package struct DeviceFailure: Sendable {
+  package var device: DeviceID
+  package var error: WireError
+  package init(device: DeviceID, error: WireError) {
+    self.device = device
+    self.error = error
+  }
+}
+
+package enum StripeError: Error, Equatable {
+  /// Fewer than k blocks could be had. `missing`: the devices that did not give theirs.
+  case unreadable(missing: [DeviceID], needed: Int, found: Int)
+  /// So many devices say that there is no such block that it was dropped: resolve again.
+  case notFound
+  /// The bytes contradict what the directory says of them.
+  case corrupt(String)
+  case cancelled
+}
+
+/// Writes and reads stripes across nodes. Loop-confined.
+///
+/// `StripeIO+Write.swift` codes a stripe and stores its blocks; `StripeIO+Read.swift` reads a range of it,
+/// `StripeRead.swift` decides which blocks to ask for when some are missing; `ReadLatency.swift` says when a
+/// read is slow.
+package final class StripeIO: @unchecked Sendable {
+  // Loop-confined.
+  package struct Options: Sendable {
+    /// For one block, from the call to the answer.
+    package var readDeadline: Duration
+    /// Whether a slow block is rebuilt from the others.
+    package var hedges: Bool
+    package init(readDeadline: Duration = .seconds(10), hedges: Bool = true) {
+      self.readDeadline = readDeadline
+      self.hedges = hedges
+    }
+  }
+
+  let driver: any Driver
+  let client: WireClient
+  let directory: any DeviceDirectory
+  let options: Options
+  var latency = ReadLatency()
+
+  /// Told of every block whose bytes were wrong.
+  package var onCorruption: ((DeviceID, BlockKey) -> Void)?
+  /// Blocks that had to be rebuilt because a device did not give them.
+  package internal(set) var rebuiltBlockCount = 0
+
+  package init(
+    driver: any Driver, client: WireClient, directory: any DeviceDirectory,
+    options: Options = Options()
+  ) {
+    self.driver = driver
+    self.client = client
+    self.directory = directory
+    self.options = options
+  }
+
+  /// Sends one call to the node that holds `device`.
+  func call<Request: Call>(
+    _ request: Request, body: [Slice] = [], to device: DeviceID, deadline: Duration
+  ) async throws(WireError) -> (answer: Request.Answer, body: [Slice]) {
+    guard let address = directory.address(of: device) else {
+      throw .unreachable("no node holds device \(device)")
+    }
+    return try await client.call(request, body: body, at: address, deadline: deadline)
+  }
+}

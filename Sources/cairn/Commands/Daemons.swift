@@ -1,0 +1,115 @@
+import Coding
+import Coordinator
+import Node
+import Ring
+import Service
+import ShardStore
+import Wire
+
+/// `cairn coordinator --config FILE`: in the foreground until SIGINT or SIGTERM.
+func runCoordinator(_ context: Context) async throws(Failure) {
+  let settings = try await Settings(try configPath(context), on: context.driver)
+  var keyFile = ""
+  var level = LogLevel.info
+  var configuration = try settings.read {
+    root throws(ConfigurationError) -> CoordinatorConfiguration in
+    keyFile = try root.required("key_file")
+    level = try root.value("log_level", default: .info)
+    let schemeText: String = try root.required("scheme")
+    guard let scheme = Scheme(schemeText) else {
+      throw root.error("scheme", "must be data and parity blocks such as \"6+3\"")
+    }
+    var configuration = CoordinatorConfiguration(
+      name: try root.required("name"), address: try root.required("listen"),
+      dataDirectory: settings.resolve(try root.required("data")),
+      key: ClusterKey(secret: [UInt8](repeating: 0, count: ClusterKey.byteCount)), scheme: scheme,
+      expectedNodes: try root.value("expected_nodes", default: scheme.width, in: 1...100_000))
+    configuration.security = try settings.security(in: root)
+    configuration.nodeSilence = try root.value("node_silence", default: configuration.nodeSilence)
+    configuration.sessionLifetime = try root.value(
+      "session_lifetime", default: configuration.sessionLifetime)
+    configuration.deletionGrace = try root.value(
+      "deletion_grace", default: configuration.deletionGrace)
+    return configuration
+  }
+  configuration.key = try await settings.key(keyFile, on: context.driver)
+  let log = Log(driver: context.driver, level: level)
+  do throws(RingError) {
+    try await context.driver.makeDirectories(configuration.dataDirectory, mode: 0o700)
+  } catch {
+    throw .failed(error.reason, configuration.dataDirectory)
+  }
+  let server = CoordinatorServer(
+    driver: context.driver, configuration: configuration, log: log)
+  do throws(RingError) {
+    _ = try await server.start()
+  } catch {
+    throw .failed(error.reason, configuration.address.description)
+  }
+  let end = Promise<CoordinatorEnd?>()
+  let signals = context.driver.spawn("signals") {
+    let signal = await context.driver.submit(.waitForSignal([Signal.interrupt, Signal.terminate]))
+    if signal > 0 { end.fulfil(nil) }
+  }
+  context.driver.spawn("end of the coordinator") { end.fulfil(await server.waitForEnd()) }
+  let ended = await end.get()
+  signals.cancel()
+  await server.stop()
+  await log.flush()
+  if let ended, case .failed(let reason) = ended { throw .failed(reason, configuration.name) }
+}
+
+/// `cairn node --config FILE`: in the foreground until SIGINT or SIGTERM.
+func runNode(_ context: Context) async throws(Failure) {
+  let settings = try await Settings(try configPath(context), on: context.driver)
+  var keyFile = ""
+  var level = LogLevel.info
+  var configuration = try settings.read { root throws(ConfigurationError) -> NodeConfiguration in
+    keyFile = try root.required("key_file")
+    level = try root.value("log_level", default: .info)
+    var devices: [NodeConfiguration.Device] = []
+    for table in try root.tables("device") {
+      let capacity: ByteSize = try table.required("capacity")
+      let volume = try table.value("volume_size", default: ByteSize(256 << 20))
+      let reserve: ByteSize? = try table.optional("reserve")
+      devices.append(
+        NodeConfiguration.Device(
+          path: settings.resolve(try table.required("path")),
+          tier: try table.value("tier", default: ""),
+          settings: StoreSettings(
+            capacity: capacity.byteCount, volumeByteCount: volume.byteCount,
+            reserveByteCount: reserve?.byteCount)))
+    }
+    if devices.isEmpty { throw root.error("device", "must name at least one device") }
+    var configuration = NodeConfiguration(
+      name: try root.required("name"), listen: try root.required("listen"),
+      coordinators: try settings.addresses("coordinators", in: root),
+      key: ClusterKey(secret: [UInt8](repeating: 0, count: ClusterKey.byteCount)),
+      security: try settings.security(in: root),
+      directory: settings.resolve(try root.required("data")),
+      domain: try root.value("domain", default: []), devices: devices)
+    configuration.bodyByteLimit = try root.value(
+      "memory_for_bodies", default: ByteSize(configuration.bodyByteLimit)
+    ).int
+    return configuration
+  }
+  configuration.key = try await settings.key(keyFile, on: context.driver)
+  let log = Log(driver: context.driver, level: level)
+  let node = StorageNode(configuration, driver: context.driver, log: log)
+  do throws(NodeError) {
+    try await node.start()
+  } catch {
+    await log.flush()
+    throw .failed("\(error)", configuration.name)
+  }
+  _ = await context.driver.submit(.waitForSignal([Signal.interrupt, Signal.terminate]))
+  await node.stop()
+  await log.flush()
+}
+
+private func configPath(_ context: Context) throws(Failure) -> String {
+  guard let path = context.arguments["--config"] else {
+    throw .usage("a daemon needs --config FILE")
+  }
+  return path
+}
