@@ -51,6 +51,16 @@ struct DeviceIdentity: Equatable, Sendable {
     return try parse(bytes, path: path)
   }
 
+  /// Throws `foreign` unless the device is `node`'s and of `cluster`, where both know one.
+  func check(node: NodeID, cluster: UInt64?, path: String) throws(StoreError) {
+    guard self.node == node else {
+      throw .foreign("\(path) belongs to node \(self.node), not \(node)")
+    }
+    if let cluster, cluster != 0, self.cluster != 0, self.cluster != cluster {
+      throw .foreign("\(path) belongs to cluster \(hex(self.cluster)), not \(hex(cluster))")
+    }
+  }
+
   static func parse(_ bytes: [UInt8], path: String) throws(StoreError) -> DeviceIdentity {
     guard bytes.count >= byteCount else { throw .identityDamaged(path: path) }
     func get<Integer: FixedWidthInteger>(_ at: Int, _ type: Integer.Type = Integer.self) -> Integer

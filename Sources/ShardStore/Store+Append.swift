@@ -246,15 +246,15 @@ extension ShardStore {
     noteApplied(append.header, in: volume)
     switch append.effect {
     case .block(let block, let replaced):
-      if let replaced { markDead(replaced) }
+      if let replaced { markDead(replaced, of: block.key) }
       makeLive(block, append.header, in: volume)
       corruptBlocks.remove(block.key)
     case .copy(let block, let from):
-      markDead(from)
+      markDead(from, of: block.key)
       makeLive(block, append.header, in: volume)
     case .delete(let entries):
       for entry in entries {
-        markDead(entry.place)
+        markDead(entry.place, of: entry.key)
         index.put(entry.key, Place(deletedAt: append.sequence))
         corruptBlocks.remove(entry.key)
       }
@@ -266,6 +266,9 @@ extension ShardStore {
   func makeLive(_ block: StoredBlock, _ header: RecordHeader, in volume: Volume) {
     volume.tally.liveBlockCount += 1
     volume.tally.liveByteCount += header.recordByteCount
+    if block.key.shard.container.kind != .data {
+      volume.tally.liveLinkByteCount += header.recordByteCount
+    }
     index.put(
       block.key,
       Place(block, volume: volume.number, offset: header.offset, sequence: header.sequence))
@@ -283,10 +286,14 @@ extension ShardStore {
   }
 
   /// The record at `place` is no longer the block's.
-  func markDead(_ place: Place) {
+  func markDead(_ place: Place, of key: BlockKey) {
     guard let volume = volumes[place.volume] else { return }
     volume.tally.liveBlockCount -= min(1, volume.tally.liveBlockCount)
     volume.tally.liveByteCount -= min(place.recordByteCount, volume.tally.liveByteCount)
+    if key.shard.container.kind != .data {
+      volume.tally.liveLinkByteCount -= min(
+        place.recordByteCount, volume.tally.liveLinkByteCount)
+    }
     volume.tally.deadBlockCount += 1
     headers.remove(volume: place.volume, unit: place.unit)
   }

@@ -41,9 +41,11 @@ extension ShardStore {
   package func usage() async -> StoreUsage {
     await refreshSpace(olderThan: .seconds(5))
     var used: UInt64 = 0
+    var links: UInt64 = 0
     var blocks: UInt64 = 0
     for volume in volumes.byNumber.values {
       used += volume.tally.liveByteCount
+      links += volume.tally.liveLinkByteCount
       blocks += volume.tally.liveBlockCount
     }
     let limit = byteLimit
@@ -51,7 +53,7 @@ extension ShardStore {
     let taken = occupied + settings.reserveByteCount
     let isHealthy = state == .healthy
     return StoreUsage(
-      capacity: limit, usedByteCount: used, occupiedByteCount: occupied,
+      capacity: limit, usedByteCount: used, linkByteCount: links, occupiedByteCount: occupied,
       freeByteCount: isHealthy && limit > taken ? limit - taken : 0,
       reserveByteCount: settings.reserveByteCount, blockCount: blocks)
   }

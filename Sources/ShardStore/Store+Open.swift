@@ -15,6 +15,7 @@ extension ShardStore {
   ) async throws(StoreError) -> ShardStore {
     // Before anything is touched: whose is it?
     var identity = try await DeviceIdentity.load(path, on: driver)
+    try identity.check(node: node, cluster: cluster, path: path)
     let lockFile: File
     do {
       lockFile = try await File.open(path + "/lock", O_RDWR | O_CREAT, mode: 0o600, on: driver)
@@ -26,13 +27,7 @@ extension ShardStore {
       do throws(RingError) { isOurs = try await lockFile.lock() } catch { throw .system(error) }
       guard isOurs else { throw .inUse(path: path) }
       identity = try await DeviceIdentity.load(path, on: driver)
-      guard identity.node == node else {
-        throw .foreign("\(path) belongs to node \(identity.node), not \(node)")
-      }
-      if let cluster, cluster != 0, identity.cluster != 0, identity.cluster != cluster {
-        throw .foreign(
-          "\(path) belongs to cluster \(hex(identity.cluster)), not \(hex(cluster))")
-      }
+      try identity.check(node: node, cluster: cluster, path: path)
       let store = ShardStore(
         path: path, settings: settings, identity: identity, lockFile: lockFile, driver: driver)
       do throws(StoreError) {

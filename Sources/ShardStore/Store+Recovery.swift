@@ -348,7 +348,7 @@ extension ShardStore {
     switch header.kind {
     case .block:
       guard let block = header.block else { break }
-      if let older = try await find(block.key) { await bury(older) }
+      if let older = try await find(block.key) { await bury(older, of: block.key) }
       makeLive(block, header, in: volume)
     case .delete:
       guard let list = await deleteList(header, in: volume) else {
@@ -362,7 +362,7 @@ extension ShardStore {
         where block.place.sequence < before
           && (stripes.isEmpty || stripes.contains(block.key.stripe))
         {
-          await bury(block.place)
+          await bury(block.place, of: block.key)
           index.put(block.key, Place(deletedAt: header.sequence))
         }
       }
@@ -373,8 +373,8 @@ extension ShardStore {
   }
 
   /// Counts a record dead and returns its payload, which the crash may have prevented.
-  private func bury(_ place: Place) async {
-    markDead(place)
+  private func bury(_ place: Place, of key: BlockKey) async {
+    markDead(place, of: key)
     guard let volume = volumes[place.volume], !volume.isMissing, state == .healthy else { return }
     _ = await punch(place, in: volume)
   }

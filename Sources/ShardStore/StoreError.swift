@@ -40,3 +40,28 @@ package enum StoreError: Error, Equatable {
   /// The kernel refused.
   case system(RingError)
 }
+
+/// One line for people.
+extension StoreError: CustomStringConvertible {
+  package var description: String {
+    switch self {
+    case .noSuchBlock: "no such block"
+    case .corrupt(let what): "corrupt: \(what)"
+    case .blockExists: "the block exists with other bytes"
+    case .staleEpoch(let highest): "a higher epoch was seen: \(highest)"
+    case .deviceFull: "the device is full"
+    case .deviceFailed(let reason): "the device has failed: \(reason)"
+    case .invalidRange: "no range of whole units within the block"
+    case .invalidBlock(let what): "no valid block: \(what)"
+    case .closed: "the device is closed"
+    case .inUse(let path): "another process has the device open: \(path)"
+    case .notFormatted(let path): "no device here: \(path)"
+    case .alreadyFormatted(let path): "there is a device or data already: \(path)"
+    case .foreign(let what): what
+    case .newerFormat(let path, let version):
+      "written by a newer version (format \(version)): \(path)"
+    case .identityDamaged(let path): "the device's identity is damaged: \(path)/identity"
+    case .system(let error): "\(error)"
+    }
+  }
+}

@@ -71,6 +71,8 @@ package struct StoreUsage: Equatable, Sendable {
   package var capacity: UInt64
   /// Live blocks, headers included.
   package var usedByteCount: UInt64
+  /// Of these, in blocks of links and checkpoints.
+  package var linkByteCount: UInt64
   /// All that the store occupies: live and dead records, volume headers, index.
   package var occupiedByteCount: UInt64
   /// What data may still take; the reserve is not in it.
@@ -126,4 +128,10 @@ package struct RecoveryReport: Equatable, Sendable {
       findings.append(Finding(file: file, offset: offset, what: what))
     }
   }
+}
+
+/// Sizes that whoever hands blocks to the store may want to know.
+package enum RecordLayout {
+  /// Of the header before each payload.
+  package static let headerByteCount = 4096
 }

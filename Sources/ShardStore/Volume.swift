@@ -73,6 +73,8 @@ struct VolumeTally: Equatable, Sendable {
   var liveBlockCount: UInt64 = 0
   /// Headers included.
   var liveByteCount: UInt64 = 0
+  /// Of these, in blocks of links and checkpoints.
+  var liveLinkByteCount: UInt64 = 0
   /// Records of blocks that were deleted or stand elsewhere too.
   var deadBlockCount: UInt64 = 0
   /// Payload bytes given back to the file system.

@@ -13,8 +13,8 @@ internal import Wire
 ///     varints  covered sequence; next sequence; next volume number; next run number; highest leader epoch
 ///     varint   runs, newest first; each: number (varint), entries (varint)
 ///     varint   volumes, ascending by number; each: number (varint), id (8 bytes), complete (1 byte), then the
-///              tally as varints: end, first sequence, last sequence, cut, live blocks, live bytes, dead blocks,
-///              punched bytes, delete records, epoch
+///              tally as varints: end, first sequence, last sequence, cut, live blocks, live bytes, live link bytes,
+///              dead blocks, punched bytes, delete records, epoch
 ///     4 bytes  CRC32C of all before
 struct Manifest: Equatable, Sendable {
   struct RunLine: Equatable, Sendable, WireValue {
@@ -54,7 +54,7 @@ struct Manifest: Equatable, Sendable {
       writer.bool(isComplete)
       for value in [
         tally.end, tally.firstSequence, tally.lastSequence, tally.cut, tally.liveBlockCount,
-        tally.liveByteCount, tally.deadBlockCount, tally.punchedByteCount,
+        tally.liveByteCount, tally.liveLinkByteCount, tally.deadBlockCount, tally.punchedByteCount,
         tally.deleteRecordCount, tally.epoch,
       ] { writer.varint(value) }
     }
@@ -69,6 +69,7 @@ struct Manifest: Equatable, Sendable {
       tally.cut = try reader.varint()
       tally.liveBlockCount = try reader.varint()
       tally.liveByteCount = try reader.varint()
+      tally.liveLinkByteCount = try reader.varint()
       tally.deadBlockCount = try reader.varint()
       tally.punchedByteCount = try reader.varint()
       tally.deleteRecordCount = try reader.varint()

@@ -1,0 +1,84 @@
+internal import Cluster
+internal import Messages
+internal import Ring
+internal import Service
+internal import ShardStore
+internal import Wire
+
+extension StorageNode {
+  /// Says hello to one coordinator until the node stops, each second or as it asks for.
+  func sayHello(to coordinator: SocketAddress, through client: WireClient) async {
+    var trouble = ""
+    var interval = Duration.seconds(1)
+    while !Task.isCancelled {
+      let began = driver.now
+      do throws(WireError) {
+        let (answer, _) = try await client.call(
+          await hello(), at: coordinator, deadline: .seconds(2))
+        interval = .milliseconds(Int(min(max(answer.intervalMilliseconds, 100), 10_000)))
+        if answer.clusterID != 0 {
+          do throws(Refusal) { try await join(answer.clusterID) } catch {
+            throw .refused(code: error.code, reason: error.reason)
+          }
+        }
+        if !trouble.isEmpty { log.info("coordinator answers", ["address": coordinator]) }
+        trouble = ""
+      } catch {
+        // Once for each new reason: a coordinator that is away for a night must not fill the log.
+        let reason = "\(error)"
+        if reason != trouble && error != .cancelled {
+          log.warning("coordinator does not answer", ["address": coordinator, "reason": reason])
+          trouble = reason
+        }
+        interval = .seconds(1)
+      }
+      let rest = interval - (driver.now - began)
+      guard await driver.sleep(max(rest, .milliseconds(50))) else { return }
+    }
+  }
+
+  private func hello() async -> Hello {
+    var devices: [DeviceReport] = []
+    var corrupt: UInt64 = 0
+    for (device, store) in stores {
+      let usage = await store.usage()
+      devices.append(
+        DeviceReport(
+          id: store.device, capacity: usage.capacity, used: usage.usedByteCount,
+          linkBytes: usage.linkByteCount, free: usage.freeByteCount, tier: device.tier,
+          isFailed: store.state != .healthy))
+      corrupt += store.corruptReadCount
+    }
+    let host = configuration.listen.host
+    let isAnywhere = host == "0.0.0.0" || host == "::"
+    return Hello(
+      clusterID: cluster, node: node ?? NodeID(0), name: configuration.name,
+      host: isAnywhere ? "" : host, port: address?.port ?? 0, domain: configuration.domain,
+      devices: devices, highestEpoch: highestEpoch, corruptBlocks: corrupt)
+  }
+
+  /// Notes, durably, which cluster this is; refuses any other from then on.
+  func join(_ cluster: UInt64) async throws(Refusal) {
+    // A retired device keeps what it says.
+    let waiting = stores.contains { $0.store.cluster != cluster && $0.store.state == .healthy }
+    if self.cluster == cluster && !waiting { return }
+    await adoption.acquire()
+    defer { adoption.release() }
+    guard let directory else { throw Refusal(.unavailable, "stopping") }
+    guard directory.identity.cluster == 0 || directory.identity.cluster == cluster else {
+      throw Refusal(.failed, "this node belongs to another cluster")
+    }
+    do throws(RingError) {
+      // The node first: a device of a cluster that its node does not know is refused at the next start.
+      try await directory.adopt(cluster: cluster)
+    } catch {
+      throw Refusal(.failed, "\(error)")
+    }
+    for (_, store) in stores where store.cluster != cluster && store.state == .healthy {
+      do throws(StoreError) { try await store.adopt(cluster: cluster) } catch {
+        throw Refusal(.failed, "\(error)")
+      }
+    }
+    log.info("joined the cluster", ["cluster": String(cluster, radix: 16)])
+  }
+}

@@ -1,0 +1,204 @@
+package import Cluster
+internal import Messages
+package import Ring
+package import Service
+package import ShardStore
+internal import Wire
+
+/// The storage daemon: opens the devices of one node, answers ``Messages``' node calls on them, and says hello to the
+/// coordinators every second.
+///
+/// Where to read on:
+///
+///     NodeConfiguration       what it is told
+///     NodeDirectory           whose directory this is
+///     LeaseKeeper             the highest epoch and the newest root it was shown
+///     GrantChecker            who may write what
+///     StorageNode+Calls       each call's answer
+///     StorageNode+Heartbeat   hello, and learning which cluster this is
+///
+/// Loop-confined.
+package final class StorageNode: @unchecked Sendable {
+  let driver: any Driver
+  let configuration: NodeConfiguration
+  let log: Log
+  private(set) var directory: NodeDirectory?
+  /// In the order of the configuration.
+  private(set) var stores: [(device: NodeConfiguration.Device, store: ShardStore)] = []
+  var byDevice: [DeviceID: ShardStore] = [:]
+  var lease: LeaseKeeper?
+  let grants: GrantChecker
+  /// Bytes that answers being read may take.
+  let readRoom: Semaphore
+  private var server: WireServer?
+  private var client: WireClient?
+  private var heartbeats: [SpawnedTask] = []
+  private var isStarted = false
+  /// Where it serves, once started.
+  package private(set) var address: SocketAddress?
+  let adoption = Semaphore(1)
+
+  package init(_ configuration: NodeConfiguration, driver: any Driver, log: Log) {
+    self.configuration = configuration
+    self.driver = driver
+    self.log = log
+    grants = GrantChecker(configuration.key)
+    readRoom = Semaphore(max(configuration.bodyByteLimit, StripeLayout.largestBlockByteCount))
+  }
+
+  /// Nil before the start.
+  package var node: NodeID? { directory?.identity.node }
+  /// 0 while the node has met no cluster.
+  package var cluster: UInt64 { directory?.identity.cluster ?? 0 }
+  package var devices: [DeviceID] { stores.map(\.store.device) }
+  package func store(of device: DeviceID) -> ShardStore? { byDevice[device] }
+
+  /// The highest leader epoch this node has seen.
+  package var highestEpoch: UInt64 {
+    stores.reduce(lease?.record.epoch ?? 0) { max($0, $1.store.highestEpoch) }
+  }
+
+  /// Opens directory and devices (formatting those that are new), listens, and begins to say hello.
+  ///
+  /// - Returns: the address with its real port.
+  /// - Throws: ``NodeError``; nothing is left open then.
+  @discardableResult
+  package func start() async throws(NodeError) -> SocketAddress {
+    precondition(!isStarted)
+    isStarted = true
+    do throws(NodeError) {
+      return try await startUp()
+    } catch {
+      await closeAll()
+      throw error
+    }
+  }
+
+  private func startUp() async throws(NodeError) -> SocketAddress {
+    let directory = try await NodeDirectory.open(
+      configuration.directory, name: configuration.name, on: driver)
+    self.directory = directory
+    for device in configuration.devices { try await open(device, directory) }
+    guard !stores.isEmpty else { throw .noDevices }
+
+    let (lease, damaged) = await LeaseKeeper.open(
+      [directory.path] + stores.map(\.store.path), node: directory.identity.node, on: driver)
+    for path in damaged { log.error("the lease's record is damaged", ["path": path]) }
+    self.lease = lease
+
+    let name = "node \(configuration.name)"
+    var limits = ServerLimits()
+    limits.bodyByteCount = max(configuration.bodyByteLimit, WireLimits.bodyByteCount)
+    limits.bodyBytesPerConnection = limits.bodyByteCount
+    limits.answerByteCount = 4 << 20
+    let server = WireServer(
+      driver: driver, key: configuration.key, name: name, security: configuration.security,
+      limits: limits
+    ) { [unowned self] (method, request, peer) async throws(Refusal) -> Packet in
+      try await answer(method, request)
+    }
+    server.onTrouble = { [log] peer, reason in
+      log.warning("a connection was refused", ["peer": peer, "reason": "\(reason)"])
+    }
+    self.server = server
+    let address: SocketAddress
+    do throws(RingError) { address = try await server.start(on: configuration.listen) } catch {
+      throw .system(error)
+    }
+    self.address = address
+    log.info(
+      "node started",
+      [
+        "name": configuration.name, "id": directory.identity.node, "address": address,
+        "devices": stores.count, "epoch": highestEpoch,
+      ])
+
+    let client = WireClient(
+      driver: driver, key: configuration.key, name: name, security: configuration.security)
+    self.client = client
+    for coordinator in configuration.coordinators {
+      heartbeats.append(
+        driver.spawn("hello") { [self] in await sayHello(to: coordinator, through: client) })
+    }
+    return address
+  }
+
+  private func open(_ device: NodeConfiguration.Device, _ directory: NodeDirectory)
+    async throws(NodeError)
+  {
+    let identity = directory.identity
+    do throws(StoreError) {
+      if await !ShardStore.isFormatted(device.path, on: driver) {
+        let id = try await ShardStore.format(
+          device.path, node: identity.node, cluster: identity.cluster, on: driver)
+        log.info("device formatted", ["path": device.path, "id": id])
+      }
+      let store = try await ShardStore.open(
+        device.path, node: identity.node,
+        cluster: identity.cluster == 0 ? nil : identity.cluster, settings: device.settings,
+        on: driver)
+      guard byDevice[store.device] == nil else {
+        await store.close()
+        throw .foreign("\(device.path) is a copy of another device of this node")
+      }
+      if identity.cluster == 0 && store.cluster != 0 {
+        let cluster = store.cluster
+        await store.close()
+        throw .foreign(
+          "\(device.path) belongs to cluster \(cluster), this node to none yet")
+      }
+      stores.append((device, store))
+      byDevice[store.device] = store
+      report(store)
+    } catch {
+      switch error {
+      case .system, .deviceFailed:
+        // The others may serve; what was on this one is rebuilt from them.
+        log.error("device cannot be opened", ["path": device.path, "reason": "\(error)"])
+      case .foreign(let what): throw .foreign(what)
+      case .newerFormat(let path, let version): throw .newerFormat(path: path, version: version)
+      case .inUse(let path): throw .inUse(path: path)
+      default: throw .device(path: device.path, error)
+      }
+    }
+  }
+
+  /// Tells the log what recovery found.
+  private func report(_ store: ShardStore) {
+    let found = store.recovery
+    log.info("device opened", ["path": store.path, "id": store.device, "state": "\(store.state)"])
+    guard !found.isClean else { return }
+    log.warning(
+      "device recovered",
+      [
+        "path": store.path, "rebuilt": found.rebuildReason ?? "no",
+        "scanned": found.scannedRecordCount, "lost": found.lostRecordCount,
+        "cut": found.cutRecordCount, "missingVolumes": found.missingVolumeCount,
+        "readErrors": found.readErrorCount,
+      ])
+    for finding in found.findings.prefix(100) {
+      log.warning("damage", ["path": store.path, "what": finding.description])
+    }
+  }
+
+  /// Answers what was taken up, then closes everything.
+  package func stop() async {
+    for task in heartbeats { task.cancel() }
+    for task in heartbeats { await task.wait() }
+    heartbeats = []
+    await closeAll()
+    log.info("node stopped", ["name": configuration.name])
+  }
+
+  private func closeAll() async {
+    await server?.stop()
+    server = nil
+    await client?.close()
+    client = nil
+    for (_, store) in stores { await store.close() }
+    stores = []
+    byDevice = [:]
+    await directory?.close()
+    directory = nil
+  }
+}
