@@ -1,0 +1,547 @@
+import Cluster
+import Coding
+import Messages
+import Wire
+
+@testable import Metadata
+
+/// One chunk's place.
+struct Ordinal: Hashable {
+  var container: ContainerID
+  var number: UInt64
+}
+
+/// The metadata state as plain dictionaries and sets: slow and obvious. What is alive is found by marking from
+/// objects, uploads and trash; nothing is counted.
+struct Model {
+  struct Session {
+    var lowest: UInt64 = 1
+    var outcomes: [UInt64: CommandOutcome] = [:]
+  }
+  struct Upload {
+    var session: UInt64
+    var ordinals: Set<Ordinal> = []
+    var pages: Set<UInt64> = []
+  }
+  struct Container {
+    var scheme: Scheme
+    var devices: [DeviceID]
+    var grant: UInt64?
+    var isSealed = false
+    var isCondemned = false
+    var nextStripe: UInt64 = 0
+    var chunks: [UInt64: StripeRecord.Chunk] = [:]
+    var stripes: Set<UInt64> = []
+    var dataBytes = 0
+    var groupBytes = 0
+  }
+  struct OpenGrant {
+    var session: UInt64
+    var container: ContainerID
+    var firstStripe: UInt64
+    var firstOrdinal: UInt64
+  }
+  struct ModelPage {
+    var page: Page
+    var byteCount: UInt64
+    var level: Int
+    var signature: String
+  }
+  struct Bucket {
+    var objects: [[UInt8]: ObjectRecord] = [:]
+  }
+  enum Trash {
+    case object(ObjectContent)
+    case upload(Upload)
+  }
+
+  var isFounded = false
+  var sessions: [UInt64: Session] = [:]
+  var uploads: [UInt64: Upload] = [:]
+  var containers: [ContainerID: Container] = [:]
+  var grants: [UInt64: OpenGrant] = [:]
+  var pages: [UInt64: ModelPage] = [:]
+  var pageNames: [String: UInt64] = [:]
+  var hints: [Fingerprint: Ordinal] = [:]
+  var buckets: [[UInt8]: Bucket] = [:]
+  var trash: [Trash] = []
+  var nodes: [NodeID: NodeRecord] = [:]
+  var mapEpoch: UInt64 = 0
+  var position: UInt64 = 0
+
+  // MARK: Liveness
+
+  struct Marks {
+    var ordinals: Set<Ordinal> = []
+    var containers: Set<ContainerID> = []
+    var pages: Set<UInt64> = []
+  }
+
+  func marks() -> Marks {
+    var marks = Marks()
+    for bucket in buckets.values {
+      for record in bucket.objects.values { mark(record.content, &marks) }
+    }
+    for upload in uploads.values { mark(upload, &marks) }
+    for entry in trash {
+      switch entry {
+      case .object(let content): mark(content, &marks)
+      case .upload(let upload): mark(upload, &marks)
+      }
+    }
+    return marks
+  }
+  private func mark(_ upload: Upload, _ marks: inout Marks) {
+    marks.ordinals.formUnion(upload.ordinals)
+    marks.containers.formUnion(upload.ordinals.map(\.container))
+    for page in upload.pages { mark(page: page, &marks) }
+  }
+  private func mark(_ content: ObjectContent, _ marks: inout Marks) {
+    switch content {
+    case .inline: break
+    case .embedded(let runs): mark(runs, &marks)
+    case .root(let page): mark(page: page, &marks)
+    }
+  }
+  private func mark(_ runs: [Run], _ marks: inout Marks) {
+    for run in runs {
+      marks.containers.insert(run.container)
+      for number in run.firstOrdinal..<run.firstOrdinal + UInt64(run.count) {
+        marks.ordinals.insert(Ordinal(container: run.container, number: number))
+      }
+    }
+  }
+  private func mark(page: UInt64, _ marks: inout Marks) {
+    guard marks.pages.insert(page).inserted, let known = pages[page] else { return }
+    switch known.page {
+    case .runs(let runs): mark(runs, &marks)
+    case .children(let children): for child in children { mark(page: child.page, &marks) }
+    }
+  }
+
+  mutating func condemnUnmarked(_ ids: [ContainerID]) {
+    let marked = marks().containers
+    for id in ids where !marked.contains(id) {
+      guard let container = containers[id], container.grant == nil, !container.isCondemned else {
+        continue
+      }
+      containers[id]?.isCondemned = true
+      hints = hints.filter { $0.value.container != id }
+    }
+  }
+
+  mutating func emptyTrash() {
+    trash = []
+    let alive = marks().pages
+    for (id, page) in pages where !alive.contains(id) {
+      if pageNames[page.signature] == id { pageNames[page.signature] = nil }
+      pages[id] = nil
+    }
+    condemnUnmarked(Array(containers.keys))
+  }
+
+  func deviceState(_ device: DeviceID) -> DeviceState? {
+    for node in nodes.values {
+      if let record = node.devices.first(where: { $0.id == device }) { return record.state }
+    }
+    return nil
+  }
+  func isLost(_ device: DeviceID) -> Bool {
+    let state = deviceState(device)
+    return state == nil || state == .retired
+  }
+  func isTarget(_ id: ContainerID) -> Bool {
+    guard let container = containers[id], !container.isCondemned else { return false }
+    return !container.devices.contains(where: isLost)
+  }
+
+  // MARK: Commands
+
+  mutating func apply(_ command: Command) -> CommandOutcome {
+    position += 1
+    if case .found = command {
+      if isFounded { return refused(.failed) }
+      isFounded = true
+      return .done
+    }
+    guard isFounded else { return refused(.unavailable) }
+    switch command {
+    case .found: return .done
+    case .client(let id, let sequence, let lowest, let command):
+      guard sessions[id] != nil else { return refused(.noSuchSession) }
+      sessions[id]!.lowest = max(sessions[id]!.lowest, lowest)
+      let floor = sessions[id]!.lowest
+      sessions[id]!.outcomes = sessions[id]!.outcomes.filter { $0.key >= floor }
+      if sequence < floor { return refused(.outcomeUnknown) }
+      if sequence >= floor + 1024 { return refused(.malformed) }
+      if let known = sessions[id]!.outcomes[sequence] { return known }
+      let outcome = perform(command, session: id)
+      sessions[id]!.outcomes[sequence] = outcome
+      return outcome
+    case .openSession(let client):
+      if client.utf8.count > 256 { return refused(.invalidName) }
+      sessions[position] = Session()
+      return .number(position)
+    case .closeSession(let id):
+      guard sessions[id] != nil else { return refused(.noSuchSession) }
+      endSession(id)
+      return .done
+    case .expireSessions(let ids):
+      for id in ids where sessions[id] != nil { endSession(id) }
+      return .done
+    case .setNode(var node):
+      for index in node.devices.indices where node.devices[index].state != .retired {
+        node.devices[index].state =
+          deviceState(node.devices[index].id) ?? node.devices[index].state
+      }
+      if nodes[node.id]?.encoded == node.encoded { return .done }
+      for other in nodes.keys where other != node.id {
+        nodes[other]!.devices.removeAll { device in
+          node.devices.contains { $0.id == device.id }
+        }
+      }
+      nodes[node.id] = node
+      adoptMap()
+      return .done
+    case .setDeviceState(let device, let state):
+      guard let known = deviceState(device) else { return refused(.noSuchDevice) }
+      if known == state { return .done }
+      for id in nodes.keys {
+        for index in nodes[id]!.devices.indices where nodes[id]!.devices[index].id == device {
+          nodes[id]!.devices[index].state = state
+        }
+      }
+      adoptMap()
+      return .done
+    case .returnEdges:
+      emptyTrash()
+      return .number(0)
+    case .dropContainers(let ids):
+      condemnUnmarked(ids)
+      return .done
+    case .forgetContainers(let ids):
+      for id in ids where containers[id]?.isCondemned == true { containers[id] = nil }
+      return .done
+    case .clearEndedGrants, .advanceTime: return .done
+    }
+  }
+
+  private mutating func adoptMap() {
+    mapEpoch = position
+    for (id, container) in containers where container.grant == nil && !container.isCondemned {
+      if container.devices.contains(where: { deviceState($0) != nil && deviceState($0) != .healthy }
+      ) {
+        containers[id]!.isSealed = true
+      }
+    }
+  }
+
+  private func refused(_ code: RefusalCode) -> CommandOutcome {
+    .refused(code: code.rawValue, reason: "")
+  }
+
+  private mutating func endSession(_ id: UInt64) {
+    for (grant, record) in grants.sorted(by: { $0.key < $1.key }) where record.session == id {
+      endGrant(grant)
+    }
+    for (upload, record) in uploads where record.session == id { endUpload(upload) }
+    sessions[id] = nil
+  }
+  private mutating func endUpload(_ id: UInt64) {
+    trash.append(.upload(uploads.removeValue(forKey: id)!))
+  }
+  private mutating func endGrant(_ id: UInt64) {
+    let grant = grants.removeValue(forKey: id)!
+    var container = containers[grant.container]!
+    container.grant = nil
+    let isFull =
+      container.dataBytes + StripeLayout.capacity(of: container.scheme) > 1 << 30
+      || container.stripes.count >= 1 << 13
+    if isFull || container.devices.contains(where: { deviceState($0) != .healthy }) {
+      container.isSealed = true
+    }
+    containers[grant.container] = container
+    condemnUnmarked([grant.container])
+  }
+
+  private mutating func perform(_ command: ClientCommand, session: UInt64) -> CommandOutcome {
+    func has(_ upload: UInt64) -> Bool { uploads[upload]?.session == session }
+    switch command {
+    case .createBucket(let name):
+      guard StateMachine.isBucketName(name) else { return refused(.invalidName) }
+      guard buckets[Array(name.utf8)] == nil else { return refused(.bucketExists) }
+      buckets[Array(name.utf8)] = Bucket()
+      return .done
+    case .removeBucket(let name):
+      guard let bucket = buckets[Array(name.utf8)] else { return refused(.noSuchBucket) }
+      guard bucket.objects.isEmpty else { return refused(.bucketNotEmpty) }
+      buckets[Array(name.utf8)] = nil
+      return .done
+    case .openUpload:
+      uploads[position] = Upload(session: session)
+      return .number(position)
+    case .endUpload(let upload):
+      guard has(upload) else { return refused(.noSuchUpload) }
+      endUpload(upload)
+      return .done
+    case .requestGrant(let upload, _, let placement):
+      guard has(upload) else { return refused(.noSuchUpload) }
+      return requestGrant(session, placement)
+    case .releaseGrant(let grant, let container):
+      guard let known = grants[grant], known.session == session, known.container == container
+      else { return refused(.grantEnded) }
+      endGrant(grant)
+      return .done
+    case .registerStripes(let upload, let grant, let container, let stripes):
+      guard has(upload) else { return refused(.noSuchUpload) }
+      guard let known = grants[grant], known.session == session, known.container == container
+      else { return refused(.grantEnded) }
+      return register(stripes, upload, known)
+    case .holdChunks(let upload, let runs):
+      guard has(upload) else { return refused(.noSuchUpload) }
+      if runs.reduce(0, { $0 + Int($1.count) }) > 1 << 16 { return refused(.malformed) }
+      var missing: [Run] = []
+      for run in runs {
+        let ordinals = (run.firstOrdinal..<run.firstOrdinal + UInt64(run.count)).map {
+          Ordinal(container: run.container, number: $0)
+        }
+        if isTarget(run.container),
+          ordinals.allSatisfy({ containers[run.container]!.chunks[$0.number] != nil })
+        {
+          uploads[upload]!.ordinals.formUnion(ordinals)
+        } else {
+          missing.append(run)
+        }
+      }
+      return .missing(runs: missing, pages: [])
+    case .putPage(let upload, let page):
+      guard has(upload) else { return refused(.noSuchUpload) }
+      return putPage(upload, page)
+    case .commitObject(
+      let upload, let name, let content, let byteCount, let contentHash, let attributes,
+      let precondition, let unlessIdentical, let modified):
+      guard let bucket = buckets[Array(name.bucket.utf8)] else { return refused(.noSuchBucket) }
+      guard (1...1024).contains(name.key.utf8.count) else { return refused(.invalidName) }
+      let current = bucket.objects[Array(name.key.utf8)]
+      if fails(precondition, current) { return refused(.preconditionFailed) }
+      if unlessIdentical, let current, current.contentHash == contentHash,
+        current.byteCount == byteCount, current.attributes == attributes
+      {
+        return .number(current.identity)
+      }
+      switch content {
+      case .inline(let bytes):
+        if UInt64(bytes.count) != byteCount { return refused(.malformed) }
+      case .embedded(let runs):
+        guard has(upload) else { return refused(.noSuchUpload) }
+        switch check(runs) {
+        case .failure(let outcome): return outcome.outcome
+        case .success(let found): if found.byteCount != byteCount { return refused(.malformed) }
+        }
+      case .root(let page):
+        guard has(upload) else { return refused(.noSuchUpload) }
+        guard let known = pages[page] else { return .missing(runs: [], pages: [page]) }
+        if known.byteCount != byteCount { return refused(.malformed) }
+      }
+      store(
+        ObjectRecord(
+          identity: position, byteCount: byteCount, contentHash: contentHash,
+          attributes: attributes, modified: modified, content: content), at: name)
+      return .number(position)
+    case .deleteObject(let name, let precondition):
+      guard let bucket = buckets[Array(name.bucket.utf8)] else { return refused(.noSuchBucket) }
+      guard let current = bucket.objects[Array(name.key.utf8)] else { return refused(.noSuchKey) }
+      if fails(precondition, current) { return refused(.preconditionFailed) }
+      remove(name)
+      return .done
+    case .copyObject(
+      let source, let target, let attributes, let move, let precondition, let modified):
+      guard let from = buckets[Array(source.bucket.utf8)] else { return refused(.noSuchBucket) }
+      guard let to = buckets[Array(target.bucket.utf8)] else { return refused(.noSuchBucket) }
+      guard var record = from.objects[Array(source.key.utf8)] else { return refused(.noSuchKey) }
+      guard (1...1024).contains(target.key.utf8.count) else { return refused(.invalidName) }
+      if fails(precondition, to.objects[Array(target.key.utf8)]) {
+        return refused(.preconditionFailed)
+      }
+      record.identity = position
+      record.modified = modified
+      if let attributes { record.attributes = attributes }
+      store(record, at: target)
+      if move && source.encoded != target.encoded { remove(source) }
+      return .number(position)
+    }
+  }
+
+  private func fails(_ precondition: Precondition, _ current: ObjectRecord?) -> Bool {
+    switch precondition {
+    case .none: false
+    case .absent: current != nil
+    case .identity(let identity): current?.identity != identity
+    }
+  }
+  private mutating func store(_ record: ObjectRecord, at name: ObjectName) {
+    remove(name)
+    buckets[Array(name.bucket.utf8)]!.objects[Array(name.key.utf8)] = record
+  }
+  private mutating func remove(_ name: ObjectName) {
+    let key = Array(name.key.utf8)
+    if let old = buckets[Array(name.bucket.utf8)]!.objects.removeValue(forKey: key) {
+      trash.append(.object(old.content))
+    }
+  }
+
+  private mutating func requestGrant(_ session: UInt64, _ placement: ClientCommand.Placement?)
+    -> CommandOutcome
+  {
+    guard let placement else { return refused(.tooFewDomains) }
+    guard Set(placement.devices).count == placement.devices.count else {
+      return refused(.malformed)
+    }
+    if placement.devices.contains(where: { deviceState($0) != .healthy }) {
+      return refused(.unavailable)
+    }
+    let free = containers.filter {
+      $0.value.grant == nil && !$0.value.isSealed && !$0.value.isCondemned
+        && $0.value.scheme == placement.scheme && $0.value.devices == placement.devices
+    }.keys.min()
+    let id = free ?? ContainerID(.data, position)
+    if free == nil {
+      containers[id] = Container(scheme: placement.scheme, devices: placement.devices)
+    }
+    var container = containers[id]!
+    container.grant = position
+    let grant = OpenGrant(
+      session: session, container: id, firstStripe: container.nextStripe,
+      firstOrdinal: (container.chunks.keys.max() ?? 0) + (container.chunks.isEmpty ? 0 : 1))
+    container.nextStripe += 4096
+    containers[id] = container
+    grants[position] = grant
+    return .grant(
+      Grant(
+        id: position, container: id, generation: id.number, scheme: placement.scheme,
+        devices: placement.devices, firstStripe: grant.firstStripe,
+        endStripe: grant.firstStripe + 4096, firstOrdinal: grant.firstOrdinal,
+        byteLimit: UInt64(max(0, 1 << 30 - container.dataBytes)), epoch: mapEpoch
+      ).encoded)
+  }
+
+  private mutating func register(
+    _ stripes: [StripeRecord], _ upload: UInt64, _ grant: OpenGrant
+  ) -> CommandOutcome {
+    var container = containers[grant.container]!
+    var held: Set<Ordinal> = []
+    var newHints = hints
+    for stripe in stripes {
+      let window = grant.firstStripe..<grant.firstStripe + 4096
+      guard window.contains(stripe.stripe), stripe.layout.scheme == container.scheme,
+        container.stripes.insert(stripe.stripe).inserted
+      else { return refused(.malformed) }
+      var number = stripe.firstOrdinal
+      var end: UInt32 = 0
+      for group in stripe.groups {
+        let plain = group.chunks.reduce(0) { $0 + $1.byteCount }
+        guard group.offset >= end, group.codec != .raw || plain + 48 == group.storedByteCount
+        else { return refused(.malformed) }
+        end = group.offset + group.storedByteCount
+        container.groupBytes += Int(group.storedByteCount)
+        for chunk in group.chunks {
+          guard number >= grant.firstOrdinal, number < grant.firstOrdinal + 1 << 20,
+            container.chunks[number] == nil
+          else { return refused(.malformed) }
+          container.chunks[number] = chunk
+          let ordinal = Ordinal(container: grant.container, number: number)
+          held.insert(ordinal)
+          if let known = newHints[chunk.fingerprint], isTarget(known.container) {
+          } else {
+            newHints[chunk.fingerprint] = ordinal
+          }
+          number += 1
+        }
+      }
+      container.dataBytes += stripe.layout.byteCount
+    }
+    hints = newHints
+    containers[grant.container] = container
+    uploads[upload]!.ordinals.formUnion(held)
+    return .done
+  }
+
+  private struct Failure: Error { var outcome: CommandOutcome }
+
+  private func check(_ runs: [Run]) -> Result<(signature: String, byteCount: UInt64), Failure> {
+    let malformed = Failure(outcome: refused(.malformed))
+    guard !runs.isEmpty, runs.reduce(0, { $0 + Int($1.count) }) <= 1024 else {
+      return .failure(malformed)
+    }
+    var missing: [Run] = []
+    var signature = "runs"
+    var total: UInt64 = 0
+    next: for run in runs {
+      guard let container = containers[run.container], !container.isCondemned else {
+        missing.append(run)
+        continue
+      }
+      var rest = run.byteCount
+      var skip = run.skip
+      for number in run.firstOrdinal..<run.firstOrdinal + UInt64(run.count) {
+        guard let chunk = container.chunks[number] else {
+          missing.append(run)
+          continue next
+        }
+        guard skip < chunk.byteCount, rest > 0 else { return .failure(malformed) }
+        let take = min(rest, UInt64(chunk.byteCount - skip))
+        signature += " \(chunk.fingerprint.w3):\(skip):\(take)"
+        rest -= take
+        skip = 0
+      }
+      guard rest == 0 else { return .failure(malformed) }
+      total += run.byteCount
+    }
+    if !missing.isEmpty { return .failure(Failure(outcome: .missing(runs: missing, pages: []))) }
+    return .success((signature, total))
+  }
+
+  private mutating func putPage(_ upload: UInt64, _ page: Page) -> CommandOutcome {
+    var new = ModelPage(page: page, byteCount: 0, level: 0, signature: "")
+    switch page {
+    case .runs(let runs):
+      switch check(runs) {
+      case .failure(let failure): return failure.outcome
+      case .success(let found):
+        new.byteCount = found.byteCount
+        new.signature = found.signature
+      }
+    case .children(let children):
+      if children.isEmpty { return refused(.malformed) }
+      var missing: [UInt64] = []
+      new.signature = "children"
+      for child in children {
+        guard let known = pages[child.page] else {
+          missing.append(child.page)
+          continue
+        }
+        guard known.byteCount == child.byteCount else { return refused(.malformed) }
+        new.byteCount += child.byteCount
+        new.level = max(new.level, known.level + 1)
+        new.signature += " (\(known.signature))"
+      }
+      if !missing.isEmpty { return .missing(runs: [], pages: missing) }
+      if new.level > 6 { return refused(.malformed) }
+    }
+    if let known = pageNames[new.signature], let other = pages[known] {
+      let isShareable =
+        switch (other.page, page) {
+        case (.runs(let runs), _): runs.allSatisfy { isTarget($0.container) }
+        default: other.page == page
+        }
+      if isShareable {
+        uploads[upload]!.pages.insert(known)
+        return .number(known)
+      }
+    }
+    pages[position] = new
+    pageNames[new.signature] = position
+    uploads[upload]!.pages.insert(position)
+    return .number(position)
+  }
+}

@@ -1,0 +1,299 @@
+import Cluster
+import Coding
+import Messages
+import TestSupport
+import Testing
+import Wire
+
+@testable import Metadata
+
+/// How often each kind of command had each kind of outcome.
+struct Tally {
+  var counts: [String: Int] = [:]
+  mutating func note(_ command: Command, _ outcome: CommandOutcome) {
+    var kind = "\(command)"
+    if case .client(_, _, _, let inner) = command { kind = "\(inner)" }
+    kind = String(kind.prefix { $0 != "(" })
+    switch outcome {
+    case .refused(let code, _): kind += " refused \(RefusalCode(rawValue: code)!)"
+    case .missing(let runs, let pages): kind += runs.isEmpty && pages.isEmpty ? " all" : " missing"
+    case .done, .number, .grant: kind += " done"
+    }
+    counts[kind, default: 0] += 1
+  }
+}
+
+@Suite("The state machine against a plain model")
+struct ModelTests {
+  @Test(
+    "every outcome is the model's, and edges are what marking from the roots finds",
+    arguments: Seed.several)
+  func outcomes(seed: Seed) throws {
+    var workload = Workload(seed: seed)
+    let store = MemoryStore()
+    let machine = try StateMachine(store: store)
+    try run(&workload, machine, Workload.opening)
+    var tally = Tally()
+    for step in 0..<400 {
+      var commands: [Command] = []
+      var expected: [CommandOutcome] = []
+      let first = workload.model.position
+      for _ in 0..<workload.number(1..<6) {
+        let command = workload.next()
+        commands.append(command)
+        expected.append(workload.model.apply(command).bare)
+      }
+      let outcomes = try machine.apply(batch(commands, after: first)).map(\.bare)
+      for (index, command) in commands.enumerated() where outcomes[index] != expected[index] {
+        Issue.record(
+          "step \(step): \(command): \(outcomes[index]), the model says \(expected[index])")
+        return
+      }
+      for (command, outcome) in zip(commands, outcomes) { tally.note(command, outcome) }
+      let problems = try violations(in: store)
+      guard problems.isEmpty else {
+        Issue.record("step \(step), after \(commands): \(problems)")
+        return
+      }
+      if step % 8 == 0 { try compareQueries(machine, workload.model) }
+    }
+    // A workload that only ever meets refusals would prove nothing.
+    for kind in [
+      "registerStripes done", "requestGrant done", "releaseGrant done", "holdChunks all",
+      "holdChunks missing", "putPage done", "putPage missing", "commitObject done",
+      "commitObject missing", "copyObject done", "deleteObject done", "endUpload done",
+      "returnEdges done", "commitObject refused outcomeUnknown",
+    ] { #expect(tally.counts[kind, default: 0] > 0, "\(kind)") }
+  }
+
+  @Test("trash taken apart in steps of any size ends where one sweep does", arguments: Seed.several)
+  func smallSteps(seed: Seed) throws {
+    var workload = Workload(seed: seed)
+    workload.smallSteps = true
+    let store = MemoryStore()
+    let machine = try StateMachine(store: store)
+    try run(&workload, machine, Workload.opening)
+    for step in 0..<250 {
+      var commands: [Command] = []
+      let first = machine.appliedPosition
+      for _ in 0..<workload.number(1..<6) {
+        let command = workload.next()
+        commands.append(command)
+        // The model's liveness may differ while trash is half returned; it only guides the choice.
+        if case .returnEdges = command, workload.chance(90) {
+          workload.model.position += 1
+        } else {
+          _ = workload.model.apply(command)
+        }
+      }
+      _ = try machine.apply(batch(commands, after: first))
+      let problems = try violations(in: store)
+      guard problems.isEmpty else {
+        Issue.record("step \(step), after \(commands): \(problems)")
+        return
+      }
+    }
+    let sessions = try machine.allSessions().map(\.id)
+    _ = try machine.apply(batch([.expireSessions(sessions)], after: machine.appliedPosition))
+    // The smallest step makes progress each time.
+    var rounds = 0
+    while machine.trashCount > 0 && rounds < 100_000 {
+      let limit: UInt32 = rounds % 3 == 0 ? 0 : 2
+      _ = try machine.apply(batch([.returnEdges(limit: limit)], after: machine.appliedPosition))
+      rounds += 1
+    }
+    #expect(machine.trashCount == 0)
+    #expect(try violations(in: store) == [])
+  }
+
+  @Test("when all is deleted and expired, nothing is left but the cluster", arguments: Seed.several)
+  func empties(seed: Seed) throws {
+    var workload = Workload(seed: seed)
+    let store = MemoryStore()
+    let machine = try StateMachine(store: store)
+    try run(&workload, machine, Workload.opening)
+    for _ in 0..<300 {
+      let command = workload.next()
+      _ = workload.model.apply(command)
+      _ = try machine.apply(batch([command], after: machine.appliedPosition))
+    }
+    for bucket in try machine.listBuckets().buckets {
+      let session = try machine.apply(
+        batch([.openSession(client: "")], after: machine.appliedPosition))
+      guard case .number(let id) = session[0] else { return }
+      let list = try machine.list(
+        ListObjects(
+          level: .strong, bucket: bucket.name, prefix: "", after: "", delimiter: "", limit: 1000))
+      var commands = list.entries.map {
+        ClientCommand.deleteObject(
+          name: ObjectName(bucket: bucket.name, key: $0.key), precondition: .none)
+      }
+      commands.append(.removeBucket(name: bucket.name))
+      for (index, command) in commands.enumerated() {
+        let outcome = try machine.apply(
+          batch(
+            [
+              .client(
+                session: id, sequence: UInt64(index) + 1, lowestUnanswered: 1, command: command)
+            ], after: machine.appliedPosition))
+        #expect(outcome == [.done])
+      }
+    }
+    let sessions = try machine.allSessions().map(\.id)
+    _ = try machine.apply(batch([.expireSessions(sessions)], after: machine.appliedPosition))
+    _ = try machine.apply(batch([.returnEdges(limit: 65536)], after: machine.appliedPosition))
+    let ended = try machine.endedGrants(limit: .max).map(\.id)
+    _ = try machine.apply(
+      batch(
+        [
+          .forgetContainers(try machine.containersToDrop(limit: .max).map(\.id)),
+          .clearEndedGrants(ended),
+        ], after: machine.appliedPosition))
+    #expect(try violations(in: store) == [])
+    let left = Set(try store.scan(KeyRange()).map { $0.key[0] })
+    #expect(left == [Key.Family.state.rawValue, Key.Family.node.rawValue])
+    #expect(machine.usage == UsageCounters())
+  }
+
+  @Test(
+    "a crash loses whole batches, and the log played again gives the same bytes",
+    arguments: Seed.several)
+  func crash(seed: Seed) throws {
+    var workload = Workload(seed: seed)
+    var log: [LogBatch] = [batch(Workload.opening, after: 0)]
+    for command in Workload.opening { _ = workload.model.apply(command) }
+    for _ in 0..<200 {
+      let first = workload.model.position
+      var commands: [Command] = []
+      for _ in 0..<workload.number(1..<4) {
+        commands.append(workload.next())
+        _ = workload.model.apply(commands.last!)
+      }
+      log.append(batch(commands, after: first))
+    }
+    let whole = MemoryStore()
+    let machine = try StateMachine(store: whole)
+    var outcomes: [[CommandOutcome]] = []
+    for batch in log { outcomes.append(try machine.apply(batch)) }
+    let wanted = try digest(of: whole)
+
+    let store = MemoryStore()
+    var crashing = try StateMachine(store: store)
+    var next = 0
+    while next < log.count {
+      #expect(try crashing.apply(log[next]) == outcomes[next])
+      next += 1
+      if workload.chance(10) { try store.flush() }
+      if workload.chance(10) {
+        store.crash(keeping: workload.number(0..<store.unflushedBatchCount + 1))
+        crashing = try StateMachine(store: store)
+        #expect(try store.appliedPosition() == crashing.appliedPosition)
+        // Batches from before are passed over, those lost are taken again.
+        let start = workload.number(0..<next + 1)
+        for index in start..<next where log[index].lastPosition <= crashing.appliedPosition {
+          #expect(try crashing.apply(log[index]) == [])
+        }
+        next = log.firstIndex { $0.firstPosition > crashing.appliedPosition } ?? log.count
+      }
+    }
+    #expect(try digest(of: store) == wanted)
+  }
+
+  @Test("commands are coded and decoded without loss", arguments: Seed.several)
+  func coding(seed: Seed) throws {
+    var workload = Workload(seed: seed)
+    for command in Workload.opening { _ = workload.model.apply(command) }
+    var commands: [Command] = Workload.opening
+    for _ in 0..<300 {
+      let command = workload.next()
+      _ = workload.model.apply(command)
+      #expect(try Command(decoding: command.encoded) == command)
+      commands.append(command)
+    }
+    let log = batch(commands, after: 41)
+    #expect(try LogBatch(decoding: log.encoded) == log)
+    #expect(try LogBatch(framed: log.framed + [0, 0, 0]) == log)
+  }
+
+  // MARK: Helpers
+
+  private func run(_ workload: inout Workload, _ machine: StateMachine, _ commands: [Command])
+    throws
+  {
+    let first = workload.model.position
+    let expected = commands.map { workload.model.apply($0).bare }
+    #expect(try machine.apply(batch(commands, after: first)).map(\.bare) == expected)
+  }
+
+  private func compareQueries(_ machine: StateMachine, _ model: Model) throws {
+    #expect(machine.appliedPosition == model.position)
+    #expect(machine.map.nodes == model.nodes.values.sorted { $0.id < $1.id })
+    #expect(machine.map.epoch == model.mapEpoch)
+    let prints = (0..<40).map(Workload.fingerprint)
+    let found = try machine.findChunks(prints)
+    for (index, print) in prints.enumerated() {
+      let hint = model.hints[print].flatMap { model.isTarget($0.container) ? $0 : nil }
+      let location = found.found[index]
+      let place =
+        location.byteCount == 0
+        ? nil : Ordinal(container: location.container, number: location.ordinal)
+      #expect(place == hint)
+    }
+    for neighbour in found.neighbours {
+      let chunk = model.containers[neighbour.location.container]?.chunks[neighbour.location.ordinal]
+      #expect(chunk?.fingerprint == neighbour.fingerprint)
+    }
+    for (bucket, content) in model.buckets {
+      let name = String(decoding: bucket, as: UTF8.self)
+      for (key, record) in content.objects {
+        let object = ObjectName(bucket: name, key: String(decoding: key, as: UTF8.self))
+        #expect(try machine.stat(object).record == record)
+        let range = try machine.resolve(
+          ResolveRange(
+            level: .strong, name: object, identity: 0, first: 0, byteCount: .max))
+        #expect(Self.chunks(range) == Self.chunks(record.content, model))
+        // A part of it, from anywhere.
+        let first = record.byteCount / 3
+        let part = try machine.resolve(
+          ResolveRange(level: .strong, name: object, identity: 0, first: first, byteCount: 150))
+        let taken =
+          UInt64(part.inline.count) + part.pieces.reduce(0) { $0 + UInt64($1.take) }
+        #expect(taken == min(150, record.byteCount - first))
+      }
+    }
+  }
+
+  /// What a resolved range reads: "content:skip:take" for each piece.
+  private static func chunks(_ answer: ResolveRange.Answer) -> [String] {
+    answer.pieces.map { "\($0.fingerprint.w3):\($0.skip):\($0.take)" }
+      + answer.inline.map { "\($0)" }
+  }
+  private static func chunks(_ content: ObjectContent, _ model: Model) -> [String] {
+    switch content {
+    case .inline(let bytes): return bytes.map { "\($0)" }
+    case .embedded(let runs): return chunks(runs, model)
+    case .root(let page): return chunks(page, model)
+    }
+  }
+  private static func chunks(_ page: UInt64, _ model: Model) -> [String] {
+    switch model.pages[page]!.page {
+    case .runs(let runs): return chunks(runs, model)
+    case .children(let children): return children.flatMap { chunks($0.page, model) }
+    }
+  }
+  private static func chunks(_ runs: [Run], _ model: Model) -> [String] {
+    runs.flatMap { run in
+      var rest = run.byteCount
+      var skip = run.skip
+      return (0..<UInt64(run.count)).map { index in
+        let chunk = model.containers[run.container]!.chunks[run.firstOrdinal + index]!
+        let take = min(rest, UInt64(chunk.byteCount - skip))
+        defer {
+          rest -= take
+          skip = 0
+        }
+        return "\(chunk.fingerprint.w3):\(skip):\(take)"
+      }
+    }
+  }
+}

@@ -1,0 +1,267 @@
+import Cluster
+import Coding
+import Messages
+import Ring
+import TestSupport
+import Wire
+
+@testable import Metadata
+
+/// Draws commands that make sense in the model's state, and some that do not.
+struct Workload {
+  var random: SeededGenerator
+  var model = Model()
+  /// Next sequence number of each session.
+  var sequences: [UInt64: UInt64] = [:]
+  /// Commands sent, to be sent again.
+  var sent: [Command] = []
+  /// Whether `returnEdges` gets limits that leave work undone; the model cannot follow then.
+  var smallSteps = false
+
+  static let scheme = Scheme(k: 2, m: 1)!
+
+  init(seed: Seed) { random = seed.generator }
+
+  mutating func chance(_ percent: Int) -> Bool { Int.random(in: 0..<100, using: &random) < percent }
+  mutating func pick<Element>(_ elements: some Collection<Element>) -> Element? {
+    elements.randomElement(using: &random)
+  }
+  mutating func number(_ range: Range<Int>) -> Int { Int.random(in: range, using: &random) }
+
+  static func fingerprint(_ content: Int) -> Fingerprint {
+    var writer = ByteWriter()
+    writer.varint(content)
+    var print = Fingerprint(of: writer.bytes)
+    print.w3 = UInt64(content)  // Readable in the model's signatures.
+    return print
+  }
+  static func byteCount(_ content: Int) -> UInt32 { UInt32(100 + content % 500 * 3) }
+
+  /// Founding and six nodes with a device each.
+  static var opening: [Command] {
+    [.found(clusterID: 7, scheme: scheme, created: 5)]
+      + (1...6).map { .setNode(node(UInt64($0), devices: [UInt64($0) * 10])) }
+  }
+  static func node(_ id: UInt64, devices: [UInt64]) -> NodeRecord {
+    NodeRecord(
+      id: NodeID(id), name: "n\(id)", address: SocketAddress(host: "127.0.0.1", port: UInt16(id)),
+      domain: [],
+      devices: devices.map {
+        DeviceRecord(id: DeviceID($0), capacity: 1 << 40, tier: "ssd", state: .healthy)
+      })
+  }
+
+  mutating func next() -> Command {
+    guard let session = pick(model.sessions.keys.sorted()),
+      model.sessions.count > 2 || !chance(10)
+    else { return .openSession(client: "test") }
+    if chance(14), let command = internalCommand() { return command }
+    if chance(10), !sent.isEmpty,
+      case .client(let id, let sequence, _, let command)? = pick(sent.suffix(40))
+    {
+      let lowest = chance(50) ? 1 : max(1, model.sessions[id]?.lowest ?? 1)
+      return .client(session: id, sequence: sequence, lowestUnanswered: lowest, command: command)
+    }
+    let command = clientCommand(session)
+    let sequence = sequences[session, default: 1]
+    sequences[session] = sequence + 1
+    let low = UInt64(max(1, Int(sequence) - number(0..<6)))
+    let sending = Command.client(
+      session: chance(1) ? 999_999 : session, sequence: sequence, lowestUnanswered: low,
+      command: command)
+    sent.append(sending)
+    return sending
+  }
+
+  private mutating func internalCommand() -> Command? {
+    switch number(0..<12) {
+    case 0:
+      guard chance(25) else { return nil }
+      return .closeSession(session: chance(10) ? 3 : pick(model.sessions.keys.sorted()) ?? 3)
+    case 1:
+      return chance(10) ? .expireSessions([pick(model.sessions.keys.sorted()) ?? 3, 77]) : nil
+    case 2:
+      let node = number(1..<7)
+      return .setNode(
+        Self.node(UInt64(node), devices: [UInt64(chance(90) ? node : number(1..<9)) * 10]))
+    case 3:
+      // Often the first that is not as it should be is mended.
+      let ill = model.nodes.values.flatMap(\.devices).filter { $0.state != .healthy }.map(\.id)
+      if let device = ill.min(), chance(70) { return .setDeviceState(device, .healthy) }
+      let state: DeviceState = chance(40) ? .retired : chance(30) ? .draining : .healthy
+      return .setDeviceState(DeviceID(UInt64(number(1..<8)) * 10), state)
+    case 4, 5, 6, 7: return .returnEdges(limit: smallSteps ? UInt32(number(0..<7)) : 65536)
+    case 8: return .dropContainers(model.containers.keys.sorted())
+    case 9:
+      guard !smallSteps else { return nil }
+      return .forgetContainers(model.containers.keys.sorted())
+    case 10: return .clearEndedGrants([UInt64(number(1..<50))])
+    default: return .advanceTime(milliseconds: UInt64(number(0..<100)))
+    }
+  }
+
+  private mutating func name() -> ObjectName {
+    ObjectName(
+      bucket: chance(3) ? "nowhere" : "bucket-\(number(0..<2))",
+      key: chance(2) ? "" : "k/\(number(0..<8))")
+  }
+  private mutating func precondition(_ name: ObjectName) -> Precondition {
+    if chance(80) { return .none }
+    if chance(50) { return .absent }
+    let current = model.buckets[Array(name.bucket.utf8)]?.objects[Array(name.key.utf8)]
+    return .identity(current?.identity ?? 4)
+  }
+
+  /// A run of registered ordinals, or nearly.
+  private mutating func run() -> Run {
+    guard let id = pick(model.containers.keys.sorted()), let container = model.containers[id],
+      let first = pick(container.chunks.keys.sorted())
+    else {
+      return Run(
+        container: ContainerID(.data, 1), firstOrdinal: 0, count: 1, skip: 0, byteCount: 1)
+    }
+    var bytes: UInt64 = 0
+    var count: UInt32 = 0
+    let wanted = number(1..<5)
+    while count < wanted, let chunk = container.chunks[first + UInt64(count)] {
+      bytes += UInt64(chunk.byteCount)
+      count += 1
+    }
+    var run = Run(container: id, firstOrdinal: first, count: count, skip: 0, byteCount: bytes)
+    if chance(20) {
+      run.skip = UInt32(number(0..<120))
+      run.byteCount -= min(UInt64(run.skip), run.byteCount - 1)
+    }
+    if chance(20) { run.byteCount -= UInt64(number(0..<Int(min(run.byteCount, 200)))) }
+    if chance(3) { run.count += 1 }
+    if chance(2) { run.byteCount += 5 }
+    return run
+  }
+  private mutating func runs() -> [Run] {
+    (0..<number(chance(3) ? 0..<2 : 1..<4)).map { _ in run() }
+  }
+
+  private mutating func stripes(_ grant: Model.OpenGrant) -> [StripeRecord] {
+    let container = model.containers[grant.container]!
+    var stripe = max(grant.firstStripe, (container.stripes.max() ?? 0) + 1)
+    var ordinal = max(grant.firstOrdinal, (container.chunks.keys.max().map { $0 + 1 } ?? 0))
+    if chance(10) { ordinal += UInt64(number(0..<4)) }
+    if chance(4) { ordinal = grant.firstOrdinal + UInt64(number(0..<6)) }
+    if chance(3) { stripe = grant.firstStripe + UInt64(number(0..<4)) }
+    if chance(1) { stripe += 9999 }
+    return (0..<number(1..<3)).map { _ in
+      var offset: UInt32 = 0
+      var groups: [StripeRecord.Group] = []
+      for _ in 0..<number(1..<4) {
+        let chunks = (0..<number(1..<4)).map { _ in
+          let content = number(0..<40)
+          return StripeRecord.Chunk(
+            fingerprint: Self.fingerprint(content), byteCount: Self.byteCount(content))
+        }
+        let stored = 48 + chunks.reduce(0) { $0 + $1.byteCount }
+        groups.append(
+          StripeRecord.Group(
+            offset: offset, storedByteCount: stored, codec: .raw, chunks: chunks))
+        offset += stored
+      }
+      let record = StripeRecord(
+        stripe: stripe,
+        layout: StripeLayout.smallest(for: Int(offset), scheme: Self.scheme),
+        firstOrdinal: ordinal, groups: groups)
+      stripe += 1
+      ordinal += UInt64(record.chunkCount)
+      return record
+    }
+  }
+
+  private mutating func clientCommand(_ session: UInt64) -> ClientCommand {
+    let uploads = model.uploads.filter { $0.value.session == session }.keys.sorted()
+    let grants = model.grants.filter { $0.value.session == session }.keys.sorted()
+    let upload = chance(2) ? 3 : pick(uploads) ?? 0
+    switch number(0..<100) {
+    case 0..<6:
+      return .createBucket(name: chance(10) ? "B" : "bucket-\(number(0..<2))")
+    case 6..<8: return .removeBucket(name: "bucket-\(number(0..<3))")
+    case 8..<14 where uploads.count < 3 || chance(5): return .openUpload
+    case 8..<14: return .createBucket(name: "bucket-\(number(0..<2))")
+    case 14..<17: return .endUpload(upload: upload)
+    case 17..<25:
+      let first = UInt64(number(1..<4))
+      return .requestGrant(
+        upload: upload, avoid: [],
+        placement: chance(3)
+          ? nil
+          : ClientCommand.Placement(
+            scheme: Self.scheme,
+            devices: [first, first + 1, first + 2].map { DeviceID($0 * 10) }))
+    case 25..<29:
+      guard let grant = pick(grants) else { return .openUpload }
+      return .releaseGrant(
+        grant: grant,
+        container: chance(5) ? ContainerID(.data, 2) : model.grants[grant]!.container)
+    case 29..<50:
+      guard let grant = pick(grants) else {
+        let first = UInt64(number(1..<4))
+        return .requestGrant(
+          upload: upload, avoid: [],
+          placement: ClientCommand.Placement(
+            scheme: Self.scheme,
+            devices: [first, first + 1, first + 2].map { DeviceID($0 * 10) }))
+      }
+      let record = model.grants[grant]!
+      return .registerStripes(
+        upload: upload, grant: chance(2) ? 2 : grant, container: record.container,
+        stripes: stripes(record))
+    case 50..<58: return .holdChunks(upload: upload, runs: runs())
+    case 58..<66: return .putPage(upload: upload, page: .runs(runs()))
+    case 66..<70:
+      let children = (0..<number(1..<4)).map { _ -> Page.Child in
+        let page = pick(model.pages.keys.sorted()) ?? 1
+        let size = model.pages[page]?.byteCount ?? 3
+        return Page.Child(page: chance(3) ? 4 : page, byteCount: chance(3) ? size + 1 : size)
+      }
+      return .putPage(upload: upload, page: .children(children))
+    case 70..<85:
+      let name = name()
+      var content = ObjectContent.inline(random.bytes(number(0..<9)))
+      var size: UInt64 = 0
+      switch number(0..<3) {
+      case 0: if case .inline(let bytes) = content { size = UInt64(bytes.count) }
+      case 1:
+        let runs = runs()
+        content = .embedded(runs)
+        size = runs.reduce(0) { $0 + $1.byteCount }
+      default:
+        let page = pick(model.pages.keys.sorted()) ?? 1
+        content = .root(page)
+        size = model.pages[page]?.byteCount ?? 3
+      }
+      if chance(3) { size += 1 }
+      return .commitObject(
+        upload: upload, name: name, content: content, byteCount: size,
+        contentHash: Self.fingerprint(number(0..<3)), attributes: ObjectAttributes(),
+        precondition: precondition(name), unlessIdentical: chance(20), modified: 17)
+    case 85..<93:
+      let name = name()
+      return .deleteObject(name: name, precondition: precondition(name))
+    default:
+      let target = name()
+      return .copyObject(
+        source: name(), target: target, attributes: chance(50) ? nil : ObjectAttributes(mode: 7),
+        move: chance(50), precondition: precondition(target), modified: 23)
+    }
+  }
+}
+
+extension CommandOutcome {
+  /// Without the text meant for people.
+  var bare: CommandOutcome {
+    if case .refused(let code, _) = self { .refused(code: code, reason: "") } else { self }
+  }
+}
+
+func batch(_ commands: [Command], after position: UInt64) -> LogBatch {
+  LogBatch(
+    epoch: 1, firstPosition: position + 1, acknowledged: 0, wallMilliseconds: 1000 + position,
+    commands: commands)
+}
