@@ -160,10 +160,13 @@ final class FrameWriter: @unchecked Sendable {
   /// Memory nobody else refers to: after a zero-copy send the kernel may still read the last one.
   private func takeStaging(_ byteCount: Int) -> Buffer {
     if byteCount > Self.stagingByteCount { return driver.buffers.take(byteCount) }
-    if staging == nil || !isKnownUniquelyReferenced(&staging) {
-      staging = driver.buffers.take(Self.stagingByteCount)
+    // No local name for it here: that would be a second reference.
+    if staging != nil, staging!.byteCount >= byteCount, isKnownUniquelyReferenced(&staging) {
+      return staging!
     }
-    return staging!
+    let fresh = driver.buffers.take(byteCount)
+    staging = fresh
+    return fresh
   }
 
   private func encode(_ frame: OutgoingFrame, at target: UnsafeMutableRawPointer, now: Duration) {

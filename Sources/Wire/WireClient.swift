@@ -24,7 +24,8 @@ package final class WireClient: @unchecked Sendable {
   private let security: TransportSecurity
   let connectionsPerAddress: Int
   private let proofKey: [UInt8]
-  private let tls: TLSContext
+  private let tlsKey: [UInt8]
+  private lazy var tls = TLSContext(key: tlsKey, isServer: false)
   private var routes: [SocketAddress: Route] = [:]
   /// In the order of first use: nothing may depend on the order of a dictionary.
   private var routeOrder: [Route] = []
@@ -53,7 +54,7 @@ package final class WireClient: @unchecked Sendable {
     self.security = security
     self.connectionsPerAddress = connectionsPerAddress
     proofKey = Handshake.proofKey(key)
-    tls = TLSContext(key: key.subkey("wire tls"), isServer: false)
+    tlsKey = key.subkey("wire tls")
     tasks = TaskSet(driver)
     deadlines = DeadlineWatch(driver)
     deadlines.expire = { [unowned self] now in expire(now) }

@@ -34,7 +34,8 @@ package final class WireServer: @unchecked Sendable {
   let handler:
     @Sendable (_ method: UInt16, _ request: Packet, _ peer: Peer) async throws(Refusal) -> Packet
   private let proofKey: [UInt8]
-  private let tls: TLSContext
+  private let tlsKey: [UInt8]
+  private lazy var tls = TLSContext(key: tlsKey, isServer: true)
   let requests: Semaphore
   let bodies: Semaphore
   let deadlines: DeadlineWatch
@@ -75,7 +76,7 @@ package final class WireServer: @unchecked Sendable {
     self.limits = limits
     self.handler = handler
     proofKey = Handshake.proofKey(key)
-    tls = TLSContext(key: key.subkey("wire tls"), isServer: true)
+    tlsKey = key.subkey("wire tls")
     requests = Semaphore(limits.requestCount)
     bodies = Semaphore(limits.bodyByteCount)
     deadlines = DeadlineWatch(driver)
