@@ -46,8 +46,17 @@ enum Handshake {
   private static let payloadByteCount = 1024
   private static let nonceByteCount = 32
 
-  enum Step: UInt8 { case clientHello = 1, serverHello, clientProof, refusal }
-  enum Reason: UInt8 { case version = 1, demandsTLS, tooMany }
+  enum Step: UInt8 {
+    case clientHello = 1
+    case serverHello = 2
+    case clientProof = 3
+    case refusal = 4
+  }
+  enum Reason: UInt8 {
+    case version = 1
+    case demandsTLS = 2
+    case tooMany = 3
+  }
 
   static func proofKey(_ key: ClusterKey) -> [UInt8] { key.subkey("wire handshake") }
 

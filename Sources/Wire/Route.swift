@@ -75,12 +75,12 @@ final class Route: @unchecked Sendable {
     if client.isClosed { return fail(WireClient.closed(address)) }
     attemptCount += 1
     client.tasks.spawn("wire connection") { [self] in
-      if let link = await connect() { await serve(link) }
+      if let link = await reach() { await serve(link) }
     }
   }
 
   /// Counted by the caller as one attempt.
-  private func connect() async -> ClientLink? {
+  private func reach() async -> ClientLink? {
     let outcome = await client.establish(address)
     attemptCount -= 1
     switch outcome {
@@ -138,7 +138,7 @@ final class Route: @unchecked Sendable {
         if client.isClosed || !links.isEmpty || driver.now - lastUse > Self.interest { break }
         if attemptCount == 0 {
           attemptCount += 1
-          made = await connect()
+          made = await reach()
         }
         backOff = min(backOff * 2, Self.longestBackOff)
       }
