@@ -35,7 +35,7 @@ package enum DataPathError: Error, Equatable, CustomStringConvertible {
       case .noSuchKey: "no such key"
       case .bucketExists: "bucket exists already"
       case .bucketNotEmpty: "bucket is not empty"
-      case .invalidName: reason.isEmpty ? "name is not allowed" : reason
+      case .invalidName: "name is not allowed"
       case .preconditionFailed: "the object was changed by somebody else"
       default: reason.isEmpty ? "refused with code \(code)" : reason
       }

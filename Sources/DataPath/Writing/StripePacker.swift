@@ -51,6 +51,10 @@ final class StripePacker: @unchecked Sendable {
   private var containers: [OpenContainer] = []
   private var isTimerRunning = false
   private var sealCount = 0
+  /// Grants asked for after every device had failed us; reset when a stripe is stored.
+  private var retryCount = 0
+  private static let retryLimit = 20
+  private var lastFailure = ""
   /// Objects that may still add chunks, and so are worth waiting for.
   var producerCount = 0 { didSet { flushIfAllWait() } }
   private var isWanted = false
@@ -171,14 +175,31 @@ final class StripePacker: @unchecked Sendable {
     }
     let now = access.driver.now
     avoided = avoided.filter { $0.value > now }
-    let outcome = try await access.coordinator.execute(
-      .requestGrant(
-        upload: try await upload.identity(), avoid: avoided.keys.sorted(), placement: nil))
+    var outcome: CommandOutcome
+    do throws(DataPathError) {
+      outcome = try await ask(avoiding: avoided.keys.sorted())
+    } catch {
+      guard error.refusalCode == .tooFewDomains, !avoided.isEmpty else { throw error }
+      // A slow device is better than none; what really is down the leader knows.
+      avoided = [:]
+      retryCount += 1
+      guard retryCount <= Self.retryLimit else {
+        throw .refused(
+          code: RefusalCode.tooFewDomains.rawValue, reason: "devices fail again and again: \(lastFailure)")
+      }
+      await access.driver.sleep(.milliseconds(200))
+      outcome = try await ask(avoiding: [])
+    }
     guard case .grant(let bytes) = outcome, let signed = try? SignedGrant(decoding: bytes) else {
       throw .corrupt("answer to requestGrant")
     }
     try await access.map.prepare(epoch: signed.grant.epoch, devices: signed.grant.devices)
     return OpenContainer(signed)
+  }
+
+  private func ask(avoiding devices: [DeviceID]) async throws(DataPathError) -> CommandOutcome {
+    try await access.coordinator.execute(
+      .requestGrant(upload: try await upload.identity(), avoid: devices, placement: nil))
   }
 
   // MARK: Stripes
@@ -244,7 +265,10 @@ final class StripePacker: @unchecked Sendable {
       sealed.state = .failed
       container.isDead = true
       let until = access.driver.now + options.avoidance
-      for failure in failures { avoided[failure.device] = until }
+      for failure in failures {
+        avoided[failure.device] = until
+        lastFailure = "\(access.map.nodeName(of: failure.device)): \(failure.error)"
+      }
       await register(container)
       // The same chunks, for another container: `usableContainer` grants one on other devices.
       for (handle, group) in zip(sealed.handles, sealed.record.groups) {
@@ -257,6 +281,7 @@ final class StripePacker: @unchecked Sendable {
       want()
     } else {
       sealed.state = .acknowledged
+      retryCount = 0
       await register(container)
     }
     recycle(buffer)
