@@ -1,17 +1,20 @@
-/// How long block reads took lately, and so when one is slow.
+/// How long block reads took lately, and so when one is slow; and how many bytes may be read on top because of it.
 struct ReadLatency {
   private var recent: [Duration] = []
   private var next = 0
-  private var readCount = 0
-  private var hedgeCount = 0
-  private var cached = Duration.milliseconds(100)
+  private var sampleCount = 0
+  private var delay = Duration.milliseconds(100)
+  /// Bytes that hedges may still read: a twentieth of what was read, with a little to begin with.
+  private(set) var allowance = 4 << 20
 
   private static let window = 128
   /// Below this a hedge costs more than it saves.
-  private static let floor = Duration.milliseconds(20)
+  private static let shortest = Duration.milliseconds(20)
+  private static let largestAllowance = 32 << 20
 
-  mutating func record(_ duration: Duration) {
-    readCount += 1
+  mutating func record(_ duration: Duration, byteCount: Int) {
+    sampleCount += 1
+    allowance = min(allowance + byteCount / 20, Self.largestAllowance)
     if recent.count < Self.window {
       recent.append(duration)
     } else {
@@ -19,16 +22,13 @@ struct ReadLatency {
       next = (next + 1) % Self.window
     }
     // Sorting 128 values once in 32 reads costs nothing beside the reads.
-    if readCount % 32 == 0 {
-      let sorted = recent.sorted()
-      cached = max(Self.floor, sorted[sorted.count * 95 / 100] * 2)
+    if sampleCount % 32 == 0 {
+      delay = max(Self.shortest, recent.sorted()[recent.count * 95 / 100])
     }
   }
 
-  /// How long to wait for a block before asking others; nil when hedges are already too many (one read in ten).
-  mutating func hedgeDelay() -> Duration? {
-    hedgeCount * 10 <= readCount + 20 ? cached : nil
-  }
+  /// How long to wait for a block before others are asked: the recent 95th percentile.
+  var hedgeDelay: Duration { delay }
 
-  mutating func recordHedge() { hedgeCount += 1 }
+  mutating func recordHedge(byteCount: Int) { allowance -= byteCount }
 }

@@ -6,155 +6,163 @@ import Wire
 
 extension StripeIO {
   /// The stripe's data bytes in `range`: only the 4 KiB units that hold them are read, each checked against its CRC32C.
-  /// What is missing, slow or wrong is rebuilt from any k other blocks, for the same units.
+  /// What is missing, slow or wrong is rebuilt from as many other blocks as are needed, for the same units.
   ///
-  /// - Parameter range: within 0 ..< `layout.byteCount`, not empty.
+  /// - Parameter range: within 0 ..< `layout.byteCount`.
   /// - Returns: slices that together are exactly the range, in order.
   package func read(_ target: StripeTarget, layout: StripeLayout, range: Range<Int>)
     async throws(StripeError) -> [Slice]
   {
-    precondition(!range.isEmpty && range.lowerBound >= 0 && range.upperBound <= layout.byteCount)
-    var plan = StripeRead(layout: layout, range: range) { [directory] in
-      directory.isDown(target.devices[$0])
+    guard range.lowerBound >= 0, range.upperBound <= layout.byteCount else {
+      throw .corrupt("range \(range) of a stripe of \(layout.byteCount) bytes")
     }
-    let outcome = await gather(&plan, target, layout)
-    if Task.isCancelled { throw .cancelled }
-    let rebuilt: [Int: Slice]
-    switch plan.conclusion {
-    case .complete:
-      rebuilt = try rebuild(plan, outcome.slices)
-    case .undecided, .impossible:
-      if outcome.absentCount > layout.scheme.m { throw .notFound }
-      throw .unreadable(
-        missing: plan.failed.sorted().map { target.devices[$0] }, needed: layout.scheme.k,
-        found: plan.sources.count + plan.zeros.count)
-    }
-    var result: [Slice] = []
+    if range.isEmpty { return [] }
     let size = layout.blockByteCount
-    for index in plan.wanted.keys.sorted() {
-      let low = max(range.lowerBound - index * size, 0)
-      let high = min(range.upperBound - index * size, size)
-      if let slice = rebuilt[index] {
-        result.append(slice[low - plan.span.lowerBound..<high - plan.span.lowerBound])
-      } else {
-        let start = plan.arrived[index]!.lowerBound
-        result.append(outcome.slices[index]![low - start..<high - start])
+    let unit = StripeLayout.unit
+    var wanted: [BlockRange] = []
+    for index in range.lowerBound / size...(range.upperBound - 1) / size {
+      let part = range.clamped(to: index * size..<(index + 1) * size)
+      let low = (part.lowerBound - index * size) / unit * unit
+      let high = (part.upperBound - index * size + unit - 1) / unit * unit
+      wanted.append(BlockRange(index: index, range: low..<high))
+    }
+    let blocks = try await gather(target, layout, wanted: wanted, lost: [])
+    var result: [Slice] = []
+    for (part, slices) in zip(wanted, blocks) {
+      var place = part.index * size + part.range.lowerBound
+      for slice in slices {
+        let inside = range.clamped(to: place..<place + slice.count)
+        if !inside.isEmpty {
+          result.append(slice[inside.lowerBound - place..<inside.upperBound - place])
+        }
+        place += slice.count
       }
     }
     return result
   }
 
-  private struct Gathered {
-    var slices: [Int: Slice] = [:]
-    /// Devices that say they have no such block.
-    var absentCount = 0
+  /// Whole payloads of stored blocks, data or parity, made from other blocks alone: what repair writes elsewhere.
+  ///
+  /// - Parameter indices: distinct blocks that the layout stores.
+  /// - Returns: `layout.blockByteCount` bytes for each of `indices`, in their order.
+  package func rebuild(_ target: StripeTarget, layout: StripeLayout, indices: [Int])
+    async throws(StripeError) -> [Slice]
+  {
+    guard indices.allSatisfy({ (0..<layout.scheme.width).contains($0) && layout.isStored($0) })
+    else { throw .corrupt("blocks \(indices) of a stripe that does not store them") }
+    let whole = 0..<layout.blockByteCount
+    return try await gather(
+      target, layout, wanted: indices.map { BlockRange(index: $0, range: whole) }, lost: indices
+    ).map { $0[0] }
   }
 
   private enum Event: Sendable {
-    case arrived(Int, Range<Int>, Slice)
-    case failed(Int, isAbsent: Bool)
-    case hedge
+    case arrived(BlockRange, Slice)
+    case failed(BlockRange, BlockFailure)
+    case late
   }
 
-  /// Runs the plan's reads until it is decided.
-  private func gather(_ plan: inout StripeRead, _ target: StripeTarget, _ layout: StripeLayout) async
-    -> Gathered
-  {
-    let first = plan.begin()
-    let hedgeDelay = options.hedges ? latency.hedgeDelay() : nil
-    // A group's body may not touch an inout parameter, so a copy goes in and comes back.
-    let start = plan
-    let (decided, gathered) = await withTaskGroup(of: Event.self) { group in
+  /// The bytes of each wanted range, in order.
+  private func gather(
+    _ target: StripeTarget, _ layout: StripeLayout, wanted: [BlockRange], lost: [Int]
+  ) async throws(StripeError) -> [[Slice]] {
+    guard target.devices.count == layout.scheme.width else {
+      throw .corrupt("\(target.devices.count) devices for a scheme of \(layout.scheme)")
+    }
+    let now = driver.now
+    let avoided = target.devices.indices.filter {
+      let device = target.devices[$0]
+      return directory.isDown(device) || suspects.contains(device, now: now)
+    }
+    let start = ReadPlan(layout: layout, wanted: wanted, avoided: avoided, lost: lost)
+    let (plan, isDone) = await withTaskGroup(of: Event.self) { group in
       var plan = start
-      var gathered = Gathered()
-      func launch(_ requests: [StripeRead.Request]) {
-        for request in requests {
-          group.addTask { [self] in
-            await readBlock(target, layout, request)
+      var isDone = false
+      if options.hedges {
+        group.addTask { [driver, delay = latency.hedgeDelay] in
+          await driver.sleep(delay)
+          return .late
+        }
+      }
+      deciding: while true {
+        switch plan.next() {
+        case .done:
+          isDone = true
+          break deciding
+        case .hopeless:
+          break deciding
+        case .fetch(let parts):
+          for part in parts {
+            group.addTask { [self] in await fetch(part, target, layout) }
+          }
+        }
+        switch await group.next() {
+        case nil: break deciding
+        case .arrived(let part, let bytes): plan.arrived(part, bytes)
+        case .failed(let part, let failure): plan.failed(part, failure)
+        case .late:
+          if Task.isCancelled { break deciding }
+          if let cost = plan.hedge(within: latency.allowance) {
+            latency.recordHedge(byteCount: cost)
           }
         }
       }
-      launch(first)
-      if let hedgeDelay {
-        group.addTask { [self] in
-          await driver.sleep(hedgeDelay)
-          return .hedge
-        }
-      }
-      while plan.conclusion == .undecided, let event = await group.next() {
-        switch event {
-        case .arrived(let index, let bytes, let slice):
-          if (plan.arrived[index]?.count ?? 0) < bytes.count { gathered.slices[index] = slice }
-          launch(plan.arrive(index, bytes))
-        case .failed(let index, let isAbsent):
-          if isAbsent { gathered.absentCount += 1 }
-          launch(plan.fail(index))
-        case .hedge:
-          if Task.isCancelled { break }
-          let requests = plan.hedge()
-          if !requests.isEmpty { latency.recordHedge() }
-          launch(requests)
-        }
-      }
       group.cancelAll()
-      return (plan, gathered)
+      return (plan, isDone)
     }
-    plan = decided
-    return gathered
+    guard isDone else {
+      if Task.isCancelled { throw .cancelled }
+      if plan.failures(.absent).count > layout.scheme.m { throw .notFound }
+      throw .unreadable(
+        missing: plan.failures().map { target.devices[$0] }, needed: plan.needed,
+        found: plan.possibleCount)
+    }
+    rebuiltBlockCount += plan.rebuiltCount
+    do throws(CodingError) {
+      return try plan.assemble(StripeCoder.shared(layout.scheme), pool: driver.buffers)
+    } catch {
+      throw .corrupt("\(error)")
+    }
   }
 
-  private func readBlock(
-    _ target: StripeTarget, _ layout: StripeLayout, _ request: StripeRead.Request
-  ) async -> Event {
-    let index = request.index
-    let device = target.devices[index]
+  private func fetch(_ part: BlockRange, _ target: StripeTarget, _ layout: StripeLayout) async
+    -> Event
+  {
+    let device = target.devices[part.index]
+    let key = target.block(part.index)
     let started = driver.now
     do throws(WireError) {
       let (answer, body) = try await call(
         ReadBlock(
-          device: device, key: target.block(index), offset: request.bytes.lowerBound,
-          byteCount: request.bytes.count), to: device, deadline: options.readDeadline)
-      guard answer.block.key == target.block(index), answer.block.layout == layout,
-        let slice = body.first, body.count == 1, slice.count == request.bytes.count,
-        slice.withBytes({ CRC32C.checksums(of: $0) }) == answer.checksums.values
+          device: device, key: key, offset: part.range.lowerBound, byteCount: part.range.count),
+        to: device, deadline: options.readDeadline)
+      suspects.answered(device)
+      guard answer.block.key == key, answer.block.layout == layout, body.count == 1,
+        body[0].count == part.range.count,
+        body[0].withBytes({ CRC32C.checksums(of: $0) }) == answer.checksums.values
       else {
-        onCorruption?(device, target.block(index))
-        return .failed(index, isAbsent: false)
+        onCorruption?(device, key)
+        return .failed(part, .corrupt)
       }
-      latency.record(driver.now - started)
-      return .arrived(index, request.bytes, slice)
+      latency.record(driver.now - started, byteCount: part.range.count)
+      return .arrived(part, body[0])
     } catch {
-      if error.refusalCode == .corrupt { onCorruption?(device, target.block(index)) }
-      return .failed(
-        index, isAbsent: error.refusalCode == .noSuchBlock)
+      switch error {
+      case .refused:
+        switch error.refusalCode {
+        case .noSuchBlock:
+          suspects.answered(device)
+          return .failed(part, .absent)
+        case .corrupt:
+          onCorruption?(device, key)
+          return .failed(part, .corrupt)
+        default: suspects.failed(device, now: driver.now)
+        }
+      case .cancelled: break
+      case .unreachable, .disconnected, .deadline, .malformed, .wrongKey, .version:
+        suspects.failed(device, now: driver.now)
+      }
+      return .failed(part, .silent)
     }
-  }
-
-  /// The wanted blocks that did not come, over the plan's span.
-  private func rebuild(_ plan: StripeRead, _ slices: [Int: Slice]) throws(StripeError)
-    -> [Int: Slice]
-  {
-    let missing = plan.toRebuild
-    if missing.isEmpty { return [:] }
-    rebuiltBlockCount += missing.count
-    var rebuilt: [Int: Slice] = [:]
-    for index in missing { rebuilt[index] = driver.buffers.slice(plan.span.count) }
-    let present = plan.sources.map { index in
-      let slice = slices[index]!
-      let skip = plan.span.lowerBound - plan.arrived[index]!.lowerBound
-      return (index: index, bytes: slice.withBytes { $0.baseAddress! + skip })
-    }
-    let wanted = missing.map { index in
-      (index: index, into: rebuilt[index]!.withMutableBytes { $0.baseAddress! })
-    }
-    do throws(CodingError) {
-      try StripeCoder.shared(plan.layout.scheme).rebuild(
-        wanted: wanted, present: present, zeros: plan.zeros, byteCount: plan.span.count)
-    } catch {
-      throw .corrupt("\(error)")
-    }
-    // The pointers above are of these slices.
-    withExtendedLifetime((slices, rebuilt)) {}
-    return rebuilt
   }
 }

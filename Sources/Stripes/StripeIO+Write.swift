@@ -20,21 +20,21 @@ extension StripeIO {
     precondition(data.count == layout.dataBlockCount)
     precondition(data.allSatisfy { $0.count == layout.blockByteCount })
     precondition(target.devices.count == layout.scheme.width)
-    let parity = encodeParity(layout: layout, data: data)
-    let blocks =
-      data.enumerated().map { ($0.offset, $0.element) }
-      + parity.enumerated().map { ($0.offset + layout.scheme.k, $0.element) }
+    let parity = makeParity(layout: layout, data: data)
+    let sums = encode(layout: layout, data: data, parity: parity)
+    let payloads = data + parity
+    let indices = layout.storedBlocks
     return await withTaskGroup(of: DeviceFailure?.self) { group in
-      for (index, payload) in blocks {
+      for (place, index) in indices.enumerated() {
         group.addTask { [self] in
           let request = WriteBlock(
             device: target.devices[index], right: right,
             block: BlockDescription(
               key: target.block(index), layout: layout, acknowledged: acknowledged, epoch: epoch),
-            checksums: UnitChecksums(payload.withBytes { CRC32C.checksums(of: $0) }))
+            checksums: UnitChecksums(sums[place]))
           do throws(WireError) {
             _ = try await call(
-              request, body: [payload], to: target.devices[index], deadline: deadline)
+              request, body: [payloads[place]], to: target.devices[index], deadline: deadline)
             return nil
           } catch {
             return DeviceFailure(device: target.devices[index], error: error)
@@ -49,18 +49,49 @@ extension StripeIO {
     }
   }
 
-  /// The m parity blocks. With k = 1 they are the data block itself, so nothing is copied.
-  private func encodeParity(layout: StripeLayout, data: [Slice]) -> [Slice] {
+  /// Memory for the m parity blocks. With k = 1 they are the data block itself, so nothing is copied.
+  private func makeParity(layout: StripeLayout, data: [Slice]) -> [Slice] {
     let scheme = layout.scheme
-    if scheme.m == 0 { return [] }
     if scheme.k == 1 { return Array(repeating: data[0], count: scheme.m) }
-    let parity = (0..<scheme.m).map { _ in driver.buffers.slice(layout.blockByteCount) }
+    return (0..<scheme.m).map { _ in driver.buffers.slice(layout.blockByteCount) }
+  }
+
+  /// Bytes of each block that are coded, and then summed while the cache still holds them. 16 blocks of this size fit
+  /// the second-level cache of any server processor.
+  private static let strip = 32 << 10
+
+  /// Fills the parity blocks and sums every 4 KiB unit of all blocks.
+  private func encode(layout: StripeLayout, data: [Slice], parity: [Slice]) -> [[UInt32]] {
+    let scheme = layout.scheme
+    let byteCount = layout.blockByteCount
+    if scheme.k == 1 {
+      let sums = data[0].withBytes { CRC32C.checksums(of: $0) }
+      return Array(repeating: sums, count: 1 + scheme.m)
+    }
     // Every slice is alive to the end of this scope, so the pointers are.
     let sources = data.map { slice in slice.withBytes { $0.baseAddress! } }
     let targets = parity.map { slice in slice.withMutableBytes { $0.baseAddress! } }
-    StripeCoder.shared(scheme).encode(
-      data: sources, parity: targets, byteCount: layout.blockByteCount)
+    let coder = StripeCoder.shared(scheme)
+    var sums = [[UInt32]](repeating: [], count: data.count + parity.count)
+    for place in sums.indices { sums[place].reserveCapacity(byteCount / StripeLayout.unit) }
+    for start in stride(from: 0, to: byteCount, by: Self.strip) {
+      let count = min(Self.strip, byteCount - start)
+      if scheme.m > 0 {
+        coder.encode(
+          data: sources.map { $0 + start }, parity: targets.map { $0 + start }, byteCount: count)
+      }
+      for place in sums.indices {
+        let base =
+          place < data.count
+          ? sources[place] : UnsafeRawPointer(targets[place - data.count])
+        for unit in stride(from: start, to: start + count, by: StripeLayout.unit) {
+          sums[place].append(
+            CRC32C.checksum(
+              UnsafeRawBufferPointer(start: base + unit, count: StripeLayout.unit)))
+        }
+      }
+    }
     withExtendedLifetime((data, parity)) {}
-    return parity
+    return sums
   }
 }

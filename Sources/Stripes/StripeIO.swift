@@ -35,7 +35,7 @@ package struct StripeTarget: Hashable, Sendable {
 }
 
 /// A device that did not acknowledge its block.
-package struct DeviceFailure: Sendable {
+package struct DeviceFailure: Sendable, Equatable {
   package var device: DeviceID
   package var error: WireError
   package init(device: DeviceID, error: WireError) {
@@ -57,8 +57,8 @@ package enum StripeError: Error, Equatable {
 /// Writes and reads stripes across nodes. Loop-confined.
 ///
 /// `StripeIO+Write.swift` codes a stripe and stores its blocks; `StripeIO+Read.swift` reads a range of it,
-/// `StripeRead.swift` decides which blocks to ask for when some are missing; `ReadLatency.swift` says when a
-/// read is slow.
+/// `ReadPlan.swift` decides what to ask for when blocks are missing or slow; `ReadLatency.swift` says when one is slow,
+/// `Suspects.swift` which devices did not answer lately; `StripeIO+Shards.swift` fences and lists.
 package final class StripeIO: @unchecked Sendable {
   // Loop-confined.
   package struct Options: Sendable {
@@ -77,6 +77,7 @@ package final class StripeIO: @unchecked Sendable {
   let directory: any DeviceDirectory
   let options: Options
   var latency = ReadLatency()
+  var suspects = Suspects()
 
   /// Told of every block whose bytes were wrong.
   package var onCorruption: ((DeviceID, BlockKey) -> Void)?
