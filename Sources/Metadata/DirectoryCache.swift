@@ -7,16 +7,29 @@ final class DirectoryStripe {
   struct Chunk {
     var fingerprint: Fingerprint
     var byteCount: UInt32
-    /// In `record.groups`.
+    /// In `groups`.
     var groupIndex: Int32
     /// In the group's plain bytes.
     var offset: UInt32
   }
-  let record: StripeRecord
+  struct Group {
+    var offset: UInt32
+    var storedByteCount: UInt32
+    var codec: Codec
+  }
+  let number: UInt64
+  let layout: StripeLayout
+  let firstOrdinal: UInt64
+  let groups: [Group]
   let chunks: [Chunk]
 
   init(_ record: StripeRecord) {
-    self.record = record
+    number = record.stripe
+    layout = record.layout
+    firstOrdinal = record.firstOrdinal
+    groups = record.groups.map {
+      Group(offset: $0.offset, storedByteCount: $0.storedByteCount, codec: $0.codec)
+    }
     var chunks: [Chunk] = []
     chunks.reserveCapacity(record.chunkCount)
     for (index, group) in record.groups.enumerated() {
@@ -31,8 +44,7 @@ final class DirectoryStripe {
     }
     self.chunks = chunks
   }
-  var firstOrdinal: UInt64 { record.firstOrdinal }
-  var endOrdinal: UInt64 { record.firstOrdinal + UInt64(chunks.count) }
+  var endOrdinal: UInt64 { firstOrdinal + UInt64(chunks.count) }
 }
 
 /// Finds the stripe of an ordinal; keeps the latest ones decoded.
@@ -45,8 +57,8 @@ final class DirectoryCache {
   private var arrivals: [(container: ContainerID, ordinal: UInt64)] = []
   private var firstArrival = 0
   private var chunkCount = 0
-  /// About 6 MiB.
-  private static let chunkLimit = 1 << 17
+  /// About 4 MiB at a group for each chunk; 4 GiB of data that was written or read lately.
+  private static let chunkLimit = 1 << 16
 
   init(_ view: StoreView) { self.view = view }
 

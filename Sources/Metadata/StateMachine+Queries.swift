@@ -290,9 +290,9 @@ extension StateMachine {
             answer.pieces.append(
               ResolveRange.Piece(
                 stripeIndex: try stripeIndex(of: stripe, run.container, &walk, &answer),
-                groupOffset: stripe.record.groups[Int(chunk.groupIndex)].offset,
-                groupByteCount: stripe.record.groups[Int(chunk.groupIndex)].storedByteCount,
-                codec: stripe.record.groups[Int(chunk.groupIndex)].codec.rawValue,
+                groupOffset: stripe.groups[Int(chunk.groupIndex)].offset,
+                groupByteCount: stripe.groups[Int(chunk.groupIndex)].storedByteCount,
+                codec: stripe.groups[Int(chunk.groupIndex)].codec.rawValue,
                 chunkOffset: chunk.offset, chunkByteCount: chunk.byteCount,
                 fingerprint: chunk.fingerprint, skip: chunkSkip + UInt32(walk.skip),
                 take: UInt32(take)))
@@ -329,8 +329,8 @@ extension StateMachine {
     walk.stripeIndices[place] = index
     answer.stripes.append(
       ResolveRange.StripePlan(
-        containerIndex: containerIndex, stripe: stripe.record.stripe,
-        layout: stripe.record.layout))
+        containerIndex: containerIndex, stripe: stripe.number,
+        layout: stripe.layout))
     return index
   }
 
@@ -404,12 +404,23 @@ extension StateMachine {
 
   /// All live grants, by session and number.
   package func openGrants() throws(StoreError) -> [OpenGrant] {
-    try values(.grant, limit: .max)
+    var result: [OpenGrant] = []
+    for entry in try view.scan(KeyRange(prefix: Key.family(.grant))) {
+      result.append(try OpenGrant(stored: entry.value))
+    }
+    return result
   }
 
-  /// Grants that ended and are not cleared yet, the oldest first.
-  package func endedGrants(limit: Int) throws(StoreError) -> [EndedGrant] {
-    try values(.endedGrant, limit: limit)
+  /// Grants that ended and are not cleared yet, the oldest first; those after `after`, so that one whose device
+  /// is down does not hide the others.
+  package func endedGrants(limit: Int, after: UInt64 = 0) throws(StoreError) -> [EndedGrant] {
+    var range = KeyRange(prefix: Key.family(.endedGrant))
+    if after > 0 { range.lower = Key.of(.endedGrant, after) + [0] }
+    var result: [EndedGrant] = []
+    for entry in try view.scan(range, limit: limit) {
+      result.append(try EndedGrant(stored: entry.value))
+    }
+    return result
   }
 
   /// Containers that may be granted again, to writers that the leader places on exactly their devices.
@@ -466,10 +477,15 @@ extension StateMachine {
     return result
   }
 
-  /// Condemned containers whose shards are to be deleted from their devices and that are then to be forgotten.
-  package func containersToDrop(limit: Int) throws(StoreError) -> [ContainerRecord] {
+  /// Condemned containers whose shards are to be deleted from their devices and that are then to be forgotten;
+  /// ascending, those after `after`, so that one whose device is down does not hide the others.
+  package func containersToDrop(limit: Int, after: ContainerID? = nil) throws(StoreError)
+    -> [ContainerRecord]
+  {
+    var range = KeyRange(prefix: Key.family(.condemned))
+    if let after { range.lower = Key.of(.condemned, after.raw) + [0] }
     var result: [ContainerRecord] = []
-    for entry in try view.scan(KeyRange(prefix: Key.family(.condemned)), limit: limit) {
+    for entry in try view.scan(range, limit: limit) {
       let id = try Key.container(in: entry.key, at: 1)
       guard let container = try containers.get(id) else { throw .corrupt("\(id) is not there") }
       result.append(container)
@@ -486,16 +502,6 @@ extension StateMachine {
     var result: [StripeRecord] = []
     for entry in try view.scan(range, limit: limit) {
       result.append(try StripeRecord(stored: entry.value))
-    }
-    return result
-  }
-
-  private func values<Value: StoredValue>(_ family: Key.Family, limit: Int) throws(StoreError)
-    -> [Value]
-  {
-    var result: [Value] = []
-    for entry in try view.scan(KeyRange(prefix: Key.family(family)), limit: limit) {
-      result.append(try Value(stored: entry.value))
     }
     return result
   }
