@@ -9,6 +9,8 @@ struct ClusterAnswer: Sendable {
   /// By address.
   var coordinators: [String: GetStatus.Answer] = [:]
   var leader: GetStatus.Answer?
+  /// Nodes in the leader's committed map: those that new containers may go to.
+  var mappedNodeCount = 0
   /// Why there is no leader, as far as anybody said.
   var detail = "no coordinator answers"
 }
@@ -31,6 +33,10 @@ func askStatus(_ directory: ClusterDirectory, _ context: Context) async -> Clust
       answer.coordinators[address.description] = status
       if status.role == "leader" {
         answer.leader = status
+        let map = try await wire.call(
+          GetMap(level: .strong), at: address, deadline: .seconds(2)
+        ).answer
+        answer.mappedNodeCount = map.map.nodes.count
       } else if !status.detail.isEmpty {
         answer.detail = status.detail
       }

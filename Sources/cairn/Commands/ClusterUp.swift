@@ -183,7 +183,7 @@ private func waitUntilReady(
     if let leader = status.leader {
       let up = leader.nodes.filter(\.isUp).count
       let wanted = daemons.filter { $0.role == .node }.count
-      if up >= wanted { return }
+      if up >= wanted && status.mappedNodeCount >= wanted { return }
       detail = "\(up) of \(wanted) nodes have joined"
     } else {
       detail = status.detail
