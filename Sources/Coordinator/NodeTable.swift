@@ -2,10 +2,11 @@ package import Cluster
 package import Messages
 package import Metadata
 package import Ring
+import Stripes
 import Wire
 
 /// What nodes said of themselves lately: soft state, never a precondition for anything that must be safe.
-package final class NodeTable: @unchecked Sendable {
+package final class NodeTable: DeviceDirectory, @unchecked Sendable {
   // Loop-confined.
   package struct Entry: Sendable {
     package var record: NodeRecord

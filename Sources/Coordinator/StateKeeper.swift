@@ -51,6 +51,8 @@ final class StateKeeper: @unchecked Sendable {
   private(set) var map = ClusterMap()
   private var isDirty = false
   private let advanced = WaitQueue()
+  /// Told of every batch before it is applied; for tests.
+  var onApply: ((LogBatch) -> Void)?
 
   init(driver: any Driver, storage: any StateStorage, dataDirectory: String) {
     self.driver = driver
@@ -140,6 +142,7 @@ final class StateKeeper: @unchecked Sendable {
 
   /// Applies an acknowledged batch.
   func apply(_ batch: LogBatch) async throws(StoreError) -> [CommandOutcome] {
+    onApply?(batch)
     let before = map.epoch
     let (outcomes, map) = try await onLane {
       (box) throws(StoreError) -> ([CommandOutcome], ClusterMap?) in

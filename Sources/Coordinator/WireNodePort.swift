@@ -3,19 +3,22 @@ import Coding
 import Messages
 import Metadata
 import Ring
+import Stripes
 import Wire
 
-/// Nodes over the wire. A link stripe is one block, kept as copies, so writing it is the same call to each
-/// device of the link.
+/// Nodes over the wire. A link stripe is one block, kept as copies. Reading goes to one copy after the other,
+/// for take-over must know whether a copy is lost or merely silent.
 final class WireNodePort: NodePort, @unchecked Sendable {
   // Loop-confined.
   private let client: WireClient
+  private let stripes: StripeIO
   private let nodes: NodeTable
   private let driver: any Driver
   private let readDeadline = Duration.seconds(5)
 
   init(client: WireClient, nodes: NodeTable, driver: any Driver) {
     self.client = client
+    stripes = StripeIO(driver: driver, client: client, directory: nodes)
     self.nodes = nodes
     self.driver = driver
   }
@@ -43,34 +46,18 @@ final class WireNodePort: NodePort, @unchecked Sendable {
   ) async -> [LinkFailure] {
     let layout = StripeLayout.smallest(for: bytes.count, scheme: link.scheme)
     let block = driver.buffers.slice(layout.blockByteCount)
-    let checksums = block.withMutableBytes { target in
+    block.withMutableBytes { target in
       target.copyBytes(from: bytes)
       UnsafeMutableRawBufferPointer(rebasing: target[bytes.count...])
         .initializeMemory(as: UInt8.self, repeating: 0)
-      return UnitChecksums(CRC32C.checksums(of: UnsafeRawBufferPointer(target)))
     }
-    return await withTaskGroup(of: LinkFailure?.self) { group in
-      for (index, device) in link.devices.enumerated() {
-        let key = BlockKey(
-          shard: ShardKey(
-            container: link.container, generation: link.generation, shardIndex: UInt8(index)),
-          stripe: stripe)
-        let request = WriteBlock(
-          device: device, right: .leader(epoch: epoch),
-          block: BlockDescription(
-            key: key, layout: layout, acknowledged: acknowledged, epoch: epoch),
-          checksums: checksums)
-        group.addTask { [self] in
-          let answer = await call(
-            request, body: [block], at: nodes.address(of: device), deadline: deadline)
-          guard case .failure(let error) = answer else { return nil }
-          return LinkFailure(device: device, error: error)
-        }
-      }
-      var failures: [LinkFailure] = []
-      for await case let failure? in group { failures.append(failure) }
-      return failures.sorted { $0.device < $1.device }
-    }
+    let target = StripeTarget(
+      container: link.container, generation: link.generation, devices: link.devices,
+      stripe: stripe)
+    return await stripes.write(
+      target, layout: layout, data: [block], right: .leader(epoch: epoch),
+      acknowledged: acknowledged, epoch: epoch, deadline: deadline
+    ).map { LinkFailure(device: $0.device, error: $0.error) }
   }
 
   func read(_ link: RootRecord.Link, stripe: UInt64, layout: StripeLayout) async

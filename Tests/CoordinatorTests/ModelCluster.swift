@@ -1,6 +1,5 @@
 import Cluster
 import Coding
-import Coordinator
 import Messages
 import Metadata
 import Ring
@@ -8,6 +7,8 @@ import Simulation
 import Synchronization
 import Testing
 import Wire
+
+@testable import Coordinator
 
 /// State stores in memory, by coordinator and path: they outlive a process, but not a wiped directory.
 final class ModelStorage: StateStorage, @unchecked Sendable {
@@ -41,7 +42,12 @@ final class ModelCluster: @unchecked Sendable {
   private(set) var nodes: [ModelNode?] = []
   private(set) var coordinators: [String: CoordinatorServer] = [:]
   private(set) var storages: [String: ModelStorage] = [:]
+  /// Of a coordinator's monotonic clock, parts per million.
+  var drift: [String: Int] = [:]
   var coordinatorAddresses: [SocketAddress] = [SocketAddress(host: "c1", port: 7400)]
+  /// What any coordinator ever applied, by position; a different command at one position is recorded as wrong.
+  private(set) var applied: [UInt64: [UInt8]] = [:]
+  private(set) var wrong: [String] = []
   var configure: (inout CoordinatorConfiguration) -> Void = { _ in }
 
   init(_ world: SimulatedWorld, scheme: String, nodes count: Int, expected: Int? = nil) {
@@ -72,7 +78,9 @@ final class ModelCluster: @unchecked Sendable {
   func startCoordinator(_ name: String = "c1", directory: String = "/data") async throws
     -> CoordinatorServer
   {
-    let process = world.process(name)
+    var options = SimulatedProcess.Options()
+    options.clockDriftPartsPerMillion = drift[name] ?? 0
+    let process = world.process(name, options)
     var configuration = CoordinatorConfiguration(
       name: name, address: SocketAddress(host: name, port: 7400), dataDirectory: directory,
       key: clusterKey, scheme: scheme, expectedNodes: expectedNodes)
@@ -83,8 +91,23 @@ final class ModelCluster: @unchecked Sendable {
     storages[name] = storage
     let server = CoordinatorServer(driver: process, configuration: configuration, storage: storage)
     coordinators[name] = server
+    server.keeper.onApply = { [unowned self] batch in
+      for (index, command) in batch.commands.enumerated() {
+        let position = batch.firstPosition + UInt64(index)
+        let bytes = command.encoded
+        if let known = applied[position], known != bytes {
+          wrong.append("position \(position) was applied in two ways")
+        }
+        applied[position] = bytes
+      }
+    }
     _ = try await server.start()
     return server
+  }
+
+  /// Those that would answer a strong query at this moment.
+  var leaders: [String] {
+    coordinators.keys.sorted().filter { coordinators[$0]?.leadership?.isLeading() == true }
   }
 
   /// SIGKILL, or a power cut that takes what was not flushed.
@@ -179,6 +202,12 @@ final class ModelClient: @unchecked Sendable {
     throw TestFailure("\(Request.self): no answer: \(last)")
   }
 
+  /// The next command opens a new one.
+  func forgetSession() {
+    session = 0
+    sequence = 0
+  }
+
   func open() async throws { session = try await ask(OpenSession(client: "test")).session }
 
   /// Carries a command out once.
@@ -189,6 +218,18 @@ final class ModelClient: @unchecked Sendable {
     return try await ask(
       Execute(session: session, sequence: number, lowestUnanswered: number, command: command)
     ).outcome
+  }
+
+  func hasBucket(_ name: String) async throws -> Bool {
+    do {
+      _ = try await ask(
+        ListObjects(
+          level: .strong, bucket: name, prefix: "", after: "", delimiter: "", limit: 1))
+      return true
+    } catch let error as WireError {
+      if error.refusalCode == .noSuchBucket { return false }
+      throw error
+    }
   }
 
   func buckets() async throws -> [String] {

@@ -99,9 +99,10 @@ package final class FileArbiter: Arbiter, @unchecked Sendable {
       if error.operation == "lock" && error.errno == EWOULDBLOCK { throw .locked(path: directory) }
       throw .directory(error.description)
     }
-    // A damaged file is as good as none: the nodes have the truth.
+    // A damaged file is as good as none: the nodes have the truth. So is a root without links, which may be
+    // of a founding that came to nothing.
     if let bytes = try? await driver.readFile(rootPath, limit: RootRecord.byteLimit + 64),
-      let kept = try? RootRecord(decoding: bytes)
+      let kept = try? RootRecord(decoding: bytes), !kept.links.isEmpty
     {
       root = kept
     }
