@@ -86,9 +86,11 @@ extension StateMachine {
     }
     var count = 0
     func text(_ key: some Collection<UInt8>) -> String { String(decoding: key, as: UTF8.self) }
+    // With a delimiter most keys may be skipped: few are fetched at first, more while none is.
+    var stride = delimiter.isEmpty ? limit + 1 : 4
     scan: while true {
-      // With a delimiter most keys may be skipped, so only a few are fetched at a time.
-      let wanted = delimiter.isEmpty ? limit + 1 - count : min(limit + 1 - count, 64)
+      let wanted = min(limit + 1 - count, stride)
+      stride = min(stride * 2, limit + 1)
       let rows = try view.scan(range, limit: wanted)
       for row in rows {
         let name = row.key.dropFirst(start.count)
@@ -99,6 +101,7 @@ extension StateMachine {
           }
           answer.prefixes.append(text(group.dropFirst(start.count)))
           count += 1
+          stride = 4
           guard let past = KeyRange.successor(of: group) else { break scan }
           range.lower = past
           continue scan

@@ -23,6 +23,31 @@ struct Tally {
   }
 }
 
+/// Fails one call in fifty.
+final class FlakyStore: OrderedStore, @unchecked Sendable {
+  private let store = MemoryStore()
+  private var random: SeededGenerator
+  var isSteady = true
+
+  init(seed: Seed) { random = SeededGenerator(seed: seed.value &+ 77) }
+  private func flake() throws(StoreError) {
+    if !isSteady && Int.random(in: 0..<50, using: &random) == 0 { throw .device("flaky") }
+  }
+  func get(_ key: [UInt8]) throws(StoreError) -> [UInt8]? {
+    try flake()
+    return try store.get(key)
+  }
+  func scan(_ range: KeyRange, limit: Int, backward: Bool) throws(StoreError) -> [StoreEntry] {
+    try flake()
+    return try store.scan(range, limit: limit, backward: backward)
+  }
+  func apply(_ batch: WriteBatch) throws(StoreError) {
+    try flake()
+    try store.apply(batch)
+  }
+  func flush() throws(StoreError) { try store.flush() }
+}
+
 @Suite("The state machine against a plain model")
 struct ModelTests {
   @Test(
@@ -55,7 +80,10 @@ struct ModelTests {
         Issue.record("step \(step), after \(commands): \(problems)")
         return
       }
-      if step % 8 == 0 { try compareQueries(machine, workload.model) }
+      if step % 8 == 0 {
+        try compareQueries(machine, workload.model)
+        try compareUploads(store, workload.model)
+      }
     }
     // A workload that only ever meets refusals would prove nothing.
     for kind in [
@@ -199,6 +227,45 @@ struct ModelTests {
     #expect(try digest(of: store) == wanted)
   }
 
+  @Test(
+    "a store that fails now and then leaves the machine as it was, ready to try again",
+    arguments: Seed.several)
+  func failures(seed: Seed) throws {
+    var workload = Workload(seed: seed)
+    let steadyStore = MemoryStore()
+    let steady = try StateMachine(store: steadyStore)
+    let flakyStore = FlakyStore(seed: seed)
+    let flaky = try StateMachine(store: flakyStore)
+    var failures = 0
+    var commands = Workload.opening
+    for command in commands { _ = workload.model.apply(command) }
+    for _ in 0..<200 {
+      let next = batch(commands, after: steady.appliedPosition)
+      let wanted = try steady.apply(next)
+      flakyStore.isSteady = false
+      for attempt in 0..<50 {
+        flakyStore.isSteady = attempt == 49
+        do throws(StoreError) {
+          #expect(try flaky.apply(next) == wanted)
+          break
+        } catch {
+          #expect(error == .device("flaky"))
+          #expect(flaky.appliedPosition == next.firstPosition - 1)
+          failures += 1
+        }
+      }
+      flakyStore.isSteady = true
+      #expect(flaky.usage == steady.usage && flaky.map == steady.map)
+      commands = []
+      for _ in 0..<workload.number(1..<5) {
+        commands.append(workload.next())
+        _ = workload.model.apply(commands.last!)
+      }
+    }
+    #expect(failures > 20)
+    #expect(try digest(of: flakyStore) == digest(of: steadyStore))
+  }
+
   @Test("commands are coded and decoded without loss", arguments: Seed.several)
   func coding(seed: Seed) throws {
     var workload = Workload(seed: seed)
@@ -260,6 +327,27 @@ struct ModelTests {
           UInt64(part.inline.count) + part.pieces.reduce(0) { $0 + UInt64($1.take) }
         #expect(taken == min(150, record.byteCount - first))
       }
+    }
+  }
+
+  /// What live uploads hold, chunk by chunk and page by page.
+  private func compareUploads(_ store: MemoryStore, _ model: Model) throws {
+    var ordinals: [UInt64: Set<Ordinal>] = [:]
+    var pages: [UInt64: Set<UInt64>] = [:]
+    for row in try store.scan(KeyRange(prefix: Key.family(.containerEdge))) where row.key[9] == 2 {
+      let container = try Key.container(in: row.key, at: 1)
+      for run in try OrdinalSet(stored: row.value).runs {
+        ordinals[try Key.number(in: row.key, at: 10), default: []].formUnion(
+          (run.first..<run.end).map { Ordinal(container: container, number: $0) })
+      }
+    }
+    for row in try store.scan(KeyRange(prefix: Key.family(.pageEdge))) where row.key[9] == 2 {
+      pages[try Key.number(in: row.key, at: 10), default: []].insert(
+        try Key.number(in: row.key, at: 1))
+    }
+    for (id, upload) in model.uploads {
+      #expect(ordinals[id, default: []] == upload.ordinals)
+      #expect(pages[id, default: []] == upload.pages)
     }
   }
 
