@@ -160,15 +160,8 @@ extension ShardStore {
   private func write(_ batch: [Append]) async {
     let volume = batch[0].volume
     do throws(RingError) {
-      guard let file = try await volumes.acquire(volume) else {
-        throw RingError(errno: ENOENT, operation: "write", subject: volume.name)
-      }
-      do throws(RingError) {
+      try await volumes.use(volume) { file throws(RingError) in
         try await file.write(batch.flatMap(\.slices), at: batch[0].header.offset)
-        volumes.release(volume)
-      } catch {
-        volumes.release(volume)
-        throw error
       }
       for append in batch {
         append.isWritten = true
@@ -205,14 +198,7 @@ extension ShardStore {
     guard count > 0 else { return false }
     for volume in touched {
       do throws(RingError) {
-        guard let file = try await volumes.acquire(volume) else { continue }
-        do throws(RingError) {
-          try await file.synchronize()
-          volumes.release(volume)
-        } catch {
-          volumes.release(volume)
-          throw error
-        }
+        try await volumes.use(volume) { file throws(RingError) in try await file.synchronize() }
       } catch {
         retire("\(error)")
         return false

@@ -126,17 +126,13 @@ extension ShardStore {
   /// Punches the payload of a dead record out of its file.
   func punch(_ place: Place, in volume: Volume) async -> Bool {
     do throws(RingError) {
-      guard let file = try await volumes.acquire(volume) else { return false }
-      do throws(RingError) {
+      let done: Void? = try await volumes.use(volume) { file throws(RingError) in
         try await file.allocate(
           mode: 3,  // FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
           offset: place.offset + UInt64(RecordHeader.byteCount),
           byteCount: UInt64(place.payloadByteCount))
-        volumes.release(volume)
-      } catch {
-        volumes.release(volume)
-        throw error
       }
+      guard done != nil else { return false }
       volume.tally.punchedByteCount += UInt64(place.payloadByteCount)
       return true
     } catch {

@@ -5,12 +5,11 @@ extension ShardStore {
   /// Starts what background work there is to do. Called after every change.
   func maintain() {
     guard case .healthy = state, !isClosing else { return }
-    if !isFlushing,
-      index.memoryCount >= settings.indexEntryLimit
-        || unindexedByteCount >= settings.unindexedByteLimit
-    {
+    if !isFlushing, !isFlushScheduled, needsFlush || index.runsToMerge != nil {
+      isFlushScheduled = true
       background("flush index") {
-        await self.flushIndex()
+        self.isFlushScheduled = false
+        if self.needsFlush { await self.flushIndex() }
         await self.mergeRuns()
       }
     }
@@ -21,6 +20,11 @@ extension ShardStore {
         self.isCompacting = false
       }
     }
+  }
+
+  private var needsFlush: Bool {
+    index.memoryCount >= settings.indexEntryLimit
+      || unindexedByteCount >= settings.unindexedByteLimit
   }
 
   /// Writes the entries in memory as a run and makes the manifest name it.

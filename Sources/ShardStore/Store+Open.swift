@@ -54,7 +54,7 @@ extension ShardStore {
     while uncommittedHead < uncommitted.count || pendingPunches > 0 { await idle.wait() }
     if state == .healthy, nextSequence > 1, open != nil { try? await appendMark() }
     while backgroundTasks > 0 { await idle.wait() }
-    if state == .healthy { await flushIndex() }
+    if state == .healthy, unindexedByteCount > 0 { await flushIndex() }
     while backgroundTasks > 0 { await idle.wait() }
     if let empty = prepared {
       prepared = nil

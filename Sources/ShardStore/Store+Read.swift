@@ -57,13 +57,8 @@ extension ShardStore {
           bytes, volume: place.volume,
           at: place.offset + UInt64(RecordHeader.byteCount + offset))
       }
-    } else if offset <= 64 << 10 || byteCount == 0 {
-      // Near enough to come with the header.
-      let skipped = RecordHeader.byteCount + (byteCount == 0 ? 0 : offset)
-      let whole = driver.buffers.slice(skipped + byteCount)
-      try await fill(whole, volume: place.volume, at: place.offset)
-      header = try checkHeader(whole[0..<RecordHeader.byteCount], of: key, at: place)
-      bytes = whole[skipped..<skipped + byteCount]
+    } else if let near = try await readWithHeader(key, place, offset, byteCount) {
+      (header, bytes) = near
     } else {
       async let first = readHeaderResult(of: key, at: place)
       bytes = driver.buffers.slice(byteCount)
@@ -89,6 +84,24 @@ extension ShardStore {
       throw .corrupt("checksum of the payload")
     }
     return (block, expected, bytes)
+  }
+
+  /// Header and range in one piece, when they are near each other; nil when they are not, or when a sector that may lie
+  /// between them cannot be read.
+  private func readWithHeader(_ key: BlockKey, _ place: Place, _ offset: Int, _ byteCount: Int)
+    async throws(StoreError) -> (RecordHeader, Slice)?
+  {
+    guard offset <= 64 << 10 || byteCount == 0 else { return nil }
+    let skipped = RecordHeader.byteCount + (byteCount == 0 ? 0 : offset)
+    let whole = driver.buffers.slice(skipped + byteCount)
+    do throws(StoreError) {
+      try await fill(whole, volume: place.volume, at: place.offset)
+    } catch {
+      if offset > 0 { return nil }
+      throw error
+    }
+    let header = try checkHeader(whole[0..<RecordHeader.byteCount], of: key, at: place)
+    return (header, whole[skipped..<skipped + byteCount])
   }
 
   private func readHeaderResult(of key: BlockKey, at place: Place) async
@@ -125,17 +138,10 @@ extension ShardStore {
   func fill(_ slice: Slice, volume number: UInt32, at offset: UInt64) async throws(StoreError) {
     guard let volume = volumes[number] else { throw .corrupt("the volume is gone") }
     do throws(RingError) {
-      guard let file = try await volumes.acquire(volume) else {
-        throw RingError(errno: 2, operation: "read", subject: volume.name)
+      let count = try await volumes.use(volume) { file throws(RingError) in
+        try await file.read(into: slice, at: offset)
       }
-      let count: Int
-      do throws(RingError) {
-        count = try await file.read(into: slice, at: offset)
-        volumes.release(volume)
-      } catch {
-        volumes.release(volume)
-        throw error
-      }
+      guard let count else { throw RingError(errno: 2, operation: "read", subject: volume.name) }
       guard count == slice.count else {
         throw RingError(errno: 5, operation: "read past the end", subject: volume.name)
       }

@@ -49,6 +49,7 @@ extension ShardStore {
     var number: UInt32
     var id: UInt64
     var byteCount: UInt64
+    var madeByteCount: UInt64
   }
 
   /// The volume files of this device, ascending by number.
@@ -60,7 +61,7 @@ extension ShardStore {
         guard let (number, id) = Volume.parse(name: entry.name) else { continue }
         let name = "volumes/" + String(decoding: entry.name, as: UTF8.self)
         let byteCount = try await driver.status(path + "/" + name).byteCount
-        let volume = FoundVolume(number: number, id: id, byteCount: byteCount)
+        var volume = FoundVolume(number: number, id: id, byteCount: byteCount, madeByteCount: 0)
         let file = try await volumes.openFile(name, O_RDWR)
         let count = (try? await file.read(into: header, at: 0)) ?? 0
         await file.close()
@@ -77,6 +78,7 @@ extension ShardStore {
             recovery.note(name, 0, "belongs to \(own.device); left alone")
             continue
           }
+          volume.madeByteCount = own.byteCount
         }
         found.append(volume)
       }
@@ -120,11 +122,13 @@ extension ShardStore {
       }
       let byNumber = Dictionary(uniqueKeysWithValues: found.map { ($0.number, $0) })
       for line in manifest.volumes {
+        let file = byNumber[line.number]
         let volume = Volume(
-          number: line.number, id: line.id, byteCount: byNumber[line.number]?.byteCount ?? 0)
+          number: line.number, id: line.id, byteCount: file?.byteCount ?? 0,
+          madeByteCount: file?.madeByteCount ?? 0)
         volume.tally = line.tally
         volume.end = line.tally.end
-        volume.isMissing = byNumber[line.number].map { $0.id != line.id } ?? true
+        volume.isMissing = file.map { $0.id != line.id } ?? true
         volume.isSealed = line.isComplete
         guard volumes[line.number] == nil else {
           throw IndexDamage(what: "index/manifest names a volume twice")
@@ -151,7 +155,9 @@ extension ShardStore {
   /// written; its file only survived the power cut.
   private func adoptVolumes(_ found: [FoundVolume]) async {
     for volume in found where volumes[volume.number] == nil {
-      let fresh = Volume(number: volume.number, id: volume.id, byteCount: volume.byteCount)
+      let fresh = Volume(
+        number: volume.number, id: volume.id, byteCount: volume.byteCount,
+        madeByteCount: volume.madeByteCount)
       if volume.number < nextVolume {
         try? await driver.remove(path + "/" + fresh.name)
       } else {
@@ -215,6 +221,8 @@ extension ShardStore {
     var proven = durableSequence
     var seen = max(durableSequence, nextSequence - 1)
     var lastVolume: Volume?
+    var lastWithRecords: Volume?
+    var shortened: [Volume] = []
 
     for volume in volumes.all where !volume.isMissing && !volume.isSealed {
       let file: File
@@ -269,10 +277,26 @@ extension ShardStore {
             path: "\(path)/\(volume.name) at \(offset)", version: UInt32(version))
         }
       }
+      if volume.byteCount < volume.madeByteCount, scanner.lastEnd != volume.byteCount || isFirst {
+        shortened.append(volume)
+      }
+      lastWithRecords = isFirst ? lastWithRecords : volume
       recovery.readErrorCount += scanner.readErrorCount
       if scanner.readErrorCount > 0 { volume.holdsCorruptBlock = true }
       volumes.release(volume)
       await volumes.close(volume)
+    }
+
+    // A volume is cut to length when the next one is opened, and by recovery, which notes it. Any other ends early
+    // because something bit it off.
+    if let last = lastWithRecords, last.byteCount < last.madeByteCount,
+      !shortened.contains(where: { $0 === last })
+    {
+      shortened.append(last)
+    }
+    for volume in shortened {
+      recovery.note(
+        volume.name, volume.byteCount, "cut off: it was made with \(volume.madeByteCount) bytes")
     }
 
     // The unproven tail.
@@ -394,43 +418,57 @@ extension ShardStore {
 
   // MARK: Afterwards
 
-  /// Makes durable what was believed, cuts what was not, and seals every volume: appending goes on in a new one.
+  /// Makes durable what was believed, lets the runs cover it, cuts what was not, and seals every volume: appending goes
+  /// on in a new one.
   private func settle() async {
+    var isCovered = true
     for volume in volumes.all {
       if volume.isMissing {
         volumes.drop(volume)
         continue
       }
+      if volume.byteCount < volume.tally.end {
+        recovery.note(
+          volume.name, volume.byteCount, "cut off: it had \(volume.tally.end) bytes and more")
+      }
       let wasSealed = volume.isSealed
       volume.end = volume.tally.end
       volume.isSealed = true
-      guard state == .healthy else { continue }
+      guard state == .healthy, !wasSealed else { continue }
       do throws(RingError) {
-        if volume.tally.lastSequence == 0 && volume.tally.end == UInt64(VolumeHeader.byteCount) {
-          // Nothing counts in it, and nothing was taken from it: made ahead of need, or cut off whole.
-          try await volumes.remove(volume)
-        } else if volume.holdsCorruptBlock {
-          // Sectors that could not be read now may be read another time, by someone more patient.
-          continue
-        } else if !wasSealed || volume.byteCount > volume.end {
-          guard let file = try await volumes.acquire(volume) else { continue }
-          do throws(RingError) {
-            if volume.byteCount > volume.end { try await file.truncate(to: volume.end) }
+        if volume.tally.lastSequence == 0 {
+          // Nothing counts in it, and nothing was ever acknowledged from it: made ahead of need, or cut off whole.
+          if !volume.holdsCorruptBlock { try await volumes.remove(volume) }
+        } else {
+          isCovered = false
+          try await volumes.use(volume) { file throws(RingError) in
             try await file.synchronize(dataOnly: false)
-            volumes.release(volume)
-          } catch {
-            volumes.release(volume)
-            throw error
           }
-          volume.byteCount = volume.end
-          await volumes.close(volume)
         }
       } catch {
         retire("\(error)")
       }
     }
     volumes.recount()
+    guard state == .healthy else { return }
+    // Before the files are shortened: afterwards only the manifest knows that they were meant to end there.
+    if !isCovered || recovery.rebuildReason != nil { await flushIndex() }
+    for volume in volumes.all
+    where volume.byteCount > volume.end && !volume.holdsCorruptBlock
+      && manifest.volumes.contains(where: { $0.number == volume.number && $0.isComplete })
+    {
+      // Sectors that could not be read now may be read another time: those volumes keep their length.
+      do throws(RingError) {
+        try await volumes.use(volume) { file throws(RingError) in
+          try await file.truncate(to: volume.end)
+        }
+        volume.byteCount = volume.end
+      } catch {
+        retire("\(error)")
+        return
+      }
+    }
+    volumes.recount()
     await refreshSpace()
-    if state == .healthy, recovery.rebuildReason != nil { await flushIndex() }
   }
 }

@@ -100,13 +100,8 @@ extension ShardStore {
       while volume.tally.end < volume.end, case .healthy = self.state { await self.idle.wait() }
       guard case .healthy = self.state else { return }
       do throws(RingError) {
-        guard let file = try await self.volumes.acquire(volume) else { return }
-        do throws(RingError) {
+        try await self.volumes.use(volume) { file throws(RingError) in
           try await file.truncate(to: volume.end)
-          self.volumes.release(volume)
-        } catch {
-          self.volumes.release(volume)
-          throw error
         }
         volume.byteCount = volume.end
         self.volumes.recount()
@@ -157,7 +152,8 @@ extension ShardStore {
   }
 
   private func makeVolume(byteCount: UInt64) async throws(RingError) -> Volume {
-    let volume = Volume(number: nextVolume, id: driver.random(), byteCount: byteCount)
+    let volume = Volume(
+      number: nextVolume, id: driver.random(), byteCount: byteCount, madeByteCount: byteCount)
     nextVolume += 1
     volumesInMaking.insert(volume.number)
     defer { volumesInMaking.remove(volume.number) }

@@ -91,6 +91,7 @@ package final class ShardStore: @unchecked Sendable {
   var pendingPunches = 0
   let punchesDone = WaitQueue()
   var isFlushing = false
+  var isFlushScheduled = false
   var isCompacting = false
   var backgroundTasks = 0
   /// Bytes appended since the last flush of the index.

@@ -90,6 +90,8 @@ final class Volume: @unchecked Sendable {
   let id: UInt64
   /// Of the file.
   var byteCount: UInt64
+  /// What its header says the file was made with; 0 when the header is damaged.
+  var madeByteCount: UInt64
   /// Records at or above this are not applied yet or in flight.
   var tally = VolumeTally()
   /// Where the next record goes.
@@ -109,10 +111,11 @@ final class Volume: @unchecked Sendable {
   /// For choosing which idle file to close.
   fileprivate var lastUse: UInt64 = 0
 
-  init(number: UInt32, id: UInt64, byteCount: UInt64) {
+  init(number: UInt32, id: UInt64, byteCount: UInt64, madeByteCount: UInt64) {
     self.number = number
     self.id = id
     self.byteCount = byteCount
+    self.madeByteCount = madeByteCount
   }
 
   var name: String {
@@ -233,6 +236,16 @@ final class VolumeSet: @unchecked Sendable {
         throw error
       }
     }
+  }
+
+  /// Runs `body` with the volume's open file; nil when the volume was removed.
+  @discardableResult
+  func use<Value>(_ volume: Volume, _ body: (File) async throws(RingError) -> Value)
+    async throws(RingError) -> Value?
+  {
+    guard let file = try await acquire(volume) else { return nil }
+    defer { release(volume) }
+    return try await body(file)
   }
 
   /// Gives a volume the file it was just made with.

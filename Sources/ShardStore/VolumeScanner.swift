@@ -18,6 +18,8 @@ final class VolumeScanner: @unchecked Sendable {
   private let driver: any Driver
   private(set) var position: UInt64
   private(set) var readErrorCount = 0
+  /// Where the last record found ends; the start when there was none.
+  private(set) var lastEnd: UInt64
   /// Bytes of the file from `windowStart`.
   private var window: Slice?
   private var windowStart: UInt64 = 0
@@ -38,6 +40,7 @@ final class VolumeScanner: @unchecked Sendable {
     self.file = file
     self.volumeID = volumeID
     position = start
+    lastEnd = start
     self.end = end / 4096 * 4096
     lastSequence = after
     self.driver = driver
@@ -84,6 +87,7 @@ final class VolumeScanner: @unchecked Sendable {
   private func take(_ record: RecordHeader) -> Item {
     lastSequence = record.sequence
     position = record.offset + record.recordByteCount
+    lastEnd = position
     readByteCount = record.recordByteCount > 64 << 10 ? 16 << 10 : 256 << 10
     return .record(record)
   }

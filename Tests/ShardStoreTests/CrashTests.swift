@@ -20,11 +20,17 @@ private final class Ledger: @unchecked Sendable {
   init(_ worker: UInt64) { nextFill = worker << 32 }
 }
 
+enum Crash: CaseIterable {
+  case kill, powerCut
+  /// And the index is gone afterwards.
+  case powerCutAndLostIndex
+}
+
 struct CrashTests {
   @Test(
     "after any crash every acknowledged block is there and right, others are right or absent",
-    arguments: Seed.several, [true, false])
-  func crashes(seed: Seed, powerCut: Bool) throws {
+    arguments: Seed.several, Crash.allCases)
+  func crashes(seed: Seed, crash: Crash) throws {
     try withDevice(seed: seed.value) { world, process in
       var random = seed.generator
       let workers: Range<UInt64> = 0..<6
@@ -39,6 +45,7 @@ struct CrashTests {
         let store = try await StoreScene.open(process, settings)
         #expect(store.recovery.lostRecordCount == 0, "\(store.recovery)")
         #expect(store.recovery.rebuildReason == nil)
+        #expect(store.recovery.missingVolumeCount == 0)
         for ledger in ledgers { try await settle(ledger, store) }
         let all = ledgers.reduce(into: [BlockKey: Sample]()) { sum, ledger in
           sum.merge(ledger.present) { old, _ in old }
@@ -54,7 +61,12 @@ struct CrashTests {
           }
           group.addTask {
             await world.sleep(life)
-            if powerCut { current.machine.powerCut() } else { current.kill() }
+            if crash == .kill { current.kill() } else { current.machine.powerCut() }
+          }
+        }
+        if crash == .powerCutAndLostIndex {
+          for file in try world.disk("node").files(under: "/device/index") {
+            try world.disk("node").erase(file)
           }
         }
         process = world.process("node")
