@@ -31,6 +31,11 @@ package final class CoordinatorClient: @unchecked Sendable {
   private var opening: Promise<Result<UInt64, DataPathError>>?
   private var nextSequence: UInt64 = 1
   private var unanswered: Set<UInt64> = []
+  private let answered = WaitQueue()
+  /// The protocol's bound on the distance between the lowest unanswered sequence number and a new one, less some room.
+  private static let sequenceWindow: UInt64 = 1000
+  /// Whether any coordinator ever answered: then its absence is waited out.
+  private var hasMetCluster = false
   private let slots: Semaphore
   private var keeper: SpawnedTask?
   /// The log position after which everything this client changed is seen.
@@ -64,10 +69,16 @@ package final class CoordinatorClient: @unchecked Sendable {
     await slots.acquire()
     defer { slots.release() }
     let session = try await openSession()
+    while let lowest = unanswered.min(), nextSequence - lowest >= Self.sequenceWindow {
+      await answered.wait()
+    }
     let sequence = nextSequence
     nextSequence += 1
     unanswered.insert(sequence)
-    defer { unanswered.remove(sequence) }
+    defer {
+      unanswered.remove(sequence)
+      answered.wakeAll()
+    }
     let answer: Execute.Answer
     do throws(DataPathError) {
       // `lowestUnanswered` may be old when the request is sent again, which only keeps outcomes longer.
@@ -77,18 +88,30 @@ package final class CoordinatorClient: @unchecked Sendable {
           command: command))
     } catch {
       switch error.refusalCode {
-      case .noSuchSession, .outcomeUnknown: throw .outcomeUnknown
+      case .noSuchSession, .outcomeUnknown:
+        forget(session)
+        throw .outcomeUnknown
       default: throw error
       }
     }
     position = max(position, answer.position)
     if case .refused(let code, let reason) = answer.outcome {
       switch RefusalCode(rawValue: code) {
-      case .noSuchSession, .outcomeUnknown: throw .outcomeUnknown
+      case .noSuchSession, .outcomeUnknown:
+        forget(session)
+        throw .outcomeUnknown
       default: throw .refused(code: code, reason: reason)
       }
     }
     return answer.outcome
+  }
+
+  /// The session is gone: the next change opens another.
+  private func forget(_ gone: UInt64) {
+    guard session == gone else { return }
+    session = nil
+    keeper?.cancel()
+    keeper = nil
   }
 
   /// Ends the session; what it held is returned.
@@ -144,7 +167,11 @@ package final class CoordinatorClient: @unchecked Sendable {
     var misses = 0
     while true {
       do throws(WireError) {
-        return try await wire.call(request, at: addresses[leader], deadline: .seconds(10)).answer
+        let answer = try await wire.call(
+          request, at: addresses[leader], deadline: .seconds(10)
+        ).answer
+        hasMetCluster = true
+        return answer
       } catch {
         if Task.isCancelled { throw .cancelled }
         switch error {
@@ -165,8 +192,9 @@ package final class CoordinatorClient: @unchecked Sendable {
         }
         misses += 1
         // A cluster that was never there is told at once; one that was is waited for.
-        let hadOne = session != nil || position > 0
-        if driver.now >= end || (!hadOne && misses >= 3 * addresses.count && isUnreachable(error)) {
+        if driver.now >= end
+          || (!hasMetCluster && misses >= 3 * addresses.count && isUnreachable(error))
+        {
           throw describe(error)
         }
         await driver.sleep(pause)

@@ -82,7 +82,7 @@ package final class Buffer: @unchecked Sendable {
   package var slice: Slice { Slice(buffer: self, offset: 0, count: byteCount) }
 }
 
-/// Reuses aligned memory by size class (powers of two from 4 KiB to 4 MiB); larger requests are made
+/// Reuses aligned memory by size class (powers of two from 4 KiB to 8 MiB); larger requests are made
 /// to measure. At most `retainedByteLimit` idle bytes are kept. Safe from any thread.
 ///
 /// A pool may own an ``Arena``, memory that the kernel has registered and that stays resident; what
@@ -90,7 +90,7 @@ package final class Buffer: @unchecked Sendable {
 package final class BufferPool: Sendable {
   private struct Shelf: ~Copyable {
     /// Addresses of idle memory, by size class; as numbers, which may cross threads.
-    var stacks: [[UInt]] = Array(repeating: [], count: 11)
+    var stacks: [[UInt]] = Array(repeating: [], count: 12)
     var idleByteCount = 0
     /// The fewest idle bytes since `trimUnused` last looked: what nobody needed.
     var leastIdleByteCount = 0
@@ -128,7 +128,7 @@ package final class BufferPool: Sendable {
   deinit { trim() }
 
   private static func sizeClass(_ byteCount: Int) -> Int? {
-    if byteCount > 4 << 20 { return nil }
+    if byteCount > 8 << 20 { return nil }
     let units = (max(byteCount, 1) + 4095) / 4096
     return Int.bitWidth - (units - 1).leadingZeroBitCount
   }

@@ -18,7 +18,8 @@ extension ObjectWriter {
     if unlessIdentical, let existing, existing.attributes == attributes,
       existing.byteCount == source.byteCount
     {
-      if let found = try await hash(source), found == existing.contentHash {
+      let found = try await hash(source)
+      if found == existing.contentHash {
         return PutResult(
           identity: existing.identity, byteCount: existing.byteCount, contentHash: found,
           wasIdentical: true)
@@ -37,14 +38,15 @@ extension ObjectWriter {
 
     var reader = PieceReader(source, self)
     let hash = ContentHash()
-    guard let first = try await reader.next() else {
+    var first = try await reader.next()
+    guard first != nil else {
       stopProducing()
       return try await commit(
         name, .inline([]), byteCount: 0, hash.finish(), attributes, precondition, unlessIdentical)
     }
-    if reader.isAtEnd, first.bytes.count <= ObjectContent.inlineLimit {
+    if reader.isAtEnd, first!.bytes.count <= ObjectContent.inlineLimit {
       stopProducing()
-      let bytes = first.bytes.array
+      let bytes = first!.bytes.array
       return try await commit(
         name, .inline(bytes), byteCount: UInt64(bytes.count), Fingerprint(of: bytes), attributes,
         precondition, unlessIdentical)
@@ -81,15 +83,13 @@ extension ObjectWriter {
       }
     }
     do throws(DataPathError) {
-      var piece: Piece? = first
-      while let current = piece {
-        for handle in try await store(current, hash) {
+      while let handles = try await storeNext(&first, &reader, hash) {
+        for handle in handles {
           await window.acquire()
           chunks.send(handle)
         }
         if Task.isCancelled { throw .cancelled }
         if failed.isFulfilled { throw await failed.get() }
-        piece = try await reader.next()
       }
     } catch {
       chunks.close()
@@ -121,6 +121,16 @@ extension ObjectWriter {
     }
     return PutResult(
       identity: identity, byteCount: byteCount, contentHash: contentHash, wasIdentical: false)
+  }
+
+  /// Stores the next piece (`first` before those of the reader); nil after the last. When this returns its share of the
+  /// budget hangs on its chunks alone: an object that held a share while it waits for the next could wait for itself.
+  private func storeNext(_ first: inout Piece?, _ reader: inout PieceReader, _ hash: ContentHash)
+    async throws(DataPathError) -> [ChunkHandle]?
+  {
+    if let piece = first.take() { return try await store(piece, hash) }
+    guard let piece = try await reader.next() else { return nil }
+    return try await store(piece, hash)
   }
 
   /// Cuts a piece into chunks and sees to it that each is stored or held; returns their handles in order.
@@ -166,25 +176,29 @@ extension ObjectWriter {
     return handles
   }
 
-  /// The content hash of all of a source; nil when it ends before its size.
-  private func hash(_ source: any ByteSource) async throws(DataPathError) -> Fingerprint? {
+  /// The content hash of all of a source. One that is small enough to be inlined is one chunk, and so it is here: a
+  /// chunk has at least 32 KiB, but at the end.
+  private func hash(_ source: any ByteSource) async throws(DataPathError) -> Fingerprint {
     var reader = PieceReader(source, self)
     let hash = ContentHash()
-    var isFirst = true
-    while let piece = try await reader.next() {
-      if isFirst && reader.isAtEnd && piece.bytes.count <= ObjectContent.inlineLimit {
-        return piece.bytes.withBytes { Fingerprint(of: $0) }
-      }
-      isFirst = false
-      var offset = 0
-      for length in piece.chunkByteCounts {
-        let part = piece.bytes[offset..<offset + length]
-        hash.add(part.withBytes { Fingerprint(of: $0) }, byteCount: length)
-        offset += length
-      }
+    while try await hashNext(&reader, hash) {
       if Task.isCancelled { throw .cancelled }
     }
     return hash.finish()
+  }
+
+  /// False after the last piece. As with `storeNext`, no share is held when it returns.
+  private func hashNext(_ reader: inout PieceReader, _ hash: ContentHash)
+    async throws(DataPathError) -> Bool
+  {
+    guard let piece = try await reader.next() else { return false }
+    var offset = 0
+    for length in piece.chunkByteCounts {
+      let part = piece.bytes[offset..<offset + length]
+      hash.add(part.withBytes { Fingerprint(of: $0) }, byteCount: length)
+      offset += length
+    }
+    return true
   }
 }
 
@@ -232,7 +246,10 @@ struct PieceReader {
     var filled = carried
     while filled < capacity && !isAtEnd {
       let count = try await source.read(into: buffer[filled..<capacity])
-      if count == 0 { isAtEnd = true }
+      if count == 0 {
+        isAtEnd = true
+        if let left, left > 0 { throw .source("ended \(left) bytes too early") }
+      }
       filled += count
       if let known = left { left = known - min(known, UInt64(count)) }
       if left == 0 { isAtEnd = true }
@@ -248,7 +265,13 @@ struct PieceReader {
       lengths.append(length)
       offset += length
     }
-    if offset < filled { rest = buffer[offset..<filled] }
+    if offset < filled {
+      // Copied, so that the buffer goes when its chunks do.
+      let tail = buffer[offset..<filled]
+      let copy = writer.access.driver.buffers.slice(tail.count)
+      tail.withBytes { from in copy.withMutableBytes { $0.copyMemory(from: from) } }
+      rest = copy
+    }
     return Piece(bytes: buffer[0..<offset], chunkByteCounts: lengths, share: share)
   }
 }

@@ -40,7 +40,7 @@ package final class ObjectWriter: @unchecked Sendable {
     package var memoryByteCount: Int
     /// Bytes read at once.
     package var pieceByteCount: Int
-    package init(memoryByteCount: Int = 64 << 20, pieceByteCount: Int = 4 << 20) {
+    package init(memoryByteCount: Int = 64 << 20, pieceByteCount: Int = 1 << 20) {
       self.memoryByteCount = memoryByteCount
       self.pieceByteCount = pieceByteCount
     }

@@ -43,7 +43,6 @@ final class StripePacker: @unchecked Sendable {
   private var container: OpenContainer?
   private var granting: Promise<Result<OpenContainer, DataPathError>>?
   private let slots: Semaphore
-  private var spareBuffers: [Buffer] = []
   private var avoided: [DeviceID: Duration] = [:]
   /// Stripes sealed and not settled yet.
   private var unsettledCount = 0
@@ -51,10 +50,11 @@ final class StripePacker: @unchecked Sendable {
   private var containers: [OpenContainer] = []
   private var isTimerRunning = false
   private var sealCount = 0
-  /// Grants asked for after every device had failed us; reset when a stripe is stored.
-  private var retryCount = 0
-  private static let retryLimit = 20
   private var lastFailure = ""
+  /// How often a chunk is sent to yet another container.
+  private static let attemptLimit = 8
+  /// How often a grant is asked for while the leader cannot give one.
+  private static let grantAttemptLimit = 20
   /// Objects that may still add chunks, and so are worth waiting for.
   var producerCount = 0 { didSet { flushIfAllWait() } }
   private var isWanted = false
@@ -95,7 +95,11 @@ final class StripePacker: @unchecked Sendable {
         seal()
         if !container.isUsable { continue }
       }
-      if open == nil { open = OpenStripe(container: container, buffer: takeBuffer()) }
+      if open == nil {
+        open = OpenStripe(
+          container: container,
+          buffer: access.driver.buffers.take(StripeLayout.capacity(of: container.grant.scheme)))
+      }
       let offset = open!.byteCount
       let header = GroupHeader(
         codec: .raw, chunkCount: 1, plainByteCount: slice.count, payloadByteCount: slice.count)
@@ -139,10 +143,7 @@ final class StripePacker: @unchecked Sendable {
     let released = containers
     containers = []
     container = nil
-    for one in released {
-      _ = try await access.coordinator.execute(
-        .releaseGrant(grant: one.grant.id, container: one.grant.container))
-    }
+    for one in released { try await release(one) }
   }
 
   // MARK: Containers
@@ -168,27 +169,28 @@ final class StripePacker: @unchecked Sendable {
 
   private func requestGrant() async throws(DataPathError) -> OpenContainer {
     // The one before is full or dead; it goes back as soon as nothing of it is under way.
-    for old in containers where old.outstanding.isEmpty {
-      containers.removeAll { $0 === old }
-      _ = try await access.coordinator.execute(
-        .releaseGrant(grant: old.grant.id, container: old.grant.container))
-    }
-    let now = access.driver.now
-    avoided = avoided.filter { $0.value > now }
-    var outcome: CommandOutcome
-    do throws(DataPathError) {
-      outcome = try await ask(avoiding: avoided.keys.sorted())
-    } catch {
-      guard error.refusalCode == .tooFewDomains, !avoided.isEmpty else { throw error }
-      // A slow device is better than none; what really is down the leader knows.
-      avoided = [:]
-      retryCount += 1
-      guard retryCount <= Self.retryLimit else {
-        throw .refused(
-          code: RefusalCode.tooFewDomains.rawValue, reason: "devices fail again and again: \(lastFailure)")
+    let done = containers.filter { $0.outstanding.isEmpty }
+    containers.removeAll { $0.outstanding.isEmpty }
+    for old in done { try await release(old) }
+    var outcome: CommandOutcome?
+    var attempt = 0
+    while outcome == nil {
+      let now = access.driver.now
+      avoided = avoided.filter { $0.value > now }
+      do throws(DataPathError) {
+        outcome = try await access.coordinator.execute(
+          .requestGrant(
+            upload: try await upload.identity(), avoid: avoided.keys.sorted(), placement: nil))
+      } catch {
+        attempt += 1
+        let mayPass =
+          error.refusalCode == .unavailable
+          || (error.refusalCode == .tooFewDomains && !avoided.isEmpty)
+        guard mayPass, attempt < Self.grantAttemptLimit, !Task.isCancelled else { throw error }
+        // A slow device is better than none; those that really are down the leader knows.
+        avoided = [:]
+        await access.driver.sleep(.milliseconds(200))
       }
-      await access.driver.sleep(.milliseconds(200))
-      outcome = try await ask(avoiding: [])
     }
     guard case .grant(let bytes) = outcome, let signed = try? SignedGrant(decoding: bytes) else {
       throw .corrupt("answer to requestGrant")
@@ -197,20 +199,17 @@ final class StripePacker: @unchecked Sendable {
     return OpenContainer(signed)
   }
 
-  private func ask(avoiding devices: [DeviceID]) async throws(DataPathError) -> CommandOutcome {
-    try await access.coordinator.execute(
-      .requestGrant(upload: try await upload.identity(), avoid: devices, placement: nil))
+  /// Gives a container back. A grant that has ended by itself is as good.
+  private func release(_ container: OpenContainer) async throws(DataPathError) {
+    do throws(DataPathError) {
+      _ = try await access.coordinator.execute(
+        .releaseGrant(grant: container.grant.id, container: container.grant.container))
+    } catch {
+      guard case .refused = error else { throw error }
+    }
   }
 
   // MARK: Stripes
-
-  /// A buffer for the widest stripe; those that nobody refers to any more are used again.
-  private func takeBuffer() -> Buffer {
-    if let spare = spareBuffers.popLast() { return spare }
-    // The largest scheme's stripe; 6 MiB for 6+3.
-    let scheme = container?.grant.scheme ?? open!.container.grant.scheme
-    return access.driver.buffers.take(StripeLayout.capacity(of: scheme))
-  }
 
   private func seal() {
     guard let full = open else { return }
@@ -252,8 +251,10 @@ final class StripePacker: @unchecked Sendable {
     let data = (0..<layout.dataBlockCount).map {
       Slice(buffer: buffer, offset: $0 * layout.blockByteCount, count: layout.blockByteCount)
     }
+    // A container that was given up in the meantime gets no more stripes.
+    let isGivenUp = container.isDead
     let failures =
-      container.isDead
+      isGivenUp
       ? []
       : await access.stripes.write(
         StripeTarget(
@@ -261,7 +262,7 @@ final class StripePacker: @unchecked Sendable {
           stripe: sealed.record.stripe), layout: layout, data: data, right: .grant(container.signed),
         epoch: grant.epoch, deadline: options.blockDeadline)
     slots.release()
-    if container.isDead || !failures.isEmpty {
+    if isGivenUp || !failures.isEmpty {
       sealed.state = .failed
       container.isDead = true
       let until = access.driver.now + options.avoidance
@@ -272,6 +273,15 @@ final class StripePacker: @unchecked Sendable {
       await register(container)
       // The same chunks, for another container: `usableContainer` grants one on other devices.
       for (handle, group) in zip(sealed.handles, sealed.record.groups) {
+        handle.attemptCount += 1
+        guard handle.attemptCount < Self.attemptLimit else {
+          handle.settle(
+            .failure(
+              .refused(
+                code: RefusalCode.tooFewDomains.rawValue,
+                reason: "devices fail again and again, last \(lastFailure)")))
+          continue
+        }
         await pack(
           handle,
           Slice(
@@ -281,18 +291,10 @@ final class StripePacker: @unchecked Sendable {
       want()
     } else {
       sealed.state = .acknowledged
-      retryCount = 0
       await register(container)
     }
-    recycle(buffer)
     unsettledCount -= 1
     settled.wakeAll()
-  }
-
-  /// Keeps a stripe's memory for the next one, unless a late answer may still refer to it.
-  private func recycle(_ buffer: consuming Buffer) {
-    var buffer = buffer
-    if spareBuffers.count < 2, isKnownUniquelyReferenced(&buffer) { spareBuffers.append(buffer) }
   }
 
   /// Registers the acknowledged stripes at the front of the container's line, in order, and returns when the
