@@ -453,16 +453,17 @@ extension ShardStore {
     guard state == .healthy else { return }
     // Before the files are shortened: afterwards only the manifest knows that they were meant to end there.
     if !isCovered || recovery.rebuildReason != nil { await flushIndex() }
-    for volume in volumes.all
-    where volume.byteCount > volume.end && !volume.holdsCorruptBlock
-      && manifest.volumes.contains(where: { $0.number == volume.number && $0.isComplete })
-    {
-      // Sectors that could not be read now may be read another time: those volumes keep their length.
+    // Sectors that could not be read now may be read another time: those volumes keep their length.
+    for volume in volumes.all where volume.byteCount > volume.end && !volume.holdsCorruptBlock {
       do throws(RingError) {
+        // Durably: once the volumes of the coming session are emptied and gone, no record tells any more where this
+        // one was cut.
         try await volumes.use(volume) { file throws(RingError) in
           try await file.truncate(to: volume.end)
+          try await file.synchronize(dataOnly: false)
         }
         volume.byteCount = volume.end
+        await volumes.close(volume)
       } catch {
         retire("\(error)")
         return
