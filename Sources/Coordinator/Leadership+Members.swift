@@ -8,44 +8,53 @@ import Wire
 extension Leadership {
   /// Keeps the committed map and the root's domains as the nodes say they are.
   func watchMembers() async {
-    var seenEpoch: UInt64 = 0
     while await pause(.milliseconds(250)) {
-      guard isLeading(), let root = arbiter.root else { continue }
-      if keeper.map.epoch != seenEpoch {
-        seenEpoch = keeper.map.epoch
-        server.nodes.note(keeper.map)
-      }
-      let heard = server.nodes.all.filter {
-        server.nodes.isUp($0.record.id) && [0, root.clusterID].contains($0.clusterID)
-      }
-      for entry in heard {
-        let known = keeper.map.node(entry.record.id)
-        let wanted = Self.record(entry, known: known)
-        guard known?.encoded != wanted.encoded else { continue }
-        do throws(Refusal) {
-          let (_, outcome) = try await submit(.setNode(wanted))
-          log.info(
-            "node registered",
-            ["node": wanted.name, "address": wanted.address, "outcome": text(outcome)])
-          for device in wanted.devices where device.state == .retired {
-            log.warning("device retired", ["node": wanted.name, "device": device.id])
-          }
-        } catch {
-          break
-        }
-      }
       guard isLeading() else { continue }
-      let domains = Self.domains(root.domains, heard: heard)
-      guard domains != root.domains else { continue }
-      do throws(ArbiterError) {
-        try await arbiter.swap { root in
-          var root = root!
-          root.domains = Self.domains(root.domains, heard: heard)
-          return root
-        }
-      } catch {
-        log.warning("the root's nodes could not be changed", ["reason": describe(error)])
+      await registerMembers()
+    }
+  }
+
+  /// Takes what nodes said by now into the map and the root.
+  func registerMembers() async {
+    guard let root = arbiter.root else { return }
+    let heard = server.nodes.all.filter {
+      server.nodes.isUp($0.record.id) && [0, root.clusterID].contains($0.clusterID)
+    }
+    let changed = heard.compactMap { entry -> NodeRecord? in
+      let known = keeper.map.node(entry.record.id)
+      let wanted = Self.record(entry, known: known)
+      return known == wanted ? nil : wanted
+    }
+    // All at once, so that a new cluster's nodes come in one batch.
+    await withTaskGroup(of: Void.self) { group in
+      for node in changed {
+        group.addTask { [self] in await register(node) }
       }
+    }
+    server.nodes.note(keeper.map)
+    let domains = Self.domains(root.domains, heard: heard)
+    guard domains != root.domains, arbiter.isHeld else { return }
+    do throws(ArbiterError) {
+      try await arbiter.swap { root in
+        var root = root!
+        root.domains = Self.domains(root.domains, heard: heard)
+        return root
+      }
+    } catch {
+      log.warning("the root's nodes could not be changed", ["reason": describe(error)])
+    }
+  }
+
+  private func register(_ node: NodeRecord) async {
+    do throws(Refusal) {
+      let (_, outcome) = try await submit(.setNode(node))
+      log.info(
+        "node registered", ["node": node.name, "address": node.address, "outcome": text(outcome)])
+      for device in node.devices where device.state == .retired {
+        log.warning("device retired", ["node": node.name, "device": device.id])
+      }
+    } catch {
+      // Tried again with the next look.
     }
   }
 

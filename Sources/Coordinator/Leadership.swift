@@ -78,6 +78,8 @@ final class Leadership: @unchecked Sendable {
         throw .lost(await lossReason())
       }
     }
+    // A command that follows at once finds a map to place containers on.
+    await registerMembers()
     do throws(StoreError) {
       let known = try await keeper.read { (machine) throws(StoreError) in
         try machine.allSessions().map(\.id)

@@ -22,6 +22,7 @@ package final class NodeTable: DeviceDirectory, @unchecked Sendable {
   private var entries: [NodeID: Entry] = [:]
   private var holders: [DeviceID: NodeID] = [:]
   private var mapped: [NodeID: NodeRecord] = [:]
+  private var mapEpoch: UInt64?
   private var mappedHolders: [DeviceID: NodeID] = [:]
   private var rootDomains: [NodeID: RootRecord.Domain] = [:]
   private var rootHolders: [DeviceID: NodeID] = [:]
@@ -59,6 +60,8 @@ package final class NodeTable: DeviceDirectory, @unchecked Sendable {
 
   /// The committed map, from which addresses of silent nodes are known.
   package func note(_ map: ClusterMap) {
+    if map.epoch == mapEpoch { return }
+    mapEpoch = map.epoch
     mapped = [:]
     mappedHolders = [:]
     retired = []

@@ -89,7 +89,7 @@ struct ChaosTests {
 
   @Test(
     "nothing acknowledged is lost and nothing is applied in two ways, whatever dies when",
-    arguments: [("1+1", 3), ("2+1", 4), ("2+2", 5), ("1+0", 2)], Seed.several)
+    arguments: paired([("1+1", 3), ("2+1", 4), ("2+2", 5), ("1+0", 2)]))
   func crashes(shape: (scheme: String, nodes: Int), seed: Seed) throws {
     let m = Scheme(shape.scheme)!.m
     let acknowledged = try SimulatedWorld.run(seed: seed.value) { world -> Int in
@@ -163,8 +163,7 @@ struct ChaosTests {
 
   @Test(
     "two coordinators on one cluster never both lead",
-    arguments: [("1+1", 2), ("2+1", 3), ("3+2", 6)],
-    Seed.several)
+    arguments: paired([("1+1", 2), ("2+1", 3), ("3+2", 6)]))
   func two(shape: (scheme: String, nodes: Int), seed: Seed) throws {
     let acknowledged = try SimulatedWorld.run(seed: seed.value) { world -> Int in
       let cluster = ModelCluster(world, scheme: shape.scheme, nodes: shape.nodes)

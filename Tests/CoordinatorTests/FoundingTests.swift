@@ -10,7 +10,7 @@ import Testing
 struct FoundingTests {
   @Test(
     "a cluster is founded when its nodes have said hello, and keeps what it answered",
-    arguments: [("1+0", 1), ("1+1", 2), ("2+1", 3), ("6+3", 9)], Seed.several)
+    arguments: paired([("1+0", 1), ("1+1", 2), ("2+1", 3), ("6+3", 9)]))
   func founding(shape: (scheme: String, nodes: Int), seed: Seed) throws {
     try SimulatedWorld.run(seed: seed.value) { world in
       let cluster = ModelCluster(world, scheme: shape.scheme, nodes: shape.nodes)

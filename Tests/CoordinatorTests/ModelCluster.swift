@@ -3,8 +3,9 @@ import Coding
 import Messages
 import Metadata
 import Ring
+import Service
 import Simulation
-import Synchronization
+import TestSupport
 import Testing
 import Wire
 
@@ -89,7 +90,9 @@ final class ModelCluster: @unchecked Sendable {
     configure(&configuration)
     let storage = storages[name] ?? ModelStorage()
     storages[name] = storage
-    let server = CoordinatorServer(driver: process, configuration: configuration, storage: storage)
+    let server = CoordinatorServer(
+      driver: process, configuration: configuration, storage: storage,
+      log: Log(driver: process, level: .error))
     coordinators[name] = server
     server.keeper.onApply = { [unowned self] batch in
       for (index, command) in batch.commands.enumerated() {
@@ -234,5 +237,14 @@ final class ModelClient: @unchecked Sendable {
 
   func buckets() async throws -> [String] {
     try await ask(ListBuckets(level: .strong)).buckets.map(\.name)
+  }
+}
+
+/// Every shape with a seed of its own, or all shapes with the one seed that was asked for.
+func paired<Shape: Sendable>(_ shapes: [Shape]) -> [(Shape, Seed)] {
+  let seeds = Seed.several
+  if seeds.count == 1 { return shapes.map { ($0, seeds[0]) } }
+  return (0..<max(shapes.count, seeds.count)).map {
+    (shapes[$0 % shapes.count], seeds[$0 % seeds.count])
   }
 }

@@ -1,0 +1,218 @@
+import Cluster
+import Coding
+import Messages
+import Metadata
+import Node
+import Ring
+import Service
+import ShardStore
+import Simulation
+import Stripes
+import TestSupport
+import Testing
+import Wire
+
+@testable import Coordinator
+
+/// Real storage nodes, each on a machine of its own.
+private final class RealNodes: @unchecked Sendable {
+  // Loop-confined.
+  let world: SimulatedWorld
+  private(set) var nodes: [Int: StorageNode] = [:]
+
+  init(_ world: SimulatedWorld) { self.world = world }
+
+  func start(_ index: Int) async throws {
+    let process = world.process("n\(index)")
+    let configuration = NodeConfiguration(
+      name: "n\(index)", listen: SocketAddress(host: "n\(index)", port: 7000),
+      coordinators: [SocketAddress(host: "c1", port: 7400)], key: clusterKey, security: .never,
+      directory: "/node",
+      devices: [
+        NodeConfiguration.Device(
+          path: "/node/device-1", tier: "ssd",
+          settings: StoreSettings(
+            capacity: 256 << 20, volumeByteCount: 4 << 20, reserveByteCount: 8 << 20))
+      ])
+    let node = StorageNode(configuration, driver: process, log: Log(driver: process, level: .error))
+    try await node.start()
+    nodes[index] = node
+  }
+
+  func kill(_ index: Int, power: Bool) {
+    guard let process = world.living("n\(index)") else { return }
+    if power { process.machine.powerCut() } else { process.kill() }
+    nodes[index] = nil
+  }
+}
+
+@Suite("With real nodes")
+struct RealNodeTests {
+  @Test("commands survive power cuts of everything and wiped coordinators", arguments: Seed.several)
+  func power(seed: Seed) throws {
+    try SimulatedWorld.run(seed: seed.value) { world in
+      let count = 4
+      let cluster = ModelCluster(world, scheme: "2+1", nodes: 0, expected: count)
+      cluster.configure = { $0.linkStripeLimit = 25 }
+      let nodes = RealNodes(world)
+      let ledger = Ledger()
+      let client = ModelClient(world, addresses: cluster.coordinatorAddresses)
+      for index in 0..<count { try await nodes.start(index) }
+      try await cluster.startCoordinator()
+      _ = try await cluster.waitForLeader(client)
+      for index in 0..<2 { ChaosTests.work(world, cluster, ledger, index) }
+      var random = world.random(named: "chaos")
+      for round in 0..<4 {
+        await world.sleep(.milliseconds(Int64(random.below(8000))))
+        switch round {
+        case 0:
+          // Everything at once.
+          cluster.killCoordinator(power: true)
+          for index in 0..<count { nodes.kill(index, power: true) }
+          await world.sleep(.milliseconds(200))
+          for index in 0..<count { try await nodes.start(index) }
+        case 1:
+          let victim = random.below(count)
+          nodes.kill(victim, power: true)
+          await world.sleep(.seconds(6))
+          cluster.killCoordinator()
+          try await cluster.startCoordinator()
+          await world.sleep(.seconds(10))
+          try await nodes.start(victim)
+          continue
+        default:
+          cluster.killCoordinator()
+          try await cluster.wipeCoordinator()
+        }
+        try await cluster.startCoordinator()
+      }
+      _ = try await cluster.waitForLeader(client)
+      await world.sleep(.seconds(1))
+      ledger.isOver = true
+      while ledger.running > 0 { await world.sleep(.milliseconds(100)) }
+      try await ChaosTests.check(cluster, ledger, client, "c1")
+      #expect(ledger.acknowledged.count > 10)
+    }
+  }
+
+  @Test("blocks nobody registered are dropped, and a deleted object's containers are too")
+  func deletion() throws {
+    try SimulatedWorld.run(seed: 7) { world in
+      let cluster = ModelCluster(world, scheme: "2+1", nodes: 0, expected: 3)
+      cluster.configure = { $0.deletionGrace = .seconds(3) }
+      let nodes = RealNodes(world)
+      let client = ModelClient(world, addresses: cluster.coordinatorAddresses)
+      for index in 0..<3 { try await nodes.start(index) }
+      let server = try await cluster.startCoordinator()
+      _ = try await cluster.waitForLeader(client)
+      _ = try await client.execute(.createBucket(name: "bucket"))
+      let upload = try number(try await client.execute(.openUpload))
+      let outcome = try await client.execute(
+        .requestGrant(upload: upload, avoid: [], placement: nil))
+      guard case .grant(let bytes) = outcome else { throw TestFailure("\(outcome)") }
+      let signed = try SignedGrant(decoding: bytes)
+      let grant = signed.grant
+      #expect(signed.isValid(key: clusterKey.subkey("grant")))
+      #expect(grant.scheme == Scheme("2+1"))
+
+      let payload = [UInt8](repeating: 7, count: 10_000)
+      let frame =
+        GroupHeader(
+          codec: .raw, chunkCount: 1, plainByteCount: payload.count,
+          payloadByteCount: payload.count
+        ).encoded + payload
+      let layout = StripeLayout.smallest(for: frame.count, scheme: grant.scheme)
+      var padded = frame
+      padded += [UInt8](
+        repeating: 0, count: layout.dataBlockCount * layout.blockByteCount - frame.count)
+      let data = (0..<layout.dataBlockCount).map { index in
+        Slice(
+          copying: Array(
+            padded[index * layout.blockByteCount..<(index + 1) * layout.blockByteCount]))
+      }
+      let stripes = StripeIO(driver: client.driver, client: client.wire, directory: server.nodes)
+      for stripe in grant.firstStripe..<grant.firstStripe + 3 {
+        let failures = await stripes.write(
+          StripeTarget(
+            container: grant.container, generation: grant.generation, devices: grant.devices,
+            stripe: stripe), layout: layout, data: data, right: .grant(signed), epoch: grant.epoch,
+          deadline: .seconds(5))
+        #expect(failures.isEmpty)
+      }
+      // The middle one alone is registered.
+      let fingerprint = Fingerprint(of: payload)
+      let registered = StripeRecord(
+        stripe: grant.firstStripe + 1, layout: layout, firstOrdinal: grant.firstOrdinal,
+        groups: [
+          StripeRecord.Group(
+            offset: 0, storedByteCount: UInt32(frame.count), codec: .raw,
+            chunks: [
+              StripeRecord.Chunk(fingerprint: fingerprint, byteCount: UInt32(payload.count))
+            ])
+        ])
+      #expect(
+        try await client.execute(
+          .registerStripes(
+            upload: upload, grant: grant.id, container: grant.container, stripes: [registered]))
+          == .done)
+      let name = ObjectName(bucket: "bucket", key: "key")
+      let commit = ClientCommand.commitObject(
+        upload: upload, name: name,
+        content: .embedded([
+          Run(
+            container: grant.container, firstOrdinal: grant.firstOrdinal, count: 1, skip: 0,
+            byteCount: UInt64(payload.count))
+        ]), byteCount: UInt64(payload.count), contentHash: fingerprint,
+        attributes: ObjectAttributes(), precondition: .none, unlessIdentical: true, modified: 0)
+      let identity = try number(try await client.execute(commit))
+      let position = try await client.ask(GetStatus()).position
+      #expect(try number(try await client.execute(commit)) == identity)
+      #expect(try await client.ask(GetStatus()).position == position, "nothing was logged")
+      let stat = try await client.ask(StatObject(level: .strong, name: name))
+      #expect(stat.containers.map(\.container) == [grant.container])
+      #expect(stat.containers.map(\.missing) == [0])
+      #expect(stat.record.modified > 0)
+
+      func blocks() async throws -> [UInt64] {
+        var counts: [UInt64] = []
+        for device in grant.devices {
+          let page = try await client.wire.call(
+            Inventory(device: device, after: nil), at: server.nodes.address(of: device)!,
+            deadline: .seconds(5)
+          ).answer
+          let entry = page.shards.first { $0.shard.container == grant.container }
+          counts.append(entry?.blockCount ?? 0)
+        }
+        return counts
+      }
+      #expect(try await blocks() == [3, 0, 3], "one data block and its parity")
+      let released = ClientCommand.releaseGrant(grant: grant.id, container: grant.container)
+      #expect(try await client.execute(released) == .done)
+      #expect(try await client.execute(.endUpload(upload: upload)) == .done)
+      await world.sleep(.seconds(5))
+      #expect(try await blocks() == [1, 0, 1])
+
+      let usage = try await client.ask(GetUsage(level: .strong))
+      #expect(usage.objectCount == 1 && usage.logicalBytes == 10_000)
+      #expect(usage.storedBytes > usage.metadataBytes && usage.metadataBytes > 0)
+
+      // One device is away when the object goes; it is asked again.
+      nodes.kill(1, power: false)
+      #expect(try await client.execute(.deleteObject(name: name, precondition: .none)) == .done)
+      await world.sleep(.seconds(12))
+      #expect(try await client.ask(GetUsage(level: .strong)).containerCount == 0)
+      try await nodes.start(1)
+      await world.sleep(.seconds(8))
+      #expect(try await blocks() == [0, 0, 0])
+      let left = try await server.keeper.read { (machine) throws(Metadata.StoreError) in
+        try machine.containers(after: nil, limit: 10).count
+      }
+      #expect(left == 0)
+    }
+  }
+
+  private func number(_ outcome: CommandOutcome) throws -> UInt64 {
+    guard case .number(let number) = outcome else { throw TestFailure("\(outcome)") }
+    return number
+  }
+}
