@@ -50,14 +50,15 @@ let everything: [Target] =
       "Metadata", ["Ring", "Coding", "Wire", "Cluster", "Messages", "CRocks"],
       tests: ["Simulation"])
   + module(
-      "DataPath", ["Ring", "Coding", "Wire", "Cluster", "Messages", "Stripes"], tests: [])
+      "DataPath", ["Ring", "Coding", "Wire", "Cluster", "Messages", "Stripes"],
+      tests: ["Simulation", "Service", "ShardStore", "Metadata", "Node", "Coordinator"])
   + module(
       "Node", ["Ring", "Coding", "Wire", "Service", "Cluster", "Messages", "ShardStore"],
       tests: ["Simulation"])
   + module(
       "Coordinator",
       ["Ring", "Coding", "Wire", "Service", "Cluster", "Messages", "Stripes", "Metadata"],
-      tests: ["Simulation", "Node"])
+      tests: ["Simulation", "ShardStore", "Node"])
   + module("Simulation", ["Ring"], tests: [])
   + [
       .executableTarget(
