@@ -15,6 +15,8 @@ package final class ObjectReader: @unchecked Sendable {
 
   /// Bytes resolved at once.
   private static let windowByteCount: UInt64 = 64 << 20
+  /// How often blocks that are gone are looked for.
+  private static let resolveLimit = 3
 
   package init(_ access: ClusterAccess) { self.access = access }
 
@@ -104,9 +106,18 @@ package final class ObjectReader: @unchecked Sendable {
         }
         if Task.isCancelled { failure = .cancelled }
       }
-      if failure != nil { turns.fail(failure!) }
-      for await ended in group where failure == nil { failure = ended }
-      return failure ?? turns.failure
+      // The first failure ends the others, whose own ends then say nothing new.
+      failure = failure ?? turns.failure
+      if failure != nil { group.cancelAll() }
+      while true {
+        if let failure { turns.fail(failure) }
+        guard let ended = await group.next() else { break }
+        if failure == nil, ended != nil {
+          failure = turns.failure ?? ended
+          group.cancelAll()
+        }
+      }
+      return failure
     }
     if let failure { throw failure }
   }
@@ -126,32 +137,36 @@ package final class ObjectReader: @unchecked Sendable {
   }
 
   /// The segment's bytes, checked. When its blocks are gone because the container was rewritten or dropped, it
-  /// is resolved again.
+  /// is resolved again, a few times.
   private func fetch(_ segment: Segment, _ name: ObjectName, _ identity: UInt64)
     async throws(DataPathError) -> [Slice]
   {
-    do throws(StripeError) {
-      let read = try await access.stripes.read(
-        segment.target, layout: segment.layout, range: segment.range)
-      return try segment.extract(read)
-    } catch {
-      guard error == .notFound else { throw access.translate(error) }
-    }
-    let range = segment.first..<segment.first + segment.byteCount
-    switch await resolve(name, identity, range) {
-    case .failure(let error): throw error
-    case .success(let plan):
-      var slices: [Slice] = []
-      for fresh in try Segment.cut(plan, first: segment.first) {
-        do throws(StripeError) {
-          let read = try await access.stripes.read(
-            fresh.target, layout: fresh.layout, range: fresh.range)
-          slices += try fresh.extract(read)
-        } catch {
+    var segments = [segment]
+    var attempt = 1
+    while true {
+      do throws(StripeError) {
+        var slices: [Slice] = []
+        for one in segments {
+          slices += try one.extract(
+            try await access.stripes.read(one.target, layout: one.layout, range: one.range))
+        }
+        return slices
+      } catch {
+        guard error == .notFound, attempt < Self.resolveLimit else {
           throw access.translate(error)
         }
       }
-      return slices
+      attempt += 1
+      let plan = try await resolve(
+        name, identity, segment.first..<segment.first + segment.byteCount
+      ).get()
+      segments = try Segment.cut(plan, first: segment.first)
+      // Fewer bytes would leave a hole, more would overwrite a neighbour's.
+      guard segments.reduce(0, { $0 + $1.byteCount }) == segment.byteCount else {
+        throw .corrupt("the coordinator's second answer covers other bytes")
+      }
+      try await access.map.prepare(
+        epoch: plan.mapEpoch, devices: plan.containers.lazy.flatMap(\.devices))
     }
   }
 }

@@ -93,6 +93,9 @@ extension ObjectWriter {
       }
     } catch {
       chunks.close()
+      stopProducing()
+      // The manifest waits for what is packed already, and perhaps nobody else would send it.
+      packer.want()
       _ = await manifest.get()
       throw error
     }

@@ -1,0 +1,101 @@
+import DataPath
+import Ring
+import TestSupport
+
+/// Bytes that look random, quickly.
+func noise(_ count: Int, _ random: inout SeededGenerator) -> [UInt8] {
+  var word = random.next() | 1
+  return [UInt8](unsafeUninitializedCapacity: count + 8) { target, filled in
+    let raw = UnsafeMutableRawBufferPointer(target)
+    var offset = 0
+    while offset < count {
+      word = word &* 0x5851_F42D_4C95_7F2D &+ 0x1405_7B7E_F767_814F
+      raw.storeBytes(of: word ^ word >> 29, toByteOffset: offset, as: UInt64.self)
+      offset += 8
+    }
+    filled = count
+  }
+}
+
+/// Gives its bytes in pieces of odd sizes, and may misbehave.
+final class TestSource: ByteSource, @unchecked Sendable {
+  // Loop-confined.
+  let bytes: [UInt8]
+  let byteCount: UInt64?
+  private var offset = 0
+  private var random: SeededGenerator
+  /// Gives no more than these, then fails.
+  var failsAfter: Int?
+  /// Ends after these, whatever `byteCount` says.
+  var endsAfter: Int?
+  /// Before each read.
+  var pause: (@Sendable () async -> Void)?
+
+  init(_ bytes: [UInt8], isSized: Bool = true, seed: UInt64 = 1) {
+    self.bytes = bytes
+    byteCount = isSized ? UInt64(bytes.count) : nil
+    random = SeededGenerator(seed: seed)
+  }
+
+  func read(into slice: Slice) async throws(DataPathError) -> Int {
+    await pause?()
+    if let failsAfter, offset >= failsAfter { throw .source("vanished") }
+    let end = min(bytes.count, failsAfter ?? .max, endsAfter ?? .max)
+    let most = random.next() % 4 == 0 ? Int(random.next() % 5000) + 1 : slice.count
+    let count = min(most, slice.count, end - offset)
+    slice[0..<count].withMutableBytes { $0.copyBytes(from: bytes[offset..<offset + count]) }
+    offset += count
+    return count
+  }
+
+  func rewind() -> Bool {
+    offset = 0
+    return true
+  }
+}
+
+/// Collects what is written and checks that nothing is written twice.
+final class TestSink: ByteSink, @unchecked Sendable {
+  // Loop-confined.
+  let isOrdered: Bool
+  private let first: UInt64
+  private(set) var bytes: [UInt8]
+  private var written: [Range<Int>] = []
+  private(set) var problems: [String] = []
+  private var next: UInt64
+  private var isWriting = false
+  private let driver: any Driver
+  var failsAfter: Int?
+
+  init(_ range: Range<UInt64>, isOrdered: Bool, driver: any Driver) {
+    self.isOrdered = isOrdered
+    self.driver = driver
+    first = range.lowerBound
+    next = first
+    bytes = [UInt8](repeating: 0, count: range.count)
+  }
+
+  var isComplete: Bool { written.reduce(0) { $0 + $1.count } == bytes.count }
+
+  func write(_ slices: [Slice], at offset: UInt64) async throws(DataPathError) {
+    if isOrdered && (offset != next || isWriting) { problems.append("out of order at \(offset)") }
+    isWriting = true
+    await driver.sleep(.microseconds(Int64(driver.random() % 300)))
+    isWriting = false
+    if let failsAfter, offset - first >= UInt64(failsAfter) { throw .sink("disk full") }
+    var place = Int(offset - first)
+    for slice in slices {
+      let part = slice.array
+      guard place + part.count <= bytes.count else {
+        problems.append("past the end")
+        return
+      }
+      let range = place..<place + part.count
+      if written.contains(where: { $0.overlaps(range) }) { problems.append("twice at \(place)") }
+      written.append(range)
+      bytes.replaceSubrange(range, with: part)
+      place += part.count
+    }
+    next = offset + UInt64(place) - (offset - first)
+  }
+}
