@@ -37,7 +37,25 @@ extension StorageNode {
     }
   }
 
+  /// Tells the log what became of the devices since it was last told.
+  private func watchDevices() {
+    for (_, store) in stores {
+      if case .retired(let reason) = store.state, toldRetired.insert(store.device).inserted {
+        log.error(
+          "device retired", ["path": store.path, "id": store.device, "reason": reason])
+      }
+      let corrupt = store.corruptReadCount
+      if corrupt > toldCorrupt[store.device, default: 0] {
+        toldCorrupt[store.device] = corrupt
+        log.error(
+          "corrupt blocks were read",
+          ["path": store.path, "id": store.device, "sinceStart": corrupt])
+      }
+    }
+  }
+
   private func hello() async -> Hello {
+    watchDevices()
     var devices: [DeviceReport] = []
     var corrupt: UInt64 = 0
     for (device, store) in stores {

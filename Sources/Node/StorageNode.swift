@@ -37,6 +37,9 @@ package final class StorageNode: @unchecked Sendable {
   /// Where it serves, once started.
   package private(set) var address: SocketAddress?
   let adoption = Semaphore(1)
+  /// What the log was told already.
+  var toldRetired: Set<DeviceID> = []
+  var toldCorrupt: [DeviceID: UInt64] = [:]
 
   package init(_ configuration: NodeConfiguration, driver: any Driver, log: Log) {
     self.configuration = configuration

@@ -288,7 +288,9 @@ extension ShardStore {
 
   /// Ends all writing to the device. What was not acknowledged fails; what was stays readable as long as the
   /// device lets us.
-  func retire(_ reason: String) {
+  ///
+  /// - Parameter isForGood: false when opening the device again may mend it.
+  func retire(_ reason: String, isForGood: Bool = true) {
     guard case .healthy = state else { return }
     state = .retired(reason: reason)
     let failed = uncommitted[uncommittedHead...]
@@ -305,7 +307,12 @@ extension ShardStore {
     let path = path
     let driver = driver
     background("note retirement") {
-      try? await driver.replaceFile(path + "/retired", with: Array(reason.utf8))
+      if isForGood {
+        try? await driver.replaceFile(path + "/retired", with: Array(reason.utf8))
+      } else {
+        try? await driver.remove(path + "/index/manifest")
+        try? await driver.synchronizeDirectory(path + "/index")
+      }
     }
   }
 }

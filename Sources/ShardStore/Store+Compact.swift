@@ -92,6 +92,7 @@ extension ShardStore {
       if isClosing { return false }
       switch header.kind {
       case .block:
+        await giveWay()
         guard try await copy(header, from: volume) else { return false }
       case .delete:
         guard header.sequence <= volume.tally.lastSequence,
@@ -114,6 +115,15 @@ extension ShardStore {
     }
     if !kept.isEmpty { try await keep(kept) }
     return true
+  }
+
+  /// Lets writes that wait go first, for a while.
+  private func giveWay() async {
+    var patience = 10
+    while uncommittedHead < uncommitted.count, patience > 0, !isClosing {
+      await driver.sleep(.milliseconds(2))
+      patience -= 1
+    }
   }
 
   /// Whether another volume may hold records this entry declares dead, which a rebuild would bring back.

@@ -76,11 +76,19 @@ extension ShardStore {
   private func rotate(for byteCount: UInt64) async throws(StoreError) {
     let needed = byteCount + controlByteCount + UInt64(VolumeHeader.byteCount)
     while let preparation { await preparation.wait() }
+    // Sequences rise with the numbers of volumes, so what was made ahead is used next or never.
+    let ready = prepared
+    prepared = nil
     let next: Volume
-    if let ready = prepared, ready.byteCount >= needed {
-      prepared = nil
+    if let ready, ready.byteCount >= needed {
       next = ready
     } else {
+      if let ready {
+        do throws(RingError) { try await volumes.remove(ready) } catch {
+          retire("\(error)")
+          throw .deviceFailed("\(error)")
+        }
+      }
       next = try await makeVolume(atLeast: needed)
     }
     if case .retired(let reason) = state { throw .deviceFailed(reason) }
@@ -114,7 +122,7 @@ extension ShardStore {
 
   /// Makes the next volume in the background once the open one is three quarters full.
   func prepareAhead() {
-    guard prepared == nil, preparation == nil, !isClosing, let open,
+    guard prepared == nil, preparation == nil, rotation == nil, !isClosing, let open,
       open.end >= open.byteCount / 4 * 3,
       occupiedByteCount + settings.reserveByteCount + (open.byteCount - open.end) < byteLimit
     else { return }
@@ -140,7 +148,9 @@ extension ShardStore {
       do throws(RingError) {
         return try await makeVolume(byteCount: byteCount)
       } catch {
-        guard error.errno == ENOSPC || error.errno == EDQUOT || error.errno == EFBIG else {
+        guard error.isFull || error.errno == EFBIG else {
+          // Our own shortage says nothing about the device.
+          if [EMFILE, ENFILE, ENOMEM].contains(error.errno) { throw .system(error) }
           retire("\(error)")
           throw .deviceFailed("\(error)")
         }

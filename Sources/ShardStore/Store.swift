@@ -132,14 +132,11 @@ package final class ShardStore: @unchecked Sendable {
     }
   }
 
-  /// Translates what the index met. The runs are checked when the store opens, so this is rot that came since: the
-  /// manifest goes, so that the next opening makes the index anew, and the device answers nothing it is not sure of.
+  /// Translates what the index met. Runs are checked when the store opens, so this is rot that came since. The device
+  /// is retired, as nothing it says about its blocks can be relied on, but only until it is opened again: the manifest
+  /// goes, and the index is then made anew.
   func failed(_ damage: IndexDamage) -> StoreError {
-    if case .healthy = state {
-      let path = path
-      let driver = driver
-      background("drop manifest") { try? await driver.remove(path + "/index/manifest") }
-    }
+    retire("index: \(damage.what)", isForGood: false)
     return .deviceFailed("index: \(damage.what)")
   }
 

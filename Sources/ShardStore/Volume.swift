@@ -276,7 +276,8 @@ final class VolumeSet: @unchecked Sendable {
 
   private func closeIdle() async {
     while openCount > openFileLimit {
-      let idle = byNumber.values.filter { $0.file != nil && $0.users == 0 }
+      // Writing must never depend on being able to open a file.
+      let idle = byNumber.values.filter { $0.file != nil && $0.users == 0 && $0.isSealed }
       guard let oldest = idle.min(by: { $0.lastUse < $1.lastUse }) else { return }
       await close(oldest)
     }

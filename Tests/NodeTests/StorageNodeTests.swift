@@ -335,14 +335,14 @@ struct StorageNodeTests {
     try SimulatedWorld.run(seed: seed.value) { world in
       var random = seed.generator
       let ledger = Acknowledged()
-      for _ in 0..<6 {
+      for _ in 0..<5 {
         let node = try await NodeScene.start(world.process("n1"))
         let client = NodeScene.client(world)
         for (sample, device) in ledger.blocks {
           #expect(try await client.has(sample, on: device))
         }
         let devices = node.devices
-        let life = Duration.milliseconds(Int64.random(in: 1...60, using: &random))
+        let life = Duration.milliseconds(Int64.random(in: 1...15, using: &random))
         let isPowerCut = Bool.random(using: &random)
         await withTaskGroup { group in
           for worker in 0..<8 as Range<UInt64> {

@@ -125,6 +125,36 @@ struct FailureTests {
     }
   }
 
+  @Test("an index that rots while it is used retires the device until it is opened again")
+  func indexRot() throws {
+    try withDevice { world, process in
+      let samples = (0..<200 as Range<UInt64>).map { Sample(key(1, $0), units: 1, fill: $0) }
+      var store = try await StoreScene.open(process)
+      for sample in samples { try await sample.write(to: store) }
+      await store.close()
+      store = try await StoreScene.open(process)
+      for file in try world.disk("node").files(under: "/device/index")
+      where file.contains("run-") {
+        for page in 0..<3 { try world.disk("node").flipBit(file, bit: (page * 4096 + 999) * 8) }
+      }
+      do throws(StoreError) {
+        _ = try await samples[0].isIn(store)
+        Issue.record("read through a damaged index")
+      } catch {
+        guard case .deviceFailed = error else {
+          Issue.record("\(error)")
+          return
+        }
+      }
+      #expect(store.state != .healthy)
+      await store.close()
+      store = try await StoreScene.open(process)
+      #expect(store.state == .healthy)
+      for sample in samples { #expect(try await sample.isIn(store)) }
+      await store.close()
+    }
+  }
+
   @Test("a full device refuses data before a byte is written; links, fences and deletes go on")
   func full() throws {
     try withDevice { world, process in
