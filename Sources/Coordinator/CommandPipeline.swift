@@ -26,6 +26,8 @@ final class CommandPipeline: @unchecked Sendable {
   private let writer: LogWriter
   private let arbiter: any Arbiter
   private var pending: [Pending] = []
+  /// Clients' commands that are submitted and not answered.
+  private var underWay: [ClientKey: Int] = [:]
   private let arrived = WaitQueue()
   private let appended = Channel<Appended>()
   private var timeAt: Duration
@@ -74,6 +76,16 @@ final class CommandPipeline: @unchecked Sendable {
     position: UInt64, outcome: CommandOutcome
   ) {
     if isOver { throw Self.lost }
+    let key = Self.key(command)
+    if let reason = writer.blocked {
+      // Unless an earlier copy of it is on its way, which may yet count.
+      if let key, underWay[key] != nil { throw Refusal(.unavailable, reason) }
+      throw Refusal(.tooFewDomains, reason)
+    }
+    if let key { underWay[key, default: 0] += 1 }
+    defer {
+      if let key, let count = underWay[key] { underWay[key] = count == 1 ? nil : count - 1 }
+    }
     let byteCount = command.encoded.count
     guard byteCount <= LogWriter.batchByteLimit / 2 else {
       throw Refusal(.malformed, "a command of \(byteCount) bytes is too large")
@@ -86,6 +98,16 @@ final class CommandPipeline: @unchecked Sendable {
     arrived.wakeOne()
     let (position, outcome) = try await promise.get().get()
     return (position, outcome)
+  }
+
+  private struct ClientKey: Hashable {
+    var session: UInt64
+    var sequence: UInt64
+  }
+
+  private static func key(_ command: Command) -> ClientKey? {
+    guard case .client(let session, let sequence, _, _) = command else { return nil }
+    return ClientKey(session: session, sequence: sequence)
   }
 
   static let lost = Refusal(.notLeader, "")

@@ -103,7 +103,10 @@ extension CoordinatorServer {
       throw Refusal(
         .failed, "node \(hello.name) belongs to another cluster than this coordinator")
     }
-    nodes.note(hello, from: origin)
+    if let other = nodes.note(hello, from: origin) {
+      throw Refusal(
+        .failed, "node \(hello.node) runs at \(other) already; \(hello.name) is a copy of it")
+    }
     let interval = UInt32(clamping: configuration.helloInterval.wholeMilliseconds)
     guard let leadership, leadership.isLeading(), let root = arbiter.root else {
       return Hello.Answer(

@@ -23,7 +23,7 @@ extension Leadership {
     let changed = heard.compactMap { entry -> NodeRecord? in
       let known = keeper.map.node(entry.record.id)
       let wanted = Self.record(entry, known: known)
-      return known == wanted ? nil : wanted
+      return known == wanted || refusedRecords[wanted.id] == wanted ? nil : wanted
     }
     // All at once, so that a new cluster's nodes come in one batch.
     await withTaskGroup(of: Void.self) { group in
@@ -48,6 +48,7 @@ extension Leadership {
   private func register(_ node: NodeRecord) async {
     do throws(Refusal) {
       let (_, outcome) = try await submit(.setNode(node))
+      if case .refused = outcome { refusedRecords[node.id] = node }
       log.info(
         "node registered", ["node": node.name, "address": node.address, "outcome": text(outcome)])
       for device in node.devices where device.state == .retired {

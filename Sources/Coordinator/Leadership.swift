@@ -18,6 +18,8 @@ final class Leadership: @unchecked Sendable {
   private(set) var sessions: [UInt64: Duration] = [:]
   private var duties: [SpawnedTask] = []
   private(set) var isOver = false
+  /// What nodes said and the state machine refused, so as not to ask again and again.
+  var refusedRecords: [NodeID: NodeRecord] = [:]
   /// Wakes duties that wait for something to do.
   let trashArrived = WaitQueue()
 

@@ -28,8 +28,6 @@ package final class NodeTable: DeviceDirectory, @unchecked Sendable {
   private var rootHolders: [DeviceID: NodeID] = [:]
   private var retired: Set<DeviceID> = []
   private let startedAt: Duration
-  /// Woken at every hello.
-  package let heard = WaitQueue()
 
   /// - Parameter silence: a node not heard of for longer counts as down.
   package init(driver: any Driver, silence: Duration = .seconds(5)) {
@@ -41,9 +39,16 @@ package final class NodeTable: DeviceDirectory, @unchecked Sendable {
   /// Takes in a hello.
   ///
   /// - Parameter origin: where the connection comes from, for nodes that do not know their address.
-  package func note(_ hello: Hello, from origin: SocketAddress) {
+  /// - Returns: nil, or where another node of the same id was heard of just now: a copy of its
+  ///   directory, which is not taken in.
+  package func note(_ hello: Hello, from origin: SocketAddress) -> SocketAddress? {
     let address = SocketAddress(
       host: hello.host.isEmpty ? origin.host : hello.host, port: hello.port)
+    if let known = entries[hello.node], known.record.address != address,
+      driver.now - known.lastHeard < silence / 2
+    {
+      return known.record.address
+    }
     let devices = hello.devices.map {
       DeviceRecord(
         id: $0.id, capacity: $0.capacity, tier: $0.tier, state: $0.isFailed ? .retired : .healthy)
@@ -55,7 +60,7 @@ package final class NodeTable: DeviceDirectory, @unchecked Sendable {
       reports: hello.devices.sorted { $0.id < $1.id }, clusterID: hello.clusterID,
       highestEpoch: hello.highestEpoch, corruptBlocks: hello.corruptBlocks, lastHeard: driver.now)
     for device in hello.devices { holders[device.id] = hello.node }
-    heard.wakeAll()
+    return nil
   }
 
   /// The committed map, from which addresses of silent nodes are known.

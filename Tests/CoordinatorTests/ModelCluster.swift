@@ -15,15 +15,25 @@ import Wire
 final class ModelStorage: StateStorage, @unchecked Sendable {
   // Loop-confined.
   var stores: [String: MemoryStore] = [:]
+  /// What the next open finds.
+  var trouble: StoreError?
+  private(set) var discards = 0
 
   func open(_ path: String) throws(StoreError) -> any OrderedStore {
+    if let trouble {
+      self.trouble = nil
+      throw trouble
+    }
     if let known = stores[path] { return known }
     let store = MemoryStore()
     stores[path] = store
     return store
   }
   func close(_ store: any OrderedStore) { try? store.flush() }
-  func discard(_ path: String) throws(StoreError) { stores[path] = nil }
+  func discard(_ path: String) throws(StoreError) {
+    stores[path] = nil
+    discards += 1
+  }
   /// What a crash leaves: of the batches that were not flushed, some first ones.
   func crash(_ random: inout SimulationRandom) {
     for path in stores.keys.sorted() {
@@ -76,14 +86,15 @@ final class ModelCluster: @unchecked Sendable {
   }
 
   @discardableResult
-  func startCoordinator(_ name: String = "c1", directory: String = "/data") async throws
-    -> CoordinatorServer
-  {
-    var options = SimulatedProcess.Options()
+  func startCoordinator(
+    _ name: String = "c1", machine: String? = nil, directory: String = "/data"
+  ) async throws -> CoordinatorServer {
+    var options = SimulatedProcess.Options(machine: machine.map { world.machine($0) })
     options.clockDriftPartsPerMillion = drift[name] ?? 0
     let process = world.process(name, options)
     var configuration = CoordinatorConfiguration(
-      name: name, address: SocketAddress(host: name, port: 7400), dataDirectory: directory,
+      name: name, address: SocketAddress(host: machine ?? name, port: machine == nil ? 7400 : 7500),
+      dataDirectory: directory,
       key: clusterKey, scheme: scheme, expectedNodes: expectedNodes)
     configuration.security = .never
     configuration.leastFree = 0

@@ -58,6 +58,7 @@ package final class FileArbiter: Arbiter, @unchecked Sendable {
   private var watch: SpawnedTask?
   private let swapping = Semaphore(1)
   private var isReleased = false
+  private var napCount = 0
   private var deposedBy: UInt64?
   package private(set) var detail = ""
 
@@ -157,9 +158,13 @@ package final class FileArbiter: Arbiter, @unchecked Sendable {
     while driver.now < end && !isReleased { try await nap() }
   }
 
-  /// A tenth of a second; throws when the loop ends.
+  /// A tenth of a second; throws when the loop ends or, looked at now and then, the directory is gone.
   private func nap() async throws(ArbiterError) {
     guard await driver.sleep(.milliseconds(100)) else { throw .stopped }
+    napCount += 1
+    if napCount.isMultiple(of: 10), await !isDirectoryOurs() {
+      throw .directoryGone(path: directory)
+    }
   }
 
   private enum Claim {

@@ -79,6 +79,15 @@ final class LinkOpener: @unchecked Sendable {
       let link = RootRecord.Link(
         number: lastNumber, generation: epoch, scheme: Scheme(k: 1, m: root.scheme.m)!,
         devices: devices, firstPosition: firstPosition, sealedStripes: nil)
+      // While too few answer, nothing is left behind on those that do.
+      let silent = await silent(link)
+      guard silent.isEmpty else {
+        noteFailures(silent)
+        detail =
+          "the log cannot be written to "
+          + Set(silent.map { nodes.nodeName(of: $0.device) }).sorted().joined(separator: ", ")
+        continue
+      }
       var proposal = Self.adding(link, sealing: sealing, to: root)
       proposal.epoch = epoch
       proposal.version += 1
@@ -104,6 +113,26 @@ final class LinkOpener: @unchecked Sendable {
       return Opened(
         link: link, stripeCount: UInt64(stripes.count),
         byteCount: stripes.reduce(0) { $0 + $1.count })
+    }
+  }
+
+  /// Asks those devices that may be away whether they are there.
+  private func silent(_ link: RootRecord.Link) async -> [LinkFailure] {
+    let doubtful = link.devices.indices.filter {
+      nodes.isDown(link.devices[$0]) || failed[link.devices[$0]] != nil
+    }
+    if doubtful.isEmpty { return [] }
+    return await withTaskGroup(of: LinkFailure?.self) { group in
+      for shard in doubtful {
+        group.addTask { [self] in
+          guard case .failure(let error) = await port.list(link, shard: shard, deadline: slow)
+          else { return nil }
+          return LinkFailure(device: link.devices[shard], error: error)
+        }
+      }
+      var failures: [LinkFailure] = []
+      for await case let failure? in group { failures.append(failure) }
+      return failures.sorted { $0.device < $1.device }
     }
   }
 

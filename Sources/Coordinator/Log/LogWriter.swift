@@ -52,6 +52,7 @@ final class LogWriter: @unchecked Sendable {
   /// Writes under way, those of the entries before a roll included.
   private var writeCount = 0
   private var isRolling = false
+  private var rollingSince = Duration.zero
   private var failure: LogError?
   private let changed = WaitQueue()
 
@@ -76,6 +77,14 @@ final class LogWriter: @unchecked Sendable {
 
   /// What keeps it from going on, for people; empty when all is well.
   var detail: String { isRolling ? opener.detail : "" }
+
+  /// Why nothing can be logged now, when that has been so for a while: there is no sense in waiting for it.
+  var blocked: String? {
+    guard isRolling, !opener.detail.isEmpty, driver.now - rollingSince > .seconds(2) else {
+      return nil
+    }
+    return opener.detail
+  }
 
   /// The most bytes that a batch's commands may have together.
   static let batchByteLimit = StripeLayout.largestBlockByteCount - 4096
@@ -163,6 +172,7 @@ final class LogWriter: @unchecked Sendable {
   /// Goes on in another link.
   private func roll() {
     isRolling = true
+    rollingSince = driver.now
     driver.spawn("log roll") { [self] in
       // A write under way may still end well; each ends within the bound for slow devices.
       while writeCount > 0 { await changed.wait() }

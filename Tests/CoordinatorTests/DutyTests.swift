@@ -1,0 +1,307 @@
+import Cluster
+import Coding
+import Messages
+import Metadata
+import Ring
+import Simulation
+import TestSupport
+import Testing
+import Wire
+
+@testable import Coordinator
+
+@Suite("What a leader does")
+struct DutyTests {
+  static func scene(
+    _ world: SimulatedWorld, _ scheme: String, _ nodes: Int, expected: Int? = nil,
+    _ configure: @escaping (inout CoordinatorConfiguration) -> Void = { _ in }
+  ) async throws -> (ModelCluster, ModelClient, CoordinatorServer) {
+    let cluster = ModelCluster(world, scheme: scheme, nodes: nodes, expected: expected)
+    cluster.configure = configure
+    let client = ModelClient(world, addresses: cluster.coordinatorAddresses)
+    for index in 0..<(expected ?? nodes) { try await cluster.startNode(index) }
+    let server = try await cluster.startCoordinator()
+    _ = try await cluster.waitForLeader(client)
+    return (cluster, client, server)
+  }
+
+  /// Some commands, one after the other.
+  static func write(_ client: ModelClient, _ prefix: String, _ count: Int) async throws {
+    for index in 0..<count {
+      #expect(try await client.execute(.createBucket(name: "\(prefix)-\(index)")) == .done)
+    }
+  }
+
+  @Test("a failed device is retired, and neither links nor grants go to it any more")
+  func retirement() throws {
+    try SimulatedWorld.run(seed: 1) { world in
+      let (cluster, client, server) = try await Self.scene(world, "2+1", 5)
+      try await Self.write(client, "before", 3)
+      let link = try #require(server.arbiter.root?.links.last)
+      let victim = try #require(cluster.disks.first { link.devices.contains($0.device) })
+      victim.isFailed = true
+      try await Self.write(client, "during", 3)
+      await world.sleep(.seconds(3))
+      let next = try #require(server.arbiter.root?.links.last)
+      #expect(next.number > link.number && !next.devices.contains(victim.device))
+      let map = try await client.ask(GetMap(level: .strong)).map
+      #expect(map.node(victim.node)?.devices.map(\.state) == [.retired])
+      let upload = try number(try await client.execute(.openUpload))
+      for _ in 0..<10 {
+        let outcome = try await client.execute(
+          .requestGrant(upload: upload, avoid: [], placement: nil))
+        guard case .grant(let bytes) = outcome else { throw TestFailure("\(outcome)") }
+        #expect(try !SignedGrant(decoding: bytes).grant.devices.contains(victim.device))
+      }
+      #expect(try await client.buckets().count == 6)
+    }
+  }
+
+  @Test("a device that takes its time is left behind, and nothing waits for it twice")
+  func slowness() throws {
+    try SimulatedWorld.run(seed: 2) { world in
+      let (cluster, client, server) = try await Self.scene(world, "2+2", 6)
+      try await Self.write(client, "before", 3)
+      let link = try #require(server.arbiter.root?.links.last)
+      let index = try #require(
+        cluster.disks.firstIndex { link.devices.contains($0.device) })
+      cluster.nodes[index]?.writeDelay = .seconds(3600)
+      let start = world.now
+      try await Self.write(client, "during", 1)
+      #expect(world.now - start < .seconds(4))
+      let later = world.now
+      try await Self.write(client, "after", 20)
+      #expect(world.now - later < .seconds(1))
+      let next = try #require(server.arbiter.root?.links.last)
+      #expect(!next.devices.contains(cluster.disks[index].device))
+      #expect(server.arbiter.root?.links.first?.sealedStripes != nil)
+    }
+  }
+
+  @Test("nodes that join later hold the lease too, and too few of them end it by name")
+  func joining() throws {
+    try SimulatedWorld.run(seed: 3) { world in
+      let (cluster, client, server) = try await Self.scene(world, "2+1", 5, expected: 3)
+      try await Self.write(client, "a", 2)
+      #expect(server.arbiter.root?.domains.count == 3)
+      try await cluster.startNode(3)
+      try await cluster.startNode(4)
+      await world.sleep(.seconds(3))
+      #expect(server.arbiter.root?.domains.map(\.name).sorted() == ["n0", "n1", "n2", "n3", "n4"])
+      #expect(cluster.disks.allSatisfy { $0.clusterID == server.arbiter.root?.clusterID })
+      #expect(cluster.disks.allSatisfy { $0.rootVersion == server.arbiter.root?.version })
+
+      cluster.killNode(1)
+      await world.sleep(.seconds(10))
+      #expect(try await cluster.waitForLeader(client).nodes.filter { !$0.isUp }.count == 1)
+      #expect(try await client.ask(GetMap(level: .strong)).down == [cluster.disks[1].node])
+      try await Self.write(client, "b", 2)
+
+      cluster.killNode(2)
+      await world.sleep(.seconds(15))
+      let status = try #require(await cluster.status(from: client))
+      #expect(status.role == "waiting")
+      #expect(status.detail.contains("needs 4") && status.detail.hasSuffix("missing: n1, n2"))
+
+      try await cluster.startNode(2)
+      _ = try await cluster.waitForLeader(client)
+      try await cluster.startNode(1)
+      await world.sleep(.seconds(2))
+      #expect(try await client.ask(GetMap(level: .strong)).down == [])
+      #expect(try await client.buckets().count == 4)
+    }
+  }
+
+  @Test("links that are in no chain any more are deleted, and those of the chain are kept")
+  func oldLinks() throws {
+    try SimulatedWorld.run(seed: 4) { world in
+      var (cluster, client, server) = try await Self.scene(world, "2+1", 4) {
+        $0.linkStripeLimit = 5
+      }
+      for round in 0..<4 {
+        try await Self.write(client, "r\(round)", 8)
+        cluster.killCoordinator()
+        server = try await cluster.startCoordinator()
+        _ = try await cluster.waitForLeader(client)
+      }
+      // A link of a take-over that came to nothing.
+      let stray = BlockKey(
+        shard: ShardKey(container: ContainerID(.link, 999), generation: 5, shardIndex: 0),
+        stripe: 0)
+      let sample = try #require(cluster.disks.compactMap(\.blocks.values.first).first)
+      cluster.disks[2].blocks[stray] = sample
+      await world.sleep(.seconds(15))
+      let links = try #require(server.arbiter.root?.links)
+      let wanted = Set(links.map { [$0.number, $0.generation] })
+      let kept = Set(
+        cluster.disks.flatMap(\.shards).filter { $0.container.kind == .link }.map {
+          [$0.container.number, $0.generation]
+        })
+      #expect(kept == wanted && wanted.count > 4)
+      #expect(try await client.buckets().count == 32)
+    }
+  }
+
+  @Test(
+    "a coordinator whose directory is deleted ends, leading or not, and so does a second one in it")
+  func directory() throws {
+    try SimulatedWorld.run(seed: 5) { world in
+      let (cluster, client, first) = try await Self.scene(world, "2+1", 3)
+      let second = try await cluster.startCoordinator("c1b", machine: "c1")
+      guard case .failed(let reason) = await second.waitForEnd() else {
+        throw TestFailure("two in one directory")
+      }
+      #expect(reason.contains("works in this directory"))
+      await second.stop()
+      try await Self.write(client, "a", 1)
+
+      let wiper = world.process("rm", .init(machine: world.machine("c1")))
+      for name in ["lock", "root", "epoch"] { try await wiper.remove("/data/arbiter/\(name)") }
+      try await wiper.remove("/data/arbiter", isDirectory: true)
+      wiper.kill()
+      guard case .failed(let end) = await first.waitForEnd() else {
+        throw TestFailure("it goes on without a directory")
+      }
+      #expect(end.contains("deleted or replaced"))
+      #expect(cluster.leaders.isEmpty)
+      await first.stop()
+      cluster.killCoordinator()
+      try await cluster.startCoordinator()
+      _ = try await cluster.waitForLeader(client)
+      try await Self.write(client, "b", 1)
+      #expect(try await client.buckets() == ["a-0", "b-0"])
+    }
+  }
+
+  @Test("a damaged state is rebuilt from the log, and so is one that is ahead of it")
+  func damagedState() throws {
+    try SimulatedWorld.run(seed: 6) { world in
+      let (cluster, client, _) = try await Self.scene(world, "1+1", 2)
+      try await Self.write(client, "a", 5)
+      let storage = try #require(cluster.storages["c1"])
+      cluster.killCoordinator()
+      storage.trouble = .corrupt("bits")
+      try await cluster.startCoordinator()
+      _ = try await cluster.waitForLeader(client)
+      #expect(storage.discards == 1)
+      #expect(try await client.buckets().count == 5)
+
+      // Commands that are in no log.
+      cluster.killCoordinator()
+      let store = try #require(storage.stores.values.first)
+      let machine = try StateMachine(store: store)
+      _ = try machine.apply(
+        LogBatch(
+          epoch: 1, firstPosition: machine.appliedPosition + 1, acknowledged: 0,
+          wallMilliseconds: 0,
+          commands: Array(repeating: .openSession(client: "nobody"), count: 50)))
+      try await cluster.startCoordinator()
+      _ = try await cluster.waitForLeader(client)
+      #expect(storage.discards == 2)
+      #expect(try await client.buckets().count == 5)
+
+      // A disk that refuses is told, not thrown away.
+      cluster.killCoordinator()
+      storage.trouble = .device("no space left")
+      let server = try await cluster.startCoordinator()
+      guard case .failed(let reason) = await server.waitForEnd() else {
+        throw TestFailure("it leads without a disk")
+      }
+      #expect(reason.contains("no space left"))
+      #expect(storage.discards == 2)
+    }
+  }
+
+  @Test("a silent session ends with what it held; one that is kept lives on across a restart")
+  func sessions() throws {
+    try SimulatedWorld.run(seed: 7) { world in
+      let (cluster, client, server) = try await Self.scene(world, "1+1", 2) {
+        $0.sessionLifetime = .seconds(10)
+      }
+      _ = try await client.execute(.openUpload)
+      let kept = try await client.ask(OpenSession(client: "kept")).session
+      for round in 0..<8 {
+        await world.sleep(.seconds(3))
+        _ = try await client.ask(KeepSession(session: kept))
+        if round == 4 {
+          cluster.killCoordinator()
+          try await cluster.startCoordinator()
+          _ = try await cluster.waitForLeader(client)
+        }
+      }
+      await world.sleep(.seconds(4))
+      await #expect(throws: WireError.self) { try await client.execute(.openUpload) }
+      _ = try await client.ask(
+        Execute(session: kept, sequence: 1, lowestUnanswered: 1, command: .openUpload))
+      let status = try await cluster.waitForLeader(client)
+      #expect(status.role == "leader")
+      _ = server
+    }
+  }
+
+  @Test("nodes of another cluster, and copies of a node, are refused by name")
+  func strangers() throws {
+    try SimulatedWorld.run(seed: 8) { world in
+      let (cluster, client, server) = try await Self.scene(world, "2+1", 3)
+      let stranger = Hello(
+        clusterID: 77, node: NodeID(5000), name: "stranger", host: "s", port: 1, domain: [],
+        devices: [], highestEpoch: 0, corruptBlocks: 0)
+      let address = cluster.coordinatorAddresses[0]
+      do throws(WireError) {
+        _ = try await client.wire.call(stranger, at: address, deadline: .seconds(1))
+        Issue.record("a stranger was welcome")
+      } catch {
+        #expect(error.refusalCode == .failed)
+      }
+      var copy = stranger
+      copy.clusterID = server.arbiter.root!.clusterID
+      copy.node = cluster.disks[0].node
+      do throws(WireError) {
+        _ = try await client.wire.call(copy, at: address, deadline: .seconds(1))
+        Issue.record("a copy was welcome")
+      } catch {
+        #expect(error.refusalCode == .failed)
+      }
+      await world.sleep(.seconds(2))
+      #expect(
+        try await client.ask(GetMap(level: .strong)).map.nodes.map(\.name) == ["n0", "n1", "n2"])
+    }
+  }
+
+  @Test("too few failure domains refuse a grant and say so; reading goes on")
+  func tooFew() throws {
+    try SimulatedWorld.run(seed: 9) { world in
+      let (cluster, client, _) = try await Self.scene(world, "1+1", 2)
+      try await Self.write(client, "a", 2)
+      let upload = try number(try await client.execute(.openUpload))
+      cluster.killNode(1)
+      await world.sleep(.seconds(8))
+      let outcome = try await client.execute(
+        .requestGrant(upload: upload, avoid: [], placement: nil))
+      guard case .refused(let code, let reason) = outcome else { throw TestFailure("\(outcome)") }
+      #expect(code == RefusalCode.tooFewDomains.rawValue && reason.contains("n1"))
+      #expect(try await client.buckets().count == 2)
+      // Changes that cannot be logged are refused at once; one that was under way already may count later.
+      client.driver.spawn("under way") { _ = try? await client.execute(.createBucket(name: "b-0")) }
+      await world.sleep(.seconds(4))
+      let other = ModelClient(world, "other", addresses: cluster.coordinatorAddresses)
+      do throws(WireError) {
+        _ = try await other.wire.call(
+          OpenSession(client: "other"), at: other.addresses[0], deadline: .seconds(5))
+        Issue.record("a session without a log")
+      } catch {
+        #expect(error.refusalCode == .tooFewDomains)
+        #expect("\(error)".contains("n1"))
+      }
+      try await cluster.startNode(1)
+      await world.sleep(.seconds(5))
+      #expect(try await client.buckets().count == 3)
+      try await other.open()
+    }
+  }
+
+  private func number(_ outcome: CommandOutcome) throws -> UInt64 {
+    guard case .number(let number) = outcome else { throw TestFailure("\(outcome)") }
+    return number
+  }
+}
