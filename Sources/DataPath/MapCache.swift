@@ -39,7 +39,8 @@ package final class MapCache: DeviceDirectory, @unchecked Sendable {
   }
 
   /// Makes sure that the map is no older than `epoch` and knows `devices`, and is fresh.
-  package func prepare(epoch: UInt64, devices: some Sequence<DeviceID>) async throws(DataPathError) {
+  package func prepare(epoch: UInt64, devices: some Sequence<DeviceID>) async throws(DataPathError)
+  {
     if let fetchedAt, self.epoch >= epoch, driver.now - fetchedAt < Self.lifetime,
       devices.allSatisfy({ places[$0] != nil })
     {

@@ -32,7 +32,8 @@ struct CommandSpec: Sendable {
 }
 
 private let config = OptionSpec(
-  "--config", value: "FILE", "the client's configuration (default: $CAIRN_CONFIG, ./.cairn/client.toml)")
+  "--config", value: "FILE",
+  "the client's configuration (default: $CAIRN_CONFIG, ./.cairn/client.toml)")
 private let json = OptionSpec("--json", "machine-readable output, an object a line")
 private let recursive = OptionSpec("--recursive", short: "-r", "a whole tree")
 private let directory = OptionSpec(
@@ -44,7 +45,8 @@ private let daemonConfig = OptionSpec("--config", value: "FILE", "the daemon's c
 
 let commandTable: [CommandSpec] = [
   CommandSpec(
-    path: ["cluster", "up"], summary: "Start a cluster of real daemons on this machine and wait until it is ready.",
+    path: ["cluster", "up"],
+    summary: "Start a cluster of real daemons on this machine and wait until it is ready.",
     usage: "[--dir DIR] [--nodes N] [--scheme K+M]",
     details: """
       Makes DIR when it is not there; otherwise starts those of its daemons that do not run. Without --scheme the
@@ -85,7 +87,8 @@ let commandTable: [CommandSpec] = [
       """,
     options: [recursive, jobs, config], operands: 2...Int.max, run: put),
   CommandSpec(
-    path: ["get"], summary: "Fetch an object into a file, or with -r everything below a prefix into a folder.",
+    path: ["get"],
+    summary: "Fetch an object into a file, or with -r everything below a prefix into a folder.",
     usage: "[-r] cairn://BUCKET/KEY DEST",
     details: "A file appears under its name only when it is complete. DEST '-' is standard output.",
     options: [
@@ -104,7 +107,8 @@ let commandTable: [CommandSpec] = [
     options: [OptionSpec("--recursive", short: "-r", "every key below the prefix"), json, config],
     operands: 0...1, run: list),
   CommandSpec(
-    path: ["stat"], summary: "Show an object: size, hash, times, containers, how many losses it survives.",
+    path: ["stat"],
+    summary: "Show an object: size, hash, times, containers, how many losses it survives.",
     usage: "cairn://BUCKET/KEY", options: [json, config], operands: 1...1, run: stat),
   CommandSpec(
     path: ["rm"], summary: "Delete objects.", usage: "[-r] cairn://BUCKET/KEY...",

@@ -44,7 +44,8 @@ struct Main {
       }
       let rest = Array(asked.dropFirst(command.path.count))
       let beforeSeparator = rest.prefix { $0 != "--" }
-      if words[0] == "help" || beforeSeparator.contains("--help") || beforeSeparator.contains("-h") {
+      if words[0] == "help" || beforeSeparator.contains("--help") || beforeSeparator.contains("-h")
+      {
         try await output.line(command.help)
         try await output.flush()
         return 0

@@ -49,9 +49,11 @@ final class RealCluster {
     return finished
   }
 
-  func start(_ words: [String], input: Data? = nil, config: String? = nil) throws -> RunningCairn {
+  func start(_ words: [String], input: Data? = nil, pipe: Pipe? = nil, config: String? = nil) throws
+    -> RunningCairn
+  {
     try RunningCairn(
-      words, input: input, folder: folder, config: config ?? directory + "/client.toml")
+      words, input: input, pipe: pipe, folder: folder, config: config ?? directory + "/client.toml")
   }
 
   struct Daemon {
@@ -83,6 +85,15 @@ final class RealCluster {
     }
   }
 
+  /// Starts the coordinator anew with one more line of configuration.
+  func configureCoordinator(_ line: String) throws {
+    try killDaemons { $0.role == "coordinator" }
+    let path = directory + "/coordinator-1/config.toml"
+    let text = try String(contentsOfFile: path, encoding: .utf8)
+    try (text + line + "\n").write(toFile: path, atomically: true, encoding: .utf8)
+    try up()
+  }
+
   func up() throws {
     let finished = try run(["cluster", "up", "--dir", directory])
     try #require(finished.status == 0, "cluster up: \(finished.error)")
@@ -101,12 +112,12 @@ final class RunningCairn {
   private let outputPath: String
   private let errorPath: String
 
-  init(_ words: [String], input: Data?, folder: String, config: String) throws {
+  init(_ words: [String], input: Data?, pipe: Pipe?, folder: String, config: String) throws {
     let name = UUID().uuidString
     outputPath = folder + "/" + name + ".out"
     errorPath = folder + "/" + name + ".err"
-    FileManager.default.createFile(atPath: outputPath, contents: nil)
-    FileManager.default.createFile(atPath: errorPath, contents: nil)
+    _ = FileManager.default.createFile(atPath: outputPath, contents: nil)
+    _ = FileManager.default.createFile(atPath: errorPath, contents: nil)
     process.executableURL = URL(fileURLWithPath: try #require(cairnPath))
     process.arguments = words
     process.environment = ProcessInfo.processInfo.environment.merging(["CAIRN_CONFIG": config]) {
@@ -114,9 +125,11 @@ final class RunningCairn {
     }
     process.standardOutput = FileHandle(forWritingAtPath: outputPath)
     process.standardError = FileHandle(forWritingAtPath: errorPath)
-    if let input {
+    if let pipe {
+      process.standardInput = pipe
+    } else if let input {
       let inputPath = folder + "/" + name + ".in"
-      FileManager.default.createFile(atPath: inputPath, contents: input)
+      _ = FileManager.default.createFile(atPath: inputPath, contents: input)
       process.standardInput = FileHandle(forReadingAtPath: inputPath)
     } else {
       process.standardInput = FileHandle.nullDevice

@@ -76,32 +76,47 @@ struct Segment: Sendable {
   ///
   /// - Parameter read: slices that together are `range`.
   func extract(_ read: [Slice]) throws(StripeError) -> [Slice] {
-    var result: [Slice] = []
     var cursor = Cursor(read)
     var position = range.lowerBound
+    var chunks: [[Slice]] = []
+    chunks.reserveCapacity(pieces.count)
     for piece in pieces {
       cursor.skip(piece.chunk.lowerBound - position)
-      let parts = cursor.take(piece.chunk.count)
+      chunks.append(cursor.take(piece.chunk.count))
       position = piece.chunk.upperBound
-      let found: Fingerprint
-      if parts.count == 1 {
-        found = parts[0].withBytes { Fingerprint(of: $0) }
-      } else {
-        var hasher = SHA256Hasher()
-        for part in parts { part.withBytes { hasher.update($0) } }
-        found = hasher.finish()
-      }
-      guard found == piece.fingerprint else {
-        throw .corrupt("chunk \(piece.fingerprint) reads as \(found)")
+    }
+    let found = Self.fingerprints(of: chunks)
+    var result: [Slice] = []
+    result.reserveCapacity(chunks.count)
+    for (index, piece) in pieces.enumerated() {
+      guard found[index] == piece.fingerprint else {
+        throw .corrupt("chunk \(piece.fingerprint) reads as \(found[index])")
       }
       if piece.wanted.count == piece.chunk.count {
-        result += parts
+        result += chunks[index]
       } else {
-        var inner = Cursor(parts)
+        var inner = Cursor(chunks[index])
         inner.skip(piece.wanted.lowerBound)
         result += inner.take(piece.wanted.count)
       }
     }
+    return result
+  }
+
+  /// Chunks that lie in one slice are hashed together, the few that lie across two blocks by themselves.
+  private static func fingerprints(of chunks: [[Slice]]) -> [Fingerprint] {
+    var whole: [UnsafeRawBufferPointer] = []
+    whole.reserveCapacity(chunks.count)
+    // `chunks` keeps the memory alive to the end of this scope.
+    for parts in chunks where parts.count == 1 { whole.append(parts[0].withBytes { $0 }) }
+    var hashed = Fingerprint.of(whole)[...]
+    let result = chunks.map { parts in
+      if parts.count == 1 { return hashed.removeFirst() }
+      var hasher = SHA256Hasher()
+      for part in parts { part.withBytes { hasher.update($0) } }
+      return hasher.finish()
+    }
+    withExtendedLifetime(chunks) {}
     return result
   }
 

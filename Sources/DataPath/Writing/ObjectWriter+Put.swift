@@ -140,13 +140,7 @@ extension ObjectWriter {
   private func store(_ piece: Piece, _ hash: ContentHash) async throws(DataPathError)
     -> [ChunkHandle]
   {
-    var parts: [(fingerprint: Fingerprint, slice: Slice)] = []
-    var offset = 0
-    for length in piece.chunkByteCounts {
-      let slice = piece.bytes[offset..<offset + length]
-      parts.append((slice.withBytes { Fingerprint(of: $0) }, slice))
-      offset += length
-    }
+    let parts = piece.chunks()
     for part in parts { hash.add(part.fingerprint, byteCount: part.slice.count) }
     var asked = Set<Fingerprint>()
     let unknown = parts.map(\.fingerprint).filter {
@@ -195,12 +189,7 @@ extension ObjectWriter {
     async throws(DataPathError) -> Bool
   {
     guard let piece = try await reader.next() else { return false }
-    var offset = 0
-    for length in piece.chunkByteCounts {
-      let part = piece.bytes[offset..<offset + length]
-      hash.add(part.withBytes { Fingerprint(of: $0) }, byteCount: length)
-      offset += length
-    }
+    for chunk in piece.chunks() { hash.add(chunk.fingerprint, byteCount: chunk.slice.count) }
     return true
   }
 }
@@ -211,6 +200,20 @@ struct Piece: Sendable {
   /// Together `bytes.count`.
   var chunkByteCounts: [Int]
   var share: BudgetShare
+
+  /// Each chunk and its fingerprint, in order.
+  func chunks() -> [(fingerprint: Fingerprint, slice: Slice)] {
+    var slices: [Slice] = []
+    slices.reserveCapacity(chunkByteCounts.count)
+    var offset = 0
+    for length in chunkByteCounts {
+      slices.append(bytes[offset..<offset + length])
+      offset += length
+    }
+    // The views are of memory that `slices` keeps alive to the end of this scope.
+    let fingerprints = Fingerprint.of(slices.map { slice in slice.withBytes { $0 } })
+    return withExtendedLifetime(slices) { Array(zip(fingerprints, slices)) }
+  }
 }
 
 /// Reads a source a buffer at a time and cuts it where chunks end; what is left over moves to the next buffer.
@@ -232,9 +235,9 @@ struct PieceReader {
   mutating func next() async throws(DataPathError) -> Piece? {
     if isAtEnd && (rest?.count ?? 0) == 0 { return nil }
     let carried = rest?.count ?? 0
-    // A small file needs a small buffer; one byte more shows that it ends where it said.
+    // A small file needs a small buffer.
     let wanted = min(
-      UInt64(writer.options.pieceByteCount), max(UInt64(carried) + (left ?? .max / 2) + 1, 4096))
+      UInt64(writer.options.pieceByteCount), max(UInt64(carried) + (left ?? .max / 2), 4096))
     let capacity = Int(wanted)
     let cost = min(max(capacity, 4096), writer.options.memoryByteCount)
     await writer.budget.acquire(cost)

@@ -54,7 +54,8 @@ package final class ObjectWriter: @unchecked Sendable {
   let budget: Semaphore
   /// Chunks of this run, so that duplicates within it are found before the index knows them.
   private var handles: [Fingerprint: ChunkHandle] = [:]
-  private(set) lazy var holder = ChunkHolder(access, upload: upload) { [unowned self] handle, bytes in
+  private(set) lazy var holder = ChunkHolder(access, upload: upload) {
+    [unowned self] handle, bytes in
     finder.forget(handle.fingerprint)
     await packer.pack(handle, bytes)
     packer.want()

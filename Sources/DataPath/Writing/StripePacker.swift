@@ -259,7 +259,8 @@ final class StripePacker: @unchecked Sendable {
       : await access.stripes.write(
         StripeTarget(
           container: grant.container, generation: grant.generation, devices: grant.devices,
-          stripe: sealed.record.stripe), layout: layout, data: data, right: .grant(container.signed),
+          stripe: sealed.record.stripe), layout: layout, data: data,
+        right: .grant(container.signed),
         epoch: grant.epoch, deadline: options.blockDeadline)
     slots.release()
     if isGivenUp || !failures.isEmpty {

@@ -50,7 +50,9 @@ struct ClusterDirectory: Sendable {
     for entry in entries where entry.kind == .directory {
       let name = String(decoding: entry.name, as: UTF8.self)
       for role in [Role.coordinator, .node] where name.hasPrefix(role.rawValue + "-") {
-        if let number = Int(name.dropFirst(role.rawValue.count + 1)) { found.append((role, number)) }
+        if let number = Int(name.dropFirst(role.rawValue.count + 1)) {
+          found.append((role, number))
+        }
       }
     }
     found.sort { ($0.0 == .node ? 1 : 0, $0.1) < ($1.0 == .node ? 1 : 0, $1.1) }

@@ -123,14 +123,14 @@ func clusterDown(_ context: Context) async throws(Failure) {
     }
   }
   if !context.arguments.has("--quiet") {
-    try await context.output.line(stopped == 0 ? "nothing was running" : "stopped \(stopped) daemons")
+    try await context.output.line(
+      stopped == 0 ? "nothing was running" : "stopped \(stopped) daemons")
     try await context.output.flush()
   }
 }
 
 /// The `listen` address in the daemon's configuration; empty when that cannot be read.
-private func configuredAddress(_ daemon: ClusterDirectory.Daemon, _ context: Context) async -> String
-{
+func configuredAddress(_ daemon: ClusterDirectory.Daemon, _ context: Context) async -> String {
   guard let bytes = try? await context.driver.readFile(daemon.configPath) else { return "" }
   for text in String(decoding: bytes, as: UTF8.self).split(separator: "\n")
   where text.hasPrefix("listen") {

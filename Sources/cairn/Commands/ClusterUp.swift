@@ -21,7 +21,7 @@ func clusterUp(_ context: Context) async throws(Failure) {
     _ = try await directory.start(daemon)
     started.append(daemon)
   }
-  try await waitUntilReady(directory, daemons, context)
+  try await waitUntilReady(directory, daemons, started: started, context)
   if !arguments.has("--quiet") {
     let nodes = daemons.filter { $0.role == .node }.count
     try await context.output.line(
@@ -155,7 +155,8 @@ private func checkUnchanged(_ directory: ClusterDirectory, _ context: Context) a
   if let wanted = try context.arguments.number("--nodes", in: 1...64), wanted != nodes {
     throw .failed("this cluster has \(nodes) nodes, not \(wanted)", directory.path)
   }
-  if let wanted = try context.arguments.number("--coordinators", in: 1...1), wanted != coordinators {
+  if let wanted = try context.arguments.number("--coordinators", in: 1...1), wanted != coordinators
+  {
     throw .failed("this cluster has \(coordinators) coordinators, not \(wanted)", directory.path)
   }
   if let text = context.arguments["--scheme"], let wanted = Scheme(text) {
@@ -169,18 +170,25 @@ private func checkUnchanged(_ directory: ClusterDirectory, _ context: Context) a
 }
 
 private func waitUntilReady(
-  _ directory: ClusterDirectory, _ daemons: [ClusterDirectory.Daemon], _ context: Context
+  _ directory: ClusterDirectory, _ daemons: [ClusterDirectory.Daemon],
+  started: [ClusterDirectory.Daemon], _ context: Context
 ) async throws(Failure) {
+  // The leader may still believe in the process before: those just started must answer for themselves.
+  var silent = started
   let seconds = try context.arguments.number("--timeout", in: 1...3600) ?? 60
   let end = context.driver.now + .seconds(seconds)
   var detail = ""
   while true {
     for daemon in daemons where await directory.runningProcess(daemon) == nil {
       throw .failed(
-        "ended at start: \(await directory.lastLogLine(daemon))", "\(daemon.name), see \(daemon.logPath)")
+        "ended at start: \(await directory.lastLogLine(daemon))",
+        "\(daemon.name), see \(daemon.logPath)")
     }
+    while let daemon = silent.last, await accepts(daemon, context) { silent.removeLast() }
     let status = await askStatus(directory, context)
-    if let leader = status.leader {
+    if let daemon = silent.last {
+      detail = "\(daemon.name) does not listen yet"
+    } else if let leader = status.leader {
       let up = leader.nodes.filter(\.isUp).count
       let wanted = daemons.filter { $0.role == .node }.count
       if up >= wanted && status.mappedNodeCount >= wanted { return }
@@ -188,7 +196,18 @@ private func waitUntilReady(
     } else {
       detail = status.detail
     }
-    if context.driver.now > end { throw .failed("not ready after \(seconds) s: \(detail)", directory.path) }
+    if context.driver.now > end {
+      throw .failed("not ready after \(seconds) s: \(detail)", directory.path)
+    }
     await context.driver.sleep(.milliseconds(50))
   }
+}
+
+/// Whether the daemon takes connections.
+private func accepts(_ daemon: ClusterDirectory.Daemon, _ context: Context) async -> Bool {
+  guard let address = SocketAddress(await configuredAddress(daemon, context)),
+    let connection = try? await Connection.connect(to: address, on: context.driver)
+  else { return false }
+  await connection.close()
+  return true
 }

@@ -66,7 +66,8 @@ private func emit(_ location: Location, range: ByteRangeText?, shown: String, _ 
     do throws(DataPathError) {
       try await reader.read(
         name, identity: answer.record.identity, range: wanted,
-        into: StreamSink(file: File(driver: context.driver, descriptor: 1, path: "standard output")))
+        into: StreamSink(file: File(driver: context.driver, descriptor: 1, path: "standard output"))
+      )
     } catch {
       throw failure(error, shown)
     }
@@ -98,7 +99,9 @@ private func resolve(_ range: ByteRangeText?, size: UInt64, shown: String) throw
 {
   guard let range else { return 0..<size }
   guard let first = range.first else { return size - min(size, range.last!)..<size }
-  if first >= size { throw .failed("range begins at \(first), the object has \(size) bytes", shown) }
+  if first >= size {
+    throw .failed("range begins at \(first), the object has \(size) bytes", shown)
+  }
   return first..<(min(range.last ?? .max, size - 1) + 1)
 }
 
@@ -112,7 +115,8 @@ extension Client {
     let file: File
     do throws(RingError) {
       file = try await File.open(
-        draft, OpenFlags.writeOnly | OpenFlags.create | OpenFlags.exclusive, mode: 0o600, on: driver)
+        draft, OpenFlags.writeOnly | OpenFlags.create | OpenFlags.exclusive, mode: 0o600, on: driver
+      )
     } catch {
       throw .failed(error.reason, path)
     }

@@ -26,7 +26,8 @@ func planPut(sources: [String], target: Location, recursive: Bool, _ context: Co
     let path = trimmed(source)
     let status: FileStatus
     do throws(RingError) {
-      status = try await context.driver.status(path, followLinks: !recursive || source.hasSuffix("/"))
+      status = try await context.driver.status(
+        path, followLinks: !recursive || source.hasSuffix("/"))
     } catch {
       throw .failed(error.reason, source)
     }

@@ -70,7 +70,8 @@ final class RestoreRun: @unchecked Sendable {
       try await client.fetch(
         ObjectName(bucket: location.bucket, key: entry.key), identity: entry.object.identity,
         range: 0..<entry.object.byteCount, attributes: entry.object.attributes, isWhole: true,
-        to: destination + "/" + entry.path, shown: Location.scheme + location.bucket + "/" + entry.key,
+        to: destination + "/" + entry.path,
+        shown: Location.scheme + location.bucket + "/" + entry.key,
         progress: progress)
       progress.doneCount += 1
     }
@@ -113,7 +114,9 @@ final class RestoreRun: @unchecked Sendable {
     do throws(RingError) {
       try await driver.makeDirectories(path)
       let status = try await driver.status(path)
-      if status.kind != .directory { throw RingError(errno: Errno.notDirectory, operation: "mkdir") }
+      if status.kind != .directory {
+        throw RingError(errno: Errno.notDirectory, operation: "mkdir")
+      }
     } catch {
       throw .failed(error.reason, path)
     }
