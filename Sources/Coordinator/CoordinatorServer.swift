@@ -168,7 +168,7 @@ package enum CoordinatorEnd: Sendable, Equatable {
     switch error {
     case .stopped: self = .stopped
     case .locked, .directory, .directoryGone: self = .failed(describe(error))
-    case .deposed, .expired: return nil
+    case .deposed, .expired, .unanswered: return nil
     }
   }
 }
@@ -180,6 +180,7 @@ func describe(_ error: ArbiterError) -> String {
   case .directoryGone(let path): "the directory was deleted or replaced: \(path)"
   case .deposed(let epoch): "another coordinator took over with epoch \(epoch)"
   case .expired: "too few nodes renewed the lease"
+  case .unanswered: "too few of the new nodes answered"
   case .stopped: "stopped"
   }
 }

@@ -75,12 +75,21 @@ extension Leadership {
     return record
   }
 
+  /// The root's domains with what nodes say of themselves now. One that another node has replaced, at the same
+  /// address and under the same name, is gone for good and must not count for ever as missing.
   static func domains(_ domains: [RootRecord.Domain], heard: [NodeTable.Entry])
     -> [RootRecord.Domain]
   {
     var byNode: [NodeID: RootRecord.Domain] = [:]
     for domain in domains { byNode[domain.node] = domain }
     for entry in heard { byNode[entry.record.id] = domain(entry) }
+    let present = Set(heard.map(\.record.id))
+    for domain in domains where !present.contains(domain.node) {
+      let isReplaced = heard.contains {
+        $0.record.name == domain.name && $0.record.address == domain.address
+      }
+      if isReplaced { byNode[domain.node] = nil }
+    }
     return byNode.keys.sorted().map { byNode[$0]! }
   }
 

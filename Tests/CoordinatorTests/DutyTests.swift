@@ -112,6 +112,27 @@ struct DutyTests {
     }
   }
 
+  @Test("a node that comes back empty takes the place of what it was")
+  func replacement() throws {
+    try SimulatedWorld.run(seed: 10) { world in
+      let (cluster, client, server) = try await Self.scene(world, "2+1", 3)
+      try await Self.write(client, "a", 3)
+      cluster.killNode(1)
+      cluster.replaceDisk(1)
+      await world.sleep(.seconds(7))
+      try await cluster.startNode(1)
+      await world.sleep(.seconds(3))
+      #expect(server.arbiter.root?.domainNodes.sorted() == cluster.disks.map(\.node).sorted())
+      try await Self.write(client, "b", 2)
+      // What it had of the log is lost; the others still have it.
+      cluster.killCoordinator()
+      try await cluster.wipeCoordinator()
+      try await cluster.startCoordinator()
+      _ = try await cluster.waitForLeader(client)
+      #expect(try await client.buckets().count == 5)
+    }
+  }
+
   @Test("links that are in no chain any more are deleted, and those of the chain are kept")
   func oldLinks() throws {
     try SimulatedWorld.run(seed: 4) { world in

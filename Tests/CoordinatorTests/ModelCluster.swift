@@ -80,6 +80,12 @@ final class ModelCluster: @unchecked Sendable {
     try await node.start()
   }
   func startNodes() async throws { for index in disks.indices { try await startNode(index) } }
+  /// A node whose disk was lost and that starts as a new one.
+  func replaceDisk(_ index: Int) {
+    let old = disks[index]
+    disks[index] = ModelDisk(
+      node: NodeID(old.node.raw + 1000), device: DeviceID(old.device.raw + 1000))
+  }
   func killNode(_ index: Int) {
     nodes[index]?.process.kill()
     nodes[index] = nil

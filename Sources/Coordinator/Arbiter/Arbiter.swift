@@ -12,6 +12,8 @@ package enum ArbiterError: Error, Equatable {
   case deposed(epoch: UInt64)
   /// Too few nodes renewed the lease in time.
   case expired
+  /// Too few of the nodes that a new root names answered. Nothing was changed, and the lease still holds.
+  case unanswered
   case stopped
 }
 
@@ -36,8 +38,10 @@ package protocol Arbiter: AnyObject, Sendable {
   /// The newest root that counts.
   var root: RootRecord? { get }
   /// Compare-and-swap: `edit` is handed a copy of the root that counts now, or nil when there is none,
-  /// and gives the next; version and epoch are filled in. Swaps are made one after the other. When it
-  /// throws, whether the new root will come to count is unknown, but this coordinator leads no more.
+  /// and gives the next; version and epoch are filled in. Swaps are made one after the other.
+  ///
+  /// - Throws: ``ArbiterError/unanswered`` when nothing was changed; for any other reason this coordinator
+  ///   leads no more, and whether the new root will come to count is unknown.
   @discardableResult
   func swap(_ edit: (RootRecord?) -> RootRecord) async throws(ArbiterError) -> RootRecord
   /// Stops renewing. The next ``acquire()`` claims a new epoch.

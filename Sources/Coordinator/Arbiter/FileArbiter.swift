@@ -461,6 +461,7 @@ package final class FileArbiter: Arbiter, @unchecked Sendable {
     var next = edit(before)
     next.epoch = epoch
     next.version = (before?.version ?? 0) + 1
+    if let before { try await includeAdded(next, since: before) }
     leaseDomains = (before.map { [$0] } ?? []) + [next]
     // The founder's own lease begins with this show.
     keepRenewing()
@@ -478,6 +479,30 @@ package final class FileArbiter: Arbiter, @unchecked Sendable {
         next.version = version + 1
       }
     }
+  }
+
+  /// From the first show on, the lease must hold by the new root's nodes too, so those that it adds hold
+  /// it before.
+  private func includeAdded(_ next: RootRecord, since before: RootRecord)
+    async throws(ArbiterError)
+  {
+    let known = Set(before.domainNodes)
+    let added = next.domains.filter { !known.contains($0.node) }
+    if added.isEmpty { return }
+    let asked = added.map { ($0.node, nodes.address(of: $0.node) ?? $0.address) }
+    for (node, sentAt, answer) in await ask(asked, clusterID: next.clusterID, root: nil) {
+      switch answer {
+      case .success: lease.accept(node, sentAt: sentAt)
+      case .failure(let error):
+        if error.refusalCode == .staleEpoch {
+          lose(.deposed(epoch: Self.epoch(in: error) ?? epoch))
+          throw await waitForLoss()
+        }
+      }
+    }
+    guard let expiry = lease.expiry(of: next.domainNodes, needed: next.renewQuorum),
+      driver.now < expiry
+    else { throw .unanswered }
   }
 
   private func keep(_ next: RootRecord, unless promise: Promise<ArbiterError>)
