@@ -176,6 +176,7 @@ package final class CoordinatorClient: @unchecked Sendable {
         if Task.isCancelled { throw .cancelled }
         switch error {
         case .refused(let code, let reason):
+          hasMetCluster = true
           switch RefusalCode(rawValue: code) {
           case .notLeader:
             if let address = SocketAddress(reason), let index = addresses.firstIndex(of: address) {
