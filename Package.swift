@@ -48,35 +48,35 @@ let everything: [Target] =
   + module("Messages", ["Ring", "Coding", "Wire", "Cluster"], tests: [])
   + module("ShardStore", ["Ring", "Coding", "Wire", "Cluster"], tests: ["Simulation"])
   + module(
-      "Stripes", ["Ring", "Coding", "Wire", "Cluster", "Messages"], tests: ["Simulation"])
+    "Stripes", ["Ring", "Coding", "Wire", "Cluster", "Messages"], tests: ["Simulation"])
   + module(
-      "Metadata", ["Ring", "Coding", "Wire", "Cluster", "Messages", "CRocks"],
-      tests: ["Simulation"])
+    "Metadata", ["Ring", "Coding", "Wire", "Cluster", "Messages", "CRocks"],
+    tests: ["Simulation"])
   + module(
-      "DataPath", ["Ring", "Coding", "Wire", "Cluster", "Messages", "Stripes"],
-      tests: ["Simulation", "Service", "ShardStore", "Metadata", "Node", "Coordinator"])
+    "DataPath", ["Ring", "Coding", "Wire", "Cluster", "Messages", "Stripes"],
+    tests: ["Simulation", "Service", "ShardStore", "Metadata", "Node", "Coordinator"])
   + module(
-      "Node", ["Ring", "Coding", "Wire", "Service", "Cluster", "Messages", "ShardStore"],
-      tests: ["Simulation"])
+    "Node", ["Ring", "Coding", "Wire", "Service", "Cluster", "Messages", "ShardStore"],
+    tests: ["Simulation"])
   + module(
-      "Coordinator",
-      ["Ring", "Coding", "Wire", "Service", "Cluster", "Messages", "Stripes", "Metadata"],
-      tests: ["Simulation", "ShardStore", "Node"])
+    "Coordinator",
+    ["Ring", "Coding", "Wire", "Service", "Cluster", "Messages", "Stripes", "Metadata"],
+    tests: ["Simulation", "ShardStore", "Node"])
   + module("Simulation", ["Ring"], tests: [])
   + [
-      .executableTarget(
-        name: "cairn",
-        dependencies: [
-          "Ring", "Coding", "Wire", "Service", "Cluster", "Messages", "ShardStore", "Stripes",
-          "Metadata", "DataPath", "Node", "Coordinator", "Simulation",
-        ], swiftSettings: settings),
-      .target(
-        name: "TestSupport", dependencies: ["Ring"], path: "Tests/TestSupport",
-        swiftSettings: settings),
-      .testTarget(
-        name: "SystemTests", dependencies: ["TestSupport", "Ring"],
-        path: "Tests/SystemTests", swiftSettings: settings),
-    ]
+    .executableTarget(
+      name: "cairn",
+      dependencies: [
+        "Ring", "Coding", "Wire", "Service", "Cluster", "Messages", "ShardStore", "Stripes",
+        "Metadata", "DataPath", "Node", "Coordinator", "Simulation",
+      ], swiftSettings: settings),
+    .target(
+      name: "TestSupport", dependencies: ["Ring"], path: "Tests/TestSupport",
+      swiftSettings: settings),
+    .testTarget(
+      name: "SystemTests", dependencies: ["TestSupport", "Ring"],
+      path: "Tests/SystemTests", swiftSettings: settings),
+  ]
 
 /// `CAIRN_ONLY=ShardStoreTests swift test` builds those targets and what they need, nothing else.
 func selected(_ targets: [Target]) -> [Target] {

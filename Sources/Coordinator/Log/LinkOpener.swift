@@ -125,7 +125,7 @@ final class LinkOpener: @unchecked Sendable {
     return await withTaskGroup(of: LinkFailure?.self) { group in
       for shard in doubtful {
         group.addTask { [self] in
-          guard case .failure(let error) = await port.list(link, shard: shard, deadline: slow)
+          guard case .failure(let error) = await port.list(link.place, shard: shard, deadline: slow)
           else { return nil }
           return LinkFailure(device: link.devices[shard], error: error)
         }
@@ -165,7 +165,8 @@ final class LinkOpener: @unchecked Sendable {
         for index in some {
           group.addTask { [self] in
             await port.write(
-              link, stripe: UInt64(index), bytes: stripes[index], acknowledged: 0, epoch: epoch,
+              link.place, stripe: UInt64(index), bytes: stripes[index], acknowledged: 0,
+              epoch: epoch,
               deadline: slow)
           }
         }
