@@ -1,0 +1,174 @@
+import Cluster
+import Coding
+import Messages
+import Ring
+import TestSupport
+import Testing
+import Wire
+
+/// Values of every kind that crosses a wire or lies in the log, drawn from a seed.
+struct Samples {
+  var random: SeededGenerator
+
+  mutating func number() -> UInt64 { random.next() >> (random.next() % 64) }
+  mutating func small(_ bound: UInt64) -> UInt64 { random.next() % bound }
+  mutating func fingerprint() -> Fingerprint { Fingerprint(random.bytes(32))! }
+  mutating func text() -> String {
+    String((0..<small(20)).map { _ in "aé/日\u{10FE80}".randomElement(using: &random)! })
+  }
+  mutating func container() -> ContainerID { ContainerID(.data, number() >> 8) }
+  mutating func layout() -> StripeLayout {
+    let scheme = Scheme(k: 1 + Int(small(12)), m: Int(small(5)))!
+    return .smallest(for: 1 + Int(small(UInt64(StripeLayout.capacity(of: scheme)))), scheme: scheme)
+  }
+  mutating func run() -> Run {
+    Run(
+      container: container(), firstOrdinal: number() >> 2, count: 1 + UInt32(small(1 << 20)),
+      skip: UInt32(small(1 << 17)), byteCount: number() >> 3)
+  }
+  mutating func attributes() -> ObjectAttributes {
+    ObjectAttributes(
+      kind: .symbolicLink, mode: small(2) == 0 ? nil : UInt32(small(4096)),
+      sourceModified: small(2) == 0 ? nil : Int64(bitPattern: number()), contentType: text(),
+      user: [.init(name: text(), value: text())])
+  }
+  mutating func stripe() -> StripeRecord {
+    let layout = layout()
+    let size = UInt32(1 + small(UInt64(layout.byteCount)))
+    return StripeRecord(
+      stripe: number(), layout: layout, firstOrdinal: number() >> 3,
+      groups: [
+        .init(
+          offset: UInt32(layout.byteCount) - size, storedByteCount: size, codec: .zstd,
+          chunks: [.init(fingerprint: fingerprint(), byteCount: 1 + UInt32(small(1 << 17)))])
+      ])
+  }
+  mutating func grant() -> Grant {
+    Grant(
+      id: number(), container: container(), generation: number(), scheme: Scheme(k: 2, m: 1)!,
+      devices: [DeviceID(number()), DeviceID(number()), DeviceID(number())], firstStripe: 4,
+      endStripe: 4 + number() / 2, firstOrdinal: number(), byteLimit: number(), epoch: number())
+  }
+  mutating func name() -> ObjectName { ObjectName(bucket: text(), key: text()) }
+
+  mutating func commands() -> [ClientCommand] {
+    [
+      .createBucket(name: text()), .removeBucket(name: text()), .openUpload,
+      .endUpload(upload: number()),
+      .requestGrant(
+        upload: number(), avoid: [DeviceID(number())],
+        placement: .init(scheme: Scheme(k: 1, m: 1)!, devices: [DeviceID(1), DeviceID(2)])),
+      .releaseGrant(grant: number(), container: container()),
+      .registerStripes(
+        upload: number(), grant: number(), container: container(), stripes: [stripe(), stripe()]),
+      .holdChunks(upload: number(), runs: [run(), run()]),
+      .putPage(upload: number(), page: .runs([run()])),
+      .putPage(
+        upload: number(), page: .children([.init(page: number(), byteCount: number() >> 3)])),
+      .commitObject(
+        upload: number(), name: name(), content: .embedded([run()]), byteCount: number(),
+        contentHash: fingerprint(), attributes: attributes(), precondition: .identity(number()),
+        unlessIdentical: true, modified: number()),
+      .deleteObject(name: name(), precondition: .absent),
+      .copyObject(
+        source: name(), target: name(), attributes: attributes(), move: true, precondition: .none,
+        modified: number()),
+    ]
+  }
+}
+
+@Suite("messages")
+struct MessageTests {
+  @Test("every client command reads back as it was written", arguments: Seed.several)
+  func commands(seed: Seed) throws {
+    var samples = Samples(random: seed.generator)
+    for _ in 0..<50 {
+      for command in samples.commands() {
+        #expect(try ClientCommand(decoding: command.encoded) == command)
+      }
+    }
+  }
+
+  @Test("objects, stripes and grants read back as they were written", arguments: Seed.several)
+  func values(seed: Seed) throws {
+    var samples = Samples(random: seed.generator)
+    for _ in 0..<100 {
+      let record = ObjectRecord(
+        identity: samples.number(), byteCount: samples.number(), contentHash: samples.fingerprint(),
+        attributes: samples.attributes(), modified: samples.number(),
+        content: .root(samples.number()))
+      #expect(try ObjectRecord(decoding: record.encoded) == record)
+      let stripe = samples.stripe()
+      #expect(try StripeRecord(decoding: stripe.encoded) == stripe)
+      let grant = samples.grant()
+      #expect(try Grant(decoding: grant.encoded) == grant)
+    }
+  }
+
+  @Test(
+    "cut and flipped bytes are refused or read as something, and never trap",
+    arguments: Seed.several)
+  func damage(seed: Seed) throws {
+    var samples = Samples(random: seed.generator)
+    for command in samples.commands() {
+      let bytes = command.encoded
+      for end in 0..<bytes.count {
+        #expect(throws: ValueError.self) { try ClientCommand(decoding: Array(bytes[..<end])) }
+      }
+      for _ in 0..<200 {
+        var damaged = bytes
+        damaged[Int(samples.small(UInt64(bytes.count)))] ^= UInt8(1 << samples.small(8))
+        _ = try? ClientCommand(decoding: damaged)
+      }
+    }
+    for _ in 0..<2000 {
+      _ = try? ClientCommand(decoding: samples.random.bytes(Int(samples.small(60))))
+    }
+  }
+
+  @Test("a grant's signature covers every byte of it and needs the key")
+  func signature() throws {
+    var samples = Samples(random: Seed(5).generator)
+    let key = samples.random.bytes(32)
+    let signed = SignedGrant(signing: samples.grant(), key: key)
+    #expect(signed.isValid(key: key))
+    #expect(!signed.isValid(key: samples.random.bytes(32)))
+    var other = signed
+    other.grant.endStripe += 1
+    #expect(!other.isValid(key: key))
+  }
+
+  @Test("a group header reads back, and any flipped bit in it is noticed")
+  func groupHeader() throws {
+    let header = GroupHeader(
+      codec: .raw, chunkCount: 1, plainByteCount: 65_000, payloadByteCount: 65_000)
+    let bytes = header.encoded
+    #expect(bytes.count == GroupHeader.byteCount)
+    #expect(try GroupHeader(decoding: bytes) == header)
+    for bit in 0..<bytes.count * 8 {
+      var damaged = bytes
+      damaged[bit / 8] ^= 1 << (bit % 8)
+      #expect(throws: ValueError.self) { try GroupHeader(decoding: damaged) }
+    }
+  }
+
+  @Test(
+    "a stripe's smallest layout holds its bytes and wastes less than one unit a block",
+    arguments: Seed.several)
+  func layouts(seed: Seed) {
+    var samples = Samples(random: seed.generator)
+    for _ in 0..<300 {
+      let layout = samples.layout()
+      #expect(layout.dataBlockCount * layout.blockByteCount >= layout.byteCount)
+      #expect(layout.dataBlockCount <= layout.scheme.k)
+      #expect(layout.storedBlocks.count == layout.dataBlockCount + layout.scheme.m)
+      for blocks in 1...layout.scheme.k {
+        let size = (layout.byteCount + blocks * 4096 - 1) / (blocks * 4096) * 4096
+        guard size <= StripeLayout.largestBlockByteCount else { continue }
+        let other = StripeLayout(
+          scheme: layout.scheme, blockByteCount: size, byteCount: layout.byteCount)
+        #expect(layout.storedByteCount <= other.storedByteCount)
+      }
+    }
+  }
+}
