@@ -256,7 +256,7 @@ final class VolumeSet: @unchecked Sendable {
 
   func release(_ volume: Volume) {
     volume.users -= 1
-    if volume.users == 0 && volume.isRemoved {
+    if volume.users == 0 && (volume.isRemoved || openCount > openFileLimit && volume.isSealed) {
       driver.spawn("close volume") { await self.close(volume) }
     }
   }

@@ -153,6 +153,31 @@ struct WriteReadTests {
     }
   }
 
+  @Test("many volumes need few open files")
+  func openFiles() throws {
+    try withDevice { world, process in
+      var settings = StoreScene.settings { $0.volumeByteCount = 64 << 10 }
+      settings.openFileLimit = 3
+      let store = try await StoreScene.open(process, settings)
+      let samples = (0..<60 as Range<UInt64>).map { Sample(key($0 % 3, $0), units: 3, fill: $0) }
+      for sample in samples { try await sample.write(to: store) }
+      #expect(store.volumes.all.count > 12)
+      await withTaskGroup { group in
+        for sample in samples {
+          group.addTask {
+            let isRight = try? await sample.isIn(store)
+            #expect(isRight == true)
+          }
+        }
+      }
+      #expect(try await samples[0].isIn(store))
+      await world.sleep(.milliseconds(10))
+      // The open one and one made ahead stay open too.
+      #expect(store.volumes.all.count { $0.file != nil } <= 5)
+      await store.close()
+    }
+  }
+
   private final class Counted: @unchecked Sendable {
     // Loop-confined.
     var writes = 0
