@@ -6,6 +6,16 @@ package enum HostProcess {
     getenv(name).map { String(cString: $0) }
   }
 
+  /// The command line without the program's name. Words are in the form of ``PathText``, so that file names that
+  /// are no UTF-8 arrive whole.
+  package static var arguments: [String] {
+    (1..<max(1, Int(CommandLine.argc))).compactMap { index in
+      CommandLine.unsafeArgv[index].map { word in
+        PathText.string(Array(UnsafeRawBufferPointer(start: word, count: strlen(word))))
+      }
+    }
+  }
+
   package static func isTerminal(_ descriptor: Int32) -> Bool { isatty(descriptor) == 1 }
 
   /// Columns of the terminal at `descriptor`; 80 when it does not say.

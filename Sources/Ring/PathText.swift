@@ -41,6 +41,9 @@ package enum PathText {
     return bytes
   }
 
+  /// Whether `text` stands for bytes that are no UTF-8.
+  package static func holdsEscapes(_ text: String) -> Bool { holdsEscape(text) }
+
   private static func isEscape(_ scalar: Unicode.Scalar) -> Bool {
     (escapeBase + 0x80...escapeBase + 0xFF).contains(scalar.value)
   }

@@ -1,3 +1,5 @@
+import Ring
+
 /// `cairn://BUCKET/KEY`; the key may be empty or a prefix.
 struct Location: Equatable {
   var bucket: String
@@ -13,6 +15,7 @@ struct Location: Equatable {
     let cut = rest.firstIndex(of: "/") ?? rest.endIndex
     bucket = String(rest[..<cut])
     key = cut == rest.endIndex ? "" : String(rest[rest.index(after: cut)...])
+    if PathText.holdsEscapes(text) { throw .failed("key is not UTF-8", text) }
     if bucket.isEmpty { throw .usage("no bucket in location: \(text)") }
   }
 

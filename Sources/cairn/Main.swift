@@ -8,7 +8,7 @@ let version = "0.1.0"
 @main
 struct Main {
   static func main() {
-    let words = Array(CommandLine.arguments.dropFirst())
+    let words = HostProcess.arguments
     do {
       let status = try EventLoop.run { driver in await run(words, on: driver) }
       HostProcess.exit(status)

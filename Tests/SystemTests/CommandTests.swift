@@ -125,6 +125,17 @@ struct CommandTests {
       #expect(finished.error.contains(says), "cairn \(words): \(finished.error)")
     }
     #expect(try cluster.succeed("cat", "cairn://bucket/k").text == "x")
+
+    // Foundation cannot pass such an argument; a shell can.
+    let shell = Process()
+    shell.executableURL = URL(fileURLWithPath: "/bin/sh")
+    shell.arguments = ["-c", "\"$CAIRN_EXECUTABLE\" stat \"$(printf 'cairn://bucket/\\377')\" 2>&1"]
+    let pipe = Pipe()
+    shell.standardOutput = pipe
+    try shell.run()
+    let said = String(decoding: pipe.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+    shell.waitUntilExit()
+    #expect(shell.terminationStatus == 1 && said.contains("not UTF-8"), "\(said)")
   }
 
   @Test("names that would leave the destination are refused before anything is written")
