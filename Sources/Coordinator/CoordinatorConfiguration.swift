@@ -38,6 +38,10 @@ package struct CoordinatorConfiguration: Sendable {
   /// Size at which a link of the log is followed by the next.
   package var linkByteLimit = 64 << 20
   package var linkStripeLimit: UInt64 = 4096
+  /// A checkpoint is written when sealed links have so many bytes, and twice as many as the last checkpoint,
+  /// or when there are so many of them.
+  package var checkpointLogBytes = 256 << 20
+  package var checkpointLinkCount = 64
   /// Log batches under way at once.
   package var logWindow = 2
 

@@ -72,7 +72,7 @@ package final class CoordinatorServer: @unchecked Sendable {
     let server = WireServer(
       driver: driver, key: configuration.key, name: "coordinator " + configuration.name,
       security: configuration.security
-    ) { [unowned self] (method, packet, peer) async throws(Refusal) -> Packet in
+    ) { [self] (method, packet, peer) async throws(Refusal) -> Packet in
       try await answer(method, packet, peer)
     }
     self.server = server
@@ -96,6 +96,8 @@ package final class CoordinatorServer: @unchecked Sendable {
     }
     isStopping = true
     await server?.stop()
+    // The server's handler refers to us.
+    server = nil
     await arbiter.release()
     _ = await ended.get()
     await client.close()

@@ -173,21 +173,34 @@ extension Leadership {
     }
   }
 
-  /// Deletes shards of links that are in no chain any more: what take-overs and failed attempts left behind. The
-  /// root alone decides; links of later epochs, and those this leader may be opening, are left alone.
+  /// Deletes shards of links and checkpoints that the root does not name any more: what take-overs and failed
+  /// attempts left behind, and what a checkpoint made superfluous. The root alone decides; those of later
+  /// epochs, and those this leader may be writing, are left alone.
   func deleteLinks() async {
-    guard await pause(.seconds(10)) else { return }
-    while !isOver {
-      for device in server.nodes.free.keys.sorted() {
-        guard isLeading() else { break }
-        await deleteLinks(on: device)
+    var lookedAt = driver.now
+    var unclean: Set<DeviceID> = []
+    while await pause(.seconds(5)) {
+      guard isLeading() else { continue }
+      if hasOldLinks || driver.now - lookedAt > .seconds(3600) {
+        hasOldLinks = false
+        lookedAt = driver.now
+        unclean = Set(keeper.map.nodes.flatMap(\.devices).map(\.id))
       }
-      guard await pause(.seconds(1800)) else { return }
+      // One that is away is seen to when it is back.
+      for device in unclean.sorted() {
+        guard isLeading() else { break }
+        if !isListed(device) {
+          unclean.remove(device)
+        } else if !server.nodes.isDown(device), await deleteLinks(on: device) {
+          unclean.remove(device)
+        }
+      }
     }
   }
 
-  private func deleteLinks(on device: DeviceID) async {
-    guard let address = server.nodes.address(of: device) else { return }
+  /// - Returns: whether the device surely has none that is not named.
+  private func deleteLinks(on device: DeviceID) async -> Bool {
+    guard let address = server.nodes.address(of: device) else { return false }
     // Data containers sort before links.
     var after: ShardKey? = ShardKey(
       container: ContainerID(.data, 1 << 56 - 1), generation: .max, shardIndex: .max)
@@ -196,23 +209,28 @@ extension Leadership {
         let page = try? await server.client.call(
           Inventory(device: device, after: after), at: address, deadline: .seconds(10)
         ).answer
-      else { return }
+      else { return false }
       // The root as it is now: the inventory is older, so nothing newer can be in it by mistake.
-      guard isLeading(), let root = arbiter.root, let last = root.links.last else { return }
+      guard isLeading(), let root = arbiter.root, let last = root.links.last else {
+        return false
+      }
+      let named = Set(
+        root.links.map { [$0.container.raw, $0.generation] }
+          + (root.checkpoint?.containers ?? []).map { [$0.container.raw, $0.generation] })
       let stray = page.shards.map(\.shard).filter { shard in
-        guard shard.container.kind == .link else { return false }
-        guard
-          shard.generation < epoch
-            || (shard.generation == epoch && shard.container.number < last.number)
-        else { return false }
-        return !root.links.contains {
-          $0.container == shard.container && $0.generation == shard.generation
+        if named.contains([shard.container.raw, shard.generation]) { return false }
+        if shard.generation != epoch { return shard.generation < epoch }
+        switch shard.container.kind {
+        case .data: return false
+        case .link: return shard.container.number < last.number
+        case .checkpoint: return shard.container.number < checkpointUnderWay ?? .max
         }
       }
-      if !stray.isEmpty, await delete(stray, from: device) {
+      if !stray.isEmpty {
+        guard await delete(stray, from: device) else { return false }
         log.info("old links deleted", ["device": device, "shards": stray.count])
       }
-      guard !page.isComplete, let lastKey = page.shards.last?.shard else { return }
+      guard !page.isComplete, let lastKey = page.shards.last?.shard else { return true }
       after = lastKey
     }
   }

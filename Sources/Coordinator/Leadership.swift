@@ -9,7 +9,7 @@ import Wire
 /// One term as leader: the log's writer, the commands under way, the sessions' last words, and the duties.
 final class Leadership: @unchecked Sendable {
   // Loop-confined.
-  unowned let server: CoordinatorServer
+  let server: CoordinatorServer
   let epoch: UInt64
   let driver: any Driver
   private(set) var writer: LogWriter?
@@ -20,8 +20,11 @@ final class Leadership: @unchecked Sendable {
   private(set) var isOver = false
   /// What nodes said and the state machine refused, so as not to ask again and again.
   var refusedRecords: [NodeID: NodeRecord] = [:]
-  /// Wakes duties that wait for something to do.
-  let trashArrived = WaitQueue()
+  /// Set when the root stopped naming something.
+  var hasOldLinks = true
+  /// Of the first container of the checkpoint being written.
+  var checkpointUnderWay: UInt64?
+  var lastCheckpointNumber: UInt64 = 0
 
   init(server: CoordinatorServer, epoch: UInt64) {
     self.server = server
@@ -67,7 +70,7 @@ final class Leadership: @unchecked Sendable {
     server.nodes.note(keeper.map)
     let pipeline = CommandPipeline(
       driver: driver, keeper: keeper, writer: writer, arbiter: arbiter
-    ) { [unowned self] in storeFailed($0) }
+    ) { [weak self] in self?.storeFailed($0) }
     self.pipeline = pipeline
     pipeline.start()
     if keeper.appliedPosition == 0 {
@@ -125,7 +128,7 @@ final class Leadership: @unchecked Sendable {
     let first = links[0].firstPosition
     do throws(StoreError) {
       try await keeper.open(root.clusterID)
-      if keeper.appliedPosition >= outcome.nextPosition || keeper.appliedPosition + 1 < first {
+      if keeper.appliedPosition >= outcome.nextPosition {
         log.warning(
           "the state is not part of the log and is rebuilt",
           ["position": keeper.appliedPosition, "end": outcome.nextPosition - 1])
@@ -139,6 +142,14 @@ final class Leadership: @unchecked Sendable {
     while true {
       guard arbiter.isHeld else { throw .lost(await lossReason()) }
       do throws(LogError) {
+        if keeper.appliedPosition + 1 < first {
+          guard let checkpoint = root.checkpoint else {
+            throw .unreadable("the log begins at \(first), and there is no checkpoint")
+          }
+          isRebuilt = true
+          log.info("restoring the checkpoint", ["position": checkpoint.position])
+          try await restore(checkpoint, reader)
+        }
         var broken: StoreError?
         try await reader.replay(links, after: keeper.appliedPosition) { batch in
           guard arbiter.isHeld else { return .stopped }
@@ -194,7 +205,6 @@ final class Leadership: @unchecked Sendable {
     isOver = true
     writer?.fail(.lost(reason))
     for duty in duties { duty.cancel() }
-    trashArrived.wakeAll()
     keeper.wake()
     await pipeline?.stop()
     for duty in duties { await duty.wait() }
@@ -227,6 +237,7 @@ final class Leadership: @unchecked Sendable {
     duty("deletions") { [self] in await deleteContainers() }
     duty("ended grants") { [self] in await clearGrants() }
     duty("old links") { [self] in await deleteLinks() }
+    duty("checkpoints") { [self] in await writeCheckpoints() }
     duty("flush") { [self] in await flush() }
   }
 
@@ -246,7 +257,6 @@ final class Leadership: @unchecked Sendable {
       do throws(Refusal) {
         _ = try await submit(.expireSessions(silent))
         log.info("sessions expired", ["count": silent.count])
-        trashArrived.wakeAll()
       } catch {
         // Tried again, by us or by the next leader.
         for session in silent where sessions[session] == nil {

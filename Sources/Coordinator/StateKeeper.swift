@@ -7,9 +7,9 @@ import Wire
 /// Where the state machine's store comes from: RocksDB, or memory in simulation. Called on offload lane 0.
 package protocol StateStorage: Sendable {
   /// Opens the store at `path`, or makes it; its parent folder exists.
-  func open(_ path: String) throws(StoreError) -> any OrderedStore
+  func open(_ path: String) throws(StoreError) -> any SnapshotStore
   /// Flushes what was applied and lets go of the files.
-  func close(_ store: any OrderedStore)
+  func close(_ store: any SnapshotStore)
   /// Removes what is at `path`, damaged or not. The store is not open.
   func discard(_ path: String) throws(StoreError)
 }
@@ -19,10 +19,10 @@ package struct RocksStorage: StateStorage {
   package var settings: RocksSettings
   package init(settings: RocksSettings = RocksSettings()) { self.settings = settings }
 
-  package func open(_ path: String) throws(StoreError) -> any OrderedStore {
+  package func open(_ path: String) throws(StoreError) -> any SnapshotStore {
     try RocksStore(path: path, settings: settings)
   }
-  package func close(_ store: any OrderedStore) {
+  package func close(_ store: any SnapshotStore) {
     try? store.flush()
     (store as? RocksStore)?.close()
   }
@@ -34,8 +34,19 @@ final class StateKeeper: @unchecked Sendable {
   // Loop-confined; `machine` and `store` are touched inside lane 0 only.
   private final class Box: @unchecked Sendable {
     // Confined to offload lane 0.
-    var store: (any OrderedStore)?
+    var store: (any SnapshotStore)?
     var machine: StateMachine?
+    var snapshot: (any StoreSnapshot)?
+    var loader: CheckpointLoader?
+
+    func close(_ storage: any StateStorage) {
+      machine = nil
+      loader = nil
+      snapshot?.close()
+      snapshot = nil
+      if let store { storage.close(store) }
+      store = nil
+    }
   }
 
   private let driver: any Driver
@@ -118,9 +129,7 @@ final class StateKeeper: @unchecked Sendable {
     let path = path(clusterID)
     let storage = storage
     try await onLane { (box) throws(StoreError) in
-      box.machine = nil
-      if let store = box.store { storage.close(store) }
-      box.store = nil
+      box.close(storage)
       try storage.discard(path)
     }
     try await openStore()
@@ -133,11 +142,7 @@ final class StateKeeper: @unchecked Sendable {
     guard isOpen else { return }
     isOpen = false
     let storage = storage
-    _ = try? await onLane { (box) throws(StoreError) in
-      box.machine = nil
-      if let store = box.store { storage.close(store) }
-      box.store = nil
-    }
+    _ = try? await onLane { (box) throws(StoreError) in box.close(storage) }
   }
 
   /// Applies an acknowledged batch.
@@ -172,6 +177,71 @@ final class StateKeeper: @unchecked Sendable {
       guard let machine = box.machine else { throw .device("the store is closed") }
       return try body(machine)
     }
+  }
+
+  // MARK: checkpoints
+
+  /// Begins a copy of the state as it is now; one at a time.
+  ///
+  /// - Returns: its log position.
+  func beginSnapshot() async throws(StoreError) -> UInt64 {
+    try await onLane { (box) throws(StoreError) in
+      guard let machine = box.machine, let store = box.store else {
+        throw .device("the store is closed")
+      }
+      box.snapshot?.close()
+      box.snapshot = try store.snapshot()
+      return machine.appliedPosition
+    }
+  }
+
+  /// The copy's next entries, a piece's worth; none at its end.
+  func nextOfSnapshot() async throws(StoreError) -> [StoreEntry] {
+    try await onLane { (box) throws(StoreError) in
+      guard let snapshot = box.snapshot else { throw .device("the snapshot is closed") }
+      return try snapshot.next(byteCount: CheckpointPiece.fullByteCount)
+    }
+  }
+
+  func endSnapshot() async {
+    _ = try? await onLane { (box) throws(StoreError) in
+      box.snapshot?.close()
+      box.snapshot = nil
+    }
+  }
+
+  /// Throws the state away and begins to fill it from a checkpoint.
+  func beginRestore(position: UInt64) async throws(StoreError) {
+    let path = path(clusterID)
+    let storage = storage
+    let clusterID = clusterID
+    isOpen = false
+    try await onLane { (box) throws(StoreError) in
+      box.close(storage)
+      try storage.discard(path)
+      let store = try storage.open(path)
+      box.store = store
+      box.loader = CheckpointLoader(into: store, clusterID: clusterID, position: position)
+    }
+  }
+
+  func restore(_ piece: CheckpointPiece) async throws(StoreError) {
+    try await onLane { (box) throws(StoreError) in
+      guard let loader = box.loader else { throw .device("nothing is being restored") }
+      try loader.add(piece)
+    }
+  }
+
+  func finishRestore() async throws(StoreError) {
+    let storage = storage
+    try await onLane { (box) throws(StoreError) in
+      guard let loader = box.loader else { throw .device("nothing is being restored") }
+      try loader.finish()
+      box.close(storage)
+    }
+    try await openStore()
+    isOpen = true
+    isBroken = false
   }
 
   /// Makes what is applied survive a crash, when anything changed.

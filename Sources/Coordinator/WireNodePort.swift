@@ -41,7 +41,7 @@ final class WireNodePort: NodePort, @unchecked Sendable {
   }
 
   func write(
-    _ link: RootRecord.Link, stripe: UInt64, bytes: [UInt8], acknowledged: UInt64, epoch: UInt64,
+    _ link: LogContainer, stripe: UInt64, bytes: [UInt8], acknowledged: UInt64, epoch: UInt64,
     deadline: Duration
   ) async -> [LinkFailure] {
     let layout = StripeLayout.smallest(for: bytes.count, scheme: link.scheme)
@@ -60,7 +60,7 @@ final class WireNodePort: NodePort, @unchecked Sendable {
     ).map { LinkFailure(device: $0.device, error: $0.error) }
   }
 
-  func read(_ link: RootRecord.Link, stripe: UInt64, layout: StripeLayout) async
+  func read(_ link: LogContainer, stripe: UInt64, layout: StripeLayout) async
     -> Result<[UInt8], LinkReadError>
   {
     // Those believed up first; of these another one for each stripe, so that all help.
@@ -103,7 +103,7 @@ final class WireNodePort: NodePort, @unchecked Sendable {
     return .failure(silent.isEmpty ? .lost(damaged) : .unreachable(silent))
   }
 
-  func fence(_ link: RootRecord.Link, shard: Int, epoch: UInt64, deadline: Duration) async
+  func fence(_ link: LogContainer, shard: Int, epoch: UInt64, deadline: Duration) async
     -> Result<ShardListing, WireError>
   {
     let request = FenceShard(
@@ -115,7 +115,7 @@ final class WireNodePort: NodePort, @unchecked Sendable {
       \.answer)
   }
 
-  func list(_ link: RootRecord.Link, shard: Int, deadline: Duration) async
+  func list(_ link: LogContainer, shard: Int, deadline: Duration) async
     -> Result<ShardListing, WireError>
   {
     let request = ListShard(

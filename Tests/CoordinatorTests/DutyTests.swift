@@ -233,6 +233,45 @@ struct DutyTests {
     }
   }
 
+  @Test(
+    "a checkpoint stands for the links before it, which go; a wiped coordinator restores from it")
+  func checkpoints() throws {
+    try SimulatedWorld.run(seed: 11) { world in
+      let (cluster, client, first) = try await Self.scene(world, "2+1", 4) {
+        $0.linkStripeLimit = 6
+        $0.checkpointLinkCount = 5
+      }
+      var server = first
+      for round in 0..<3 {
+        try await Self.write(client, "r\(round)", 40)
+        await world.sleep(.seconds(25))
+        let root = try #require(server.arbiter.root)
+        let checkpoint = try #require(root.checkpoint)
+        #expect(root.links.count < 5 && root.links[0].firstPosition <= checkpoint.position + 1)
+        #expect(root.links[0].firstPosition > 1)
+        let kept = Set(
+          cluster.disks.flatMap(\.shards).filter { $0.container.kind != .data }.map(\.container))
+        #expect(
+          kept == Set(root.links.map(\.container) + checkpoint.containers.map(\.container)))
+        switch round {
+        case 0:
+          cluster.killCoordinator(power: true)
+        case 1:
+          cluster.killCoordinator()
+          try await cluster.wipeCoordinator()
+          cluster.killNode(0)
+        default: continue
+        }
+        server = try await cluster.startCoordinator()
+        _ = try await cluster.waitForLeader(client)
+        #expect(try await client.buckets().count == 40 * (round + 1))
+        if round == 1 { try await cluster.startNode(0) }
+        try await Self.write(client, "more\(round)", 1)
+        _ = try await client.execute(.removeBucket(name: "more\(round)-0"))
+      }
+    }
+  }
+
   @Test("a silent session ends with what it held; one that is kept lives on across a restart")
   func sessions() throws {
     try SimulatedWorld.run(seed: 7) { world in

@@ -98,12 +98,12 @@ final class ModelPort: NodePort, @unchecked Sendable {
     .failure(.unreachable("no arbiter here"))
   }
 
-  private func shard(_ link: RootRecord.Link, _ index: Int) -> ShardKey {
+  private func shard(_ link: LogContainer, _ index: Int) -> ShardKey {
     ShardKey(container: link.container, generation: link.generation, shardIndex: UInt8(index))
   }
 
   func write(
-    _ link: RootRecord.Link, stripe: UInt64, bytes: [UInt8], acknowledged: UInt64, epoch: UInt64,
+    _ link: LogContainer, stripe: UInt64, bytes: [UInt8], acknowledged: UInt64, epoch: UInt64,
     deadline: Duration
   ) async -> [LinkFailure] {
     let layout = StripeLayout.smallest(for: bytes.count, scheme: link.scheme)
@@ -129,7 +129,7 @@ final class ModelPort: NodePort, @unchecked Sendable {
     }
   }
 
-  func read(_ link: RootRecord.Link, stripe: UInt64, layout: StripeLayout) async
+  func read(_ link: LogContainer, stripe: UInt64, layout: StripeLayout) async
     -> Result<[UInt8], LinkReadError>
   {
     var silent: [DeviceID] = []
@@ -147,7 +147,7 @@ final class ModelPort: NodePort, @unchecked Sendable {
     return .failure(silent.isEmpty ? .lost("gone") : .unreachable(silent))
   }
 
-  func fence(_ link: RootRecord.Link, shard index: Int, epoch: UInt64, deadline: Duration) async
+  func fence(_ link: LogContainer, shard index: Int, epoch: UInt64, deadline: Duration) async
     -> Result<ShardListing, WireError>
   {
     let shard = shard(link, index)
@@ -157,7 +157,7 @@ final class ModelPort: NodePort, @unchecked Sendable {
     }
   }
 
-  func list(_ link: RootRecord.Link, shard index: Int, deadline: Duration) async
+  func list(_ link: LogContainer, shard index: Int, deadline: Duration) async
     -> Result<ShardListing, WireError>
   {
     let shard = shard(link, index)

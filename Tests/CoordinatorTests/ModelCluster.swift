@@ -19,7 +19,7 @@ final class ModelStorage: StateStorage, @unchecked Sendable {
   var trouble: StoreError?
   private(set) var discards = 0
 
-  func open(_ path: String) throws(StoreError) -> any OrderedStore {
+  func open(_ path: String) throws(StoreError) -> any SnapshotStore {
     if let trouble {
       self.trouble = nil
       throw trouble
@@ -29,7 +29,7 @@ final class ModelStorage: StateStorage, @unchecked Sendable {
     stores[path] = store
     return store
   }
-  func close(_ store: any OrderedStore) { try? store.flush() }
+  func close(_ store: any SnapshotStore) { try? store.flush() }
   func discard(_ path: String) throws(StoreError) {
     stores[path] = nil
     discards += 1
@@ -111,7 +111,8 @@ final class ModelCluster: @unchecked Sendable {
       driver: process, configuration: configuration, storage: storage,
       log: Log(driver: process, level: .error))
     coordinators[name] = server
-    server.keeper.onApply = { [unowned self] batch in
+    server.keeper.onApply = { [weak self] batch in
+      guard let self else { return }
       for (index, command) in batch.commands.enumerated() {
         let position = batch.firstPosition + UInt64(index)
         let bytes = command.encoded

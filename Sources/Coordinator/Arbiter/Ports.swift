@@ -1,9 +1,32 @@
 package import Cluster
-import Coding
+package import Coding
 package import Messages
-package import Metadata
+import Metadata
 package import Ring
 package import Wire
+
+/// A container of the log's own, kept as copies: a link, or a part of a checkpoint.
+package struct LogContainer: Hashable, Sendable {
+  package var container: ContainerID
+  package var generation: UInt64
+  /// 1+m.
+  package var scheme: Scheme
+  package var devices: [DeviceID]
+}
+
+extension RootRecord.Link {
+  var place: LogContainer {
+    LogContainer(
+      container: container, generation: generation, scheme: scheme, devices: devices)
+  }
+}
+
+extension RootRecord.Checkpoint.Part {
+  var place: LogContainer {
+    LogContainer(
+      container: container, generation: generation, scheme: scheme, devices: devices)
+  }
+}
 
 /// A device that did not store a block of the log.
 package struct LinkFailure: Sendable, Equatable {
@@ -33,15 +56,15 @@ package protocol NodePort: AnyObject, Sendable {
   ///   - bytes: 1 ... one block's worth.
   ///   - acknowledged: stripes of this link below it are acknowledged.
   func write(
-    _ link: RootRecord.Link, stripe: UInt64, bytes: [UInt8], acknowledged: UInt64, epoch: UInt64,
+    _ link: LogContainer, stripe: UInt64, bytes: [UInt8], acknowledged: UInt64, epoch: UInt64,
     deadline: Duration
   ) async -> [LinkFailure]
   /// A stripe's bytes, from any copy.
-  func read(_ link: RootRecord.Link, stripe: UInt64, layout: StripeLayout) async
+  func read(_ link: LogContainer, stripe: UInt64, layout: StripeLayout) async
     -> Result<[UInt8], LinkReadError>
   /// Fences one shard of a link and lists it.
-  func fence(_ link: RootRecord.Link, shard: Int, epoch: UInt64, deadline: Duration) async
+  func fence(_ link: LogContainer, shard: Int, epoch: UInt64, deadline: Duration) async
     -> Result<ShardListing, WireError>
-  func list(_ link: RootRecord.Link, shard: Int, deadline: Duration) async
+  func list(_ link: LogContainer, shard: Int, deadline: Duration) async
     -> Result<ShardListing, WireError>
 }

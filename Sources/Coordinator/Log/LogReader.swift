@@ -20,7 +20,7 @@ struct LogReader: Sendable {
   }
 
   /// The layouts of stripes 0 ..< `count`, as far as any device lists them.
-  func layouts(of link: RootRecord.Link, count: UInt64) async -> [UInt64: StripeLayout] {
+  func layouts(of link: LogContainer, count: UInt64) async -> [UInt64: StripeLayout] {
     var evidence = LinkEvidence()
     // The likely answers first: those that are up.
     let order = link.devices.indices.sorted {
@@ -50,12 +50,12 @@ struct LogReader: Sendable {
       if end <= position + 1 { continue }
       let count = link.sealedStripes ?? 0
       guard count > 1 else { continue }
-      let layouts = await layouts(of: link, count: count)
+      let layouts = await layouts(of: link.place, count: count)
       var next = try await firstStripe(link, count: count, after: position, layouts)
       var expected: UInt64?
       while next < count {
         let ahead = Array(next..<min(count, next + UInt64(readAhead)))
-        for (stripe, bytes) in zip(ahead, try await read(link, ahead, layouts)) {
+        for (stripe, bytes) in zip(ahead, try await read(link.place, ahead, layouts)) {
           let batch = try Self.batch(bytes, link: link, stripe: stripe)
           if let expected, batch.firstPosition != expected {
             throw .unreadable("\(link.container) stripe \(stripe): position out of order")
@@ -90,7 +90,7 @@ struct LogReader: Sendable {
     var high = count
     while high - low > 1 {
       let middle = low + (high - low) / 2
-      let bytes = try await read(link, [middle], layouts)[0]
+      let bytes = try await read(link.place, [middle], layouts)[0]
       let batch = try Self.batch(bytes, link: link, stripe: middle)
       if batch.firstPosition <= position + 1 { low = middle } else { high = middle }
     }
@@ -98,7 +98,7 @@ struct LogReader: Sendable {
   }
 
   /// The bytes of these stripes, in their order.
-  func read(_ link: RootRecord.Link, _ stripes: [UInt64], _ layouts: [UInt64: StripeLayout])
+  func read(_ link: LogContainer, _ stripes: [UInt64], _ layouts: [UInt64: StripeLayout])
     async throws(LogError) -> [[UInt8]]
   {
     let results = await withTaskGroup(of: (Int, Result<[UInt8], LogError>).self) { group in
@@ -114,7 +114,7 @@ struct LogReader: Sendable {
     return read
   }
 
-  private func one(_ link: RootRecord.Link, _ stripe: UInt64, _ layout: StripeLayout?) async
+  private func one(_ link: LogContainer, _ stripe: UInt64, _ layout: StripeLayout?) async
     -> Result<[UInt8], LogError>
   {
     let place = "\(link.container) stripe \(stripe)"

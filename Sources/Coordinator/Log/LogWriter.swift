@@ -137,7 +137,7 @@ final class LogWriter: @unchecked Sendable {
     linkByteCount += bytes.count
     inFlight.append(entry)
     writeCount += 1
-    let link = link
+    let link = link.place
     let acknowledged = acknowledged
     driver.spawn("log write") { [self] in
       let failures = await port.write(

@@ -86,7 +86,7 @@ struct TakeOver: Sendable {
       let answers = await withTaskGroup(of: (Int, Result<ShardListing, WireError>).self) { group in
         for shard in link.devices.indices where evidence.listings[shard] == nil {
           group.addTask {
-            (shard, await port.fence(link, shard: shard, epoch: epoch, deadline: fenceBound))
+            (shard, await port.fence(link.place, shard: shard, epoch: epoch, deadline: fenceBound))
           }
         }
         var answers: [Int: Result<ShardListing, WireError>] = [:]
@@ -121,7 +121,7 @@ struct TakeOver: Sendable {
     let layouts = evidence.layouts
     for stripe in evidence.acknowledged..<max(evidence.acknowledged, evidence.run) {
       do throws(LogError) {
-        let bytes = try await reader.read(link, [stripe], layouts)[0]
+        let bytes = try await reader.read(link.place, [stripe], layouts)[0]
         tail.append((try LogReader.batch(bytes, link: link, stripe: stripe), bytes))
       } catch {
         // What was surely never acknowledged may end here; anything else must be found.
@@ -137,8 +137,8 @@ struct TakeOver: Sendable {
     -> UInt64
   {
     guard count > 1 else { return link.firstPosition }
-    let layouts = await reader.layouts(of: link, count: count)
-    let bytes = try await reader.read(link, [count - 1], layouts)[0]
+    let layouts = await reader.layouts(of: link.place, count: count)
+    let bytes = try await reader.read(link.place, [count - 1], layouts)[0]
     return try LogReader.batch(bytes, link: link, stripe: count - 1).lastPosition + 1
   }
 }

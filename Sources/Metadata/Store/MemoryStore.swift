@@ -8,6 +8,9 @@ package final class MemoryStore: OrderedStore, @unchecked Sendable {
 
   package init() {}
 
+  /// A copy shares its memory with the store until that changes.
+  var contents: SortedMap<[UInt8]> { map }
+
   /// Batches that a crash may still take.
   package var unflushedBatchCount: Int { unflushed.count }
   package var entryCount: Int { map.count }

@@ -14,7 +14,7 @@ package struct RocksSettings: Hashable, Sendable {
 /// The state in RocksDB: one column family, no write-ahead log (the metadata log is one), bloom filters,
 /// 4 KiB blocks, no compression (most bytes are digests).
 // Confined to one offload lane.
-package final class RocksStore: OrderedStore, @unchecked Sendable {
+package final class RocksStore: SnapshotStore, @unchecked Sendable {
   private var database: OpaquePointer?
   private let readOptions: OpaquePointer
   private let writeOptions: OpaquePointer
@@ -187,6 +187,10 @@ package final class RocksStore: OrderedStore, @unchecked Sendable {
     if let problem { throw Self.error(taking: problem) }
   }
 
+  package func snapshot() throws(StoreError) -> any StoreSnapshot {
+    RocksSnapshot(try opened())
+  }
+
   package func flush() throws(StoreError) {
     let database = try opened()
     let options = rocksdb_flushoptions_create()!
@@ -198,7 +202,7 @@ package final class RocksStore: OrderedStore, @unchecked Sendable {
   }
 
   /// Frees RocksDB's message and says whether starting anew would help.
-  private static func error(taking problem: UnsafeMutablePointer<CChar>?) -> StoreError {
+  static func error(taking problem: UnsafeMutablePointer<CChar>?) -> StoreError {
     guard let problem else { return .device("RocksDB failed without a reason") }
     let text = String(cString: problem)
     rocksdb_free(problem)

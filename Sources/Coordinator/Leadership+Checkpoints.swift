@@ -1,0 +1,171 @@
+import Cluster
+import Coding
+import Messages
+import Metadata
+import Ring
+import Service
+import Wire
+
+extension Leadership {
+  /// Stripes of one checkpoint container.
+  private static let partStripeLimit: UInt64 = 4096
+
+  /// Writes the state into containers of its own when the log has outgrown it, and lets the root drop the links
+  /// that the state then stands for.
+  func writeCheckpoints() async {
+    var seen = 0
+    var sizes: [LogContainer: Int] = [:]
+    while await pause(.seconds(10)) {
+      guard isLeading(), let root = arbiter.root, root.links.count != seen else { continue }
+      seen = root.links.count
+      guard await isDue(root, &sizes) else { continue }
+      do throws(CheckpointFailure) {
+        try await writeCheckpoint(root)
+      } catch {
+        log.warning("a checkpoint was not finished", ["reason": error.reason])
+        // What it wrote is deleted with the old links.
+        hasOldLinks = true
+        seen = 0
+        guard await pause(.seconds(50)) else { return }
+      }
+      checkpointUnderWay = nil
+      await keeper.endSnapshot()
+    }
+  }
+
+  private struct CheckpointFailure: Error {
+    var reason: String
+    init(_ reason: String) { self.reason = reason }
+  }
+
+  private func isDue(_ root: RootRecord, _ sizes: inout [LogContainer: Int]) async -> Bool {
+    let sealed = root.links.filter { $0.sealedStripes != nil }
+    if sealed.count >= configuration.checkpointLinkCount { return true }
+    // Nothing can be near due before so many links are full.
+    guard sealed.count * configuration.linkByteLimit >= configuration.checkpointLogBytes else {
+      return false
+    }
+    let reader = LogReader(driver: driver, port: server.port, nodes: server.nodes)
+    var known: [LogContainer: Int] = [:]
+    func size(_ place: LogContainer, _ count: UInt64) async -> Int {
+      if let size = sizes[place] { return size }
+      return await reader.layouts(of: place, count: count).values.reduce(0) { $0 + $1.byteCount }
+    }
+    var logged = 0
+    for link in sealed {
+      let bytes = await size(link.place, link.sealedStripes ?? 0)
+      known[link.place] = bytes
+      logged += bytes
+    }
+    var state = 0
+    for part in root.checkpoint?.containers ?? [] {
+      let bytes = await size(part.place, part.stripeCount)
+      known[part.place] = bytes
+      state += bytes
+    }
+    sizes = known
+    return logged >= configuration.checkpointLogBytes && logged >= 2 * state
+  }
+
+  private func writeCheckpoint(_ root: RootRecord) async throws(CheckpointFailure) {
+    let begun = driver.now
+    do throws(StoreError) {
+      let position = try await keeper.beginSnapshot()
+      var parts: [RootRecord.Checkpoint.Part] = []
+      var index: UInt64 = 0
+      var entries = try await keeper.nextOfSnapshot()
+      while !entries.isEmpty {
+        let following = try await keeper.nextOfSnapshot()
+        let piece = CheckpointPiece(
+          clusterID: root.clusterID, position: position, index: index,
+          isLast: following.isEmpty, entries: entries)
+        if parts.last.map({ $0.stripeCount >= Self.partStripeLimit }) ?? true {
+          guard let part = newPart(root) else {
+            throw .device("too few failure domains take writes")
+          }
+          parts.append(part)
+        }
+        let last = parts.count - 1
+        let failures = await server.port.write(
+          parts[last].place, stripe: parts[last].stripeCount, bytes: piece.framed,
+          acknowledged: 0, epoch: epoch, deadline: configuration.slowLogDevice)
+        guard failures.isEmpty else {
+          throw .device(
+            "\(server.nodes.nodeName(of: failures[0].device)): \(failures[0].error)")
+        }
+        guard isLeading() else { throw .device("the lead is lost") }
+        parts[last].stripeCount += 1
+        index += 1
+        entries = following
+      }
+      await keeper.endSnapshot()
+      // So that the next start here need not restore what it has.
+      try await keeper.flush()
+      let checkpoint = RootRecord.Checkpoint(position: position, containers: parts)
+      do throws(ArbiterError) {
+        try await arbiter.swap { root in
+          var root = root!
+          root.checkpoint = checkpoint
+          while root.links.count > 1, root.links[1].firstPosition <= position + 1 {
+            root.links.removeFirst()
+          }
+          return root
+        }
+      } catch {
+        throw .device(describe(error))
+      }
+      hasOldLinks = true
+      log.info(
+        "checkpoint written",
+        [
+          "position": position, "pieces": index,
+          "milliseconds": (driver.now - begun).wholeMilliseconds,
+        ])
+    } catch {
+      throw CheckpointFailure("\(error)")
+    }
+  }
+
+  private func newPart(_ root: RootRecord) -> RootRecord.Checkpoint.Part? {
+    let placement = Placement(map: server.nodes.linkMap(root.domains), free: server.nodes.free)
+    let scheme = Scheme(k: 1, m: root.scheme.m)!
+    guard let devices = placement.linkDevices(copies: scheme.width) else { return nil }
+    let before = root.checkpoint?.containers.map(\.container.number).max() ?? 0
+    lastCheckpointNumber = max(lastCheckpointNumber, before) + 1
+    checkpointUnderWay = checkpointUnderWay ?? lastCheckpointNumber
+    return RootRecord.Checkpoint.Part(
+      container: ContainerID(.checkpoint, lastCheckpointNumber), generation: epoch,
+      scheme: scheme, devices: devices, stripeCount: 0)
+  }
+
+  /// Fills the state from a checkpoint.
+  func restore(_ checkpoint: RootRecord.Checkpoint, _ reader: LogReader) async throws(LogError) {
+    do throws(StoreError) {
+      try await keeper.beginRestore(position: checkpoint.position)
+      for part in checkpoint.containers {
+        let layouts = await reader.layouts(of: part.place, count: part.stripeCount)
+        var next: UInt64 = 0
+        while next < part.stripeCount {
+          guard arbiter.isHeld else { throw .device("the lead is lost") }
+          let some = Array(next..<min(part.stripeCount, next + 8))
+          let read: [[UInt8]]
+          do throws(LogError) {
+            read = try await reader.read(part.place, some, layouts)
+          } catch {
+            throw .device("\(error)")
+          }
+          for bytes in read {
+            guard let piece = try? CheckpointPiece(framed: bytes) else {
+              throw .device("a piece of the checkpoint in \(part.container) cannot be read")
+            }
+            try await keeper.restore(piece)
+          }
+          next += UInt64(some.count)
+        }
+      }
+      try await keeper.finishRestore()
+    } catch {
+      throw .unreadable("\(error)")
+    }
+  }
+}
