@@ -95,7 +95,8 @@ struct ChaosTests {
     let acknowledged = try SimulatedWorld.run(seed: seed.value) { world -> Int in
       let cluster = ModelCluster(world, scheme: shape.scheme, nodes: shape.nodes)
       cluster.configure = {
-        $0.linkStripeLimit = 40
+        $0.linkStripeLimit = 20
+        $0.checkpointLinkCount = 4
         $0.logWindow = 4
       }
       let ledger = Ledger()
