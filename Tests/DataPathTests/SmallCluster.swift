@@ -96,13 +96,13 @@ final class SmallCluster: @unchecked Sendable {
 private final class MemoryStorage: StateStorage, @unchecked Sendable {
   // Loop-confined.
   private var stores: [String: MemoryStore] = [:]
-  func open(_ path: String) throws(Metadata.StoreError) -> any OrderedStore {
+  func open(_ path: String) throws(Metadata.StoreError) -> any SnapshotStore {
     if let known = stores[path] { return known }
     let store = MemoryStore()
     stores[path] = store
     return store
   }
-  func close(_ store: any OrderedStore) { try? store.flush() }
+  func close(_ store: any SnapshotStore) { try? store.flush() }
   func discard(_ path: String) throws(Metadata.StoreError) { stores[path] = nil }
 }
 
