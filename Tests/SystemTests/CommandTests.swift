@@ -129,7 +129,8 @@ struct CommandTests {
     // Foundation cannot pass such an argument; a shell can.
     let shell = Process()
     shell.executableURL = URL(fileURLWithPath: "/bin/sh")
-    shell.arguments = ["-c", "\"$CAIRN_EXECUTABLE\" stat \"$(printf 'cairn://bucket/\\377')\" 2>&1"]
+    let script = #""$CAIRN_EXECUTABLE" stat "$(printf 'cairn://bucket/\377')" 2>&1"#
+    shell.arguments = ["-c", script]
     let pipe = Pipe()
     shell.standardOutput = pipe
     try shell.run()
