@@ -90,6 +90,7 @@ package final class CoordinatorServer: @unchecked Sendable {
 
   /// Hands the lead back, flushes the state and closes everything.
   package func stop() async {
+    guard mainTask != nil else { return }
     guard !isStopping else {
       _ = await ended.get()
       return

@@ -127,7 +127,8 @@ extension Leadership {
   }
 
   private func newPart(_ root: RootRecord) -> RootRecord.Checkpoint.Part? {
-    let placement = Placement(map: server.nodes.linkMap(root.domains), free: server.nodes.free)
+    let placement = Placement(
+      map: server.nodes.linkMap(root.domains), free: server.nodes.freeForLog)
     let scheme = Scheme(k: 1, m: root.scheme.m)!
     guard let devices = placement.linkDevices(copies: scheme.width) else { return nil }
     let before = root.checkpoint?.containers.map(\.container.number).max() ?? 0

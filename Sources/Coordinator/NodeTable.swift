@@ -132,9 +132,15 @@ package final class NodeTable: DeviceDirectory, @unchecked Sendable {
   }
 
   /// What each device of a live node can still take; failed and retired ones are left out.
-  package var free: [DeviceID: UInt64] {
+  package var free: [DeviceID: UInt64] { free(heardWithin: silence) }
+
+  /// The same of nodes that were heard of in the last half of the silence that makes them down: the log, which
+  /// stops for a device that does not answer, had better not count on the others.
+  package var freeForLog: [DeviceID: UInt64] { free(heardWithin: silence / 2) }
+
+  private func free(heardWithin bound: Duration) -> [DeviceID: UInt64] {
     var free: [DeviceID: UInt64] = [:]
-    for (node, entry) in entries where isUp(node) {
+    for entry in entries.values where driver.now - entry.lastHeard <= bound {
       for report in entry.reports where !report.isFailed && !retired.contains(report.id) {
         free[report.id] = report.free
       }

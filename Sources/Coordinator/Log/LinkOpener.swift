@@ -49,7 +49,7 @@ final class LinkOpener: @unchecked Sendable {
   }
 
   private func devices(_ root: RootRecord) -> [DeviceID]? {
-    let placement = Placement(map: nodes.linkMap(root.domains), free: nodes.free)
+    let placement = Placement(map: nodes.linkMap(root.domains), free: nodes.freeForLog)
     let copies = root.scheme.m + 1
     return placement.linkDevices(copies: copies, avoiding: avoided(within: .seconds(30)))
       ?? placement.linkDevices(copies: copies, avoiding: avoided(within: .seconds(1)))
