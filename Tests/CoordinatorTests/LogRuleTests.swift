@@ -110,7 +110,7 @@ struct LogRuleTests {
 
   @Test(
     "no acknowledged batch is lost and none counts in two ways, whoever dies in the middle",
-    arguments: [(0, 2), (1, 2), (1, 4), (2, 5), (3, 7)], Seed.several)
+    arguments: paired([(0, 2), (1, 2), (1, 4), (2, 5), (3, 7)]))
   func rules(shape: (m: Int, devices: Int), seed: Seed) throws {
     let (m, count) = shape
     let history = try SimulatedWorld.run(seed: seed.value) { world -> History in
