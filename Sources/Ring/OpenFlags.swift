@@ -26,6 +26,7 @@ package enum Errno {
   package static let isDirectory = EISDIR
   package static let loop = ELOOP
   package static let inputOutput = EIO
+  package static let invalid = EINVAL
 }
 
 /// Signal numbers.

@@ -199,20 +199,20 @@ struct Piece: Sendable {
   var bytes: Slice
   /// Together `bytes.count`.
   var chunkByteCounts: [Int]
+  /// One for each chunk.
+  var fingerprints: [Fingerprint]
   var share: BudgetShare
 
   /// Each chunk and its fingerprint, in order.
   func chunks() -> [(fingerprint: Fingerprint, slice: Slice)] {
-    var slices: [Slice] = []
-    slices.reserveCapacity(chunkByteCounts.count)
+    var result: [(fingerprint: Fingerprint, slice: Slice)] = []
+    result.reserveCapacity(chunkByteCounts.count)
     var offset = 0
-    for length in chunkByteCounts {
-      slices.append(bytes[offset..<offset + length])
+    for (length, fingerprint) in zip(chunkByteCounts, fingerprints) {
+      result.append((fingerprint, bytes[offset..<offset + length]))
       offset += length
     }
-    // The views are of memory that `slices` keeps alive to the end of this scope.
-    let fingerprints = Fingerprint.of(slices.map { slice in slice.withBytes { $0 } })
-    return withExtendedLifetime(slices) { Array(zip(fingerprints, slices)) }
+    return result
   }
 }
 
@@ -261,16 +261,8 @@ struct PieceReader {
       if left == 0 { isAtEnd = true }
     }
     if filled == 0 { return nil }
-    var lengths: [Int] = []
-    var offset = 0
-    while offset < filled,
-      let length = buffer[offset..<filled].withBytes({ [isAtEnd] in
-        Chunker.standard.cut($0, isEnd: isAtEnd)
-      })
-    {
-      lengths.append(length)
-      offset += length
-    }
+    let (lengths, fingerprints) = Self.cut(buffer[0..<filled], isEnd: isAtEnd)
+    let offset = lengths.reduce(0, +)
     if offset < filled {
       // Copied, so that the buffer goes when its chunks do.
       let tail = buffer[offset..<filled]
@@ -278,6 +270,31 @@ struct PieceReader {
       tail.withBytes { from in copy.withMutableBytes { $0.copyMemory(from: from) } }
       rest = copy
     }
-    return Piece(bytes: buffer[0..<offset], chunkByteCounts: lengths, share: share)
+    return Piece(
+      bytes: buffer[0..<offset], chunkByteCounts: lengths, fingerprints: fingerprints, share: share)
+  }
+
+  /// The chunks at the front of `bytes`. Two at a time are cut and then hashed, while the cache has them.
+  private static func cut(_ bytes: Slice, isEnd: Bool) -> ([Int], [Fingerprint]) {
+    var lengths: [Int] = []
+    var fingerprints: [Fingerprint] = []
+    bytes.withBytes { bytes in
+      var offset = 0
+      var waiting: [UnsafeRawBufferPointer] = []
+      while offset < bytes.count,
+        let length = Chunker.standard.cut(
+          UnsafeRawBufferPointer(rebasing: bytes[offset...]), isEnd: isEnd)
+      {
+        waiting.append(UnsafeRawBufferPointer(rebasing: bytes[offset..<offset + length]))
+        lengths.append(length)
+        offset += length
+        if waiting.count == 2 {
+          fingerprints += Fingerprint.of(waiting)
+          waiting.removeAll(keepingCapacity: true)
+        }
+      }
+      fingerprints += Fingerprint.of(waiting)
+    }
+    return (lengths, fingerprints)
   }
 }

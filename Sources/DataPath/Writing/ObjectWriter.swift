@@ -38,9 +38,9 @@ package final class ObjectWriter: @unchecked Sendable {
   package struct Options: Sendable {
     /// Plain bytes in memory, for all objects together, until they are safely stored or found stored.
     package var memoryByteCount: Int
-    /// Bytes read at once.
+    /// Bytes read at once, at least two chunks of the largest size. Each piece costs one question to the dedup index.
     package var pieceByteCount: Int
-    package init(memoryByteCount: Int = 64 << 20, pieceByteCount: Int = 1 << 20) {
+    package init(memoryByteCount: Int = 64 << 20, pieceByteCount: Int = 4 << 20) {
       self.memoryByteCount = memoryByteCount
       self.pieceByteCount = pieceByteCount
     }

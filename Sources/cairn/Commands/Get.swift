@@ -112,19 +112,28 @@ extension Client {
     isWhole: Bool, to path: String, shown: String, progress: Progress
   ) async throws(Failure) {
     let draft = path + ".cairn-\(String(driver.random(), radix: 36))"
+    let flags = OpenFlags.writeOnly | OpenFlags.create | OpenFlags.exclusive
+    let isLarge = UInt64(range.count) >= DirectFileSink.leastByteCount
     let file: File
     do throws(RingError) {
-      file = try await File.open(
-        draft, OpenFlags.writeOnly | OpenFlags.create | OpenFlags.exclusive, mode: 0o600, on: driver
-      )
+      file =
+        isLarge
+        ? try await DirectFileSink.open(draft, flags, mode: 0o600, on: driver)
+        : try await File.open(draft, flags, mode: 0o600, on: driver)
     } catch {
       throw .failed(error.reason, path)
     }
     let reader = ObjectReader(access)
     do throws(DataPathError) {
-      try await reader.read(
-        name, identity: identity, range: range,
-        into: FileSink(file: file, first: range.lowerBound, progress: progress))
+      if isLarge {
+        let sink = DirectFileSink(file: file, range: range) { progress.add($0) }
+        try await reader.read(name, identity: identity, range: range, into: sink)
+        try await sink.finish()
+      } else {
+        try await reader.read(
+          name, identity: identity, range: range,
+          into: FileSink(file: file, first: range.lowerBound, progress: progress))
+      }
       await file.close()
     } catch {
       await file.close()
