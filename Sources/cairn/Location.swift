@@ -1,5 +1,10 @@
 import Ring
 
+/// What comes after the last slash but a trailing one. By bytes: a slash before a combining mark is another `Character`.
+func lastComponent(of path: String) -> String {
+  path.utf8.split(separator: UInt8(ascii: "/")).last.map { String(Substring($0)) } ?? ""
+}
+
 /// `cairn://BUCKET/KEY`; the key may be empty or a prefix.
 struct Location: Equatable {
   var bucket: String

@@ -85,7 +85,11 @@ extension ObjectWriter {
     do throws(DataPathError) {
       while let handles = try await storeNext(&first, &reader, hash) {
         for handle in handles {
-          await window.acquire()
+          if !window.tryAcquire() {
+            // The manifest may wait for a chunk in the open stripe, which duplicates alone never fill.
+            packer.want()
+            await window.acquire()
+          }
           chunks.send(handle)
         }
         if Task.isCancelled { throw .cancelled }

@@ -55,6 +55,15 @@ private func wantedScheme(_ arguments: Arguments, nodes: Int) throws(Failure) ->
 
 private func create(_ directory: ClusterDirectory, _ context: Context) async throws(Failure) {
   let driver = context.driver
+  // Daemons have run here and only `client.toml` is gone: a new key and new configurations would cut a living store off.
+  for entry in (try? await driver.list(directory.path)) ?? [] where entry.kind == .directory {
+    let data = directory.path + "/" + PathText.string(entry.name) + "/data"
+    if await driver.exists(data) {
+      throw .failed(
+        "holds a cluster's data but no client.toml; restore that or use another --dir",
+        directory.path)
+    }
+  }
   let nodes = try context.arguments.number("--nodes", in: 1...64) ?? 9
   let coordinators = try context.arguments.number("--coordinators", in: 1...1) ?? 1
   let scheme = try wantedScheme(context.arguments, nodes: nodes)

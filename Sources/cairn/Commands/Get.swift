@@ -26,7 +26,7 @@ func get(_ context: Context) async throws(Failure) {
     var path = destination
     let status = try? await context.driver.status(path)
     if status?.kind == .directory || path.hasSuffix("/") {
-      let last = location.key.split(separator: "/").last.map(String.init) ?? ""
+      let last = lastComponent(of: location.key)
       try checkComponent(last, key: location.key)
       path += (path.hasSuffix("/") ? "" : "/") + last
     }

@@ -62,8 +62,8 @@ private final class PutRun: @unchecked Sendable {
   let writer: ObjectWriter
   let bucket: String
   let progress: Progress
-  /// What keys hold already, so that what is the same is not stored again.
-  private var existing: [String: ExistingObject] = [:]
+  /// What keys hold already, so that what is the same is not stored again. By bytes: equal strings may be different keys.
+  private var existing: [[UInt8]: ExistingObject] = [:]
 
   /// Beyond this many keys the rest is found chunk by chunk.
   private static let existingLimit = 200_000
@@ -112,7 +112,7 @@ private final class PutRun: @unchecked Sendable {
         ListObjects(
           level: .strong, bucket: bucket, prefix: prefix, after: after, delimiter: "",
           limit: itemCount == 1 ? 1 : 1000), about: Location.scheme + bucket)
-      for entry in page.entries { existing[entry.key] = ExistingObject(entry) }
+      for entry in page.entries { existing[Array(entry.key.utf8)] = ExistingObject(entry) }
       guard let next = page.next, itemCount > 1 else { return }
       after = next
     }
@@ -146,6 +146,16 @@ private final class PutRun: @unchecked Sendable {
         throw .failed(error.reason, path)
       }
       do throws(Failure) {
+        // The plan may be minutes old: what is stored is the file as it is now.
+        var item = item
+        do throws(RingError) {
+          let status = try await client.driver.status(path)
+          item.byteCount = status.byteCount
+          item.attributes.mode = status.mode
+          item.attributes.sourceModified = status.modified
+        } catch {
+          throw Failure.failed(error.reason, path)
+        }
         try await store(
           item, name, FileSource(file: file, byteCount: item.byteCount, progress: progress))
         await file.close()
@@ -166,7 +176,7 @@ private final class PutRun: @unchecked Sendable {
     do throws(DataPathError) {
       _ = try await writer.put(
         name, attributes: item.attributes, source: source, precondition: .none,
-        unlessIdentical: true, existing: existing[item.key])
+        unlessIdentical: true, existing: existing[Array(item.key.utf8)])
     } catch {
       throw failure(error, item.shown)
     }

@@ -31,7 +31,7 @@ func planPut(sources: [String], target: Location, recursive: Bool, _ context: Co
     } catch {
       throw .failed(error.reason, source)
     }
-    let lastName = path.split(separator: "/").last.map(String.init) ?? ""
+    let lastName = lastComponent(of: path)
     if status.kind == .directory {
       guard recursive else { throw .failed("is a directory (use put -r)", source) }
       var base = target.key
@@ -47,6 +47,15 @@ func planPut(sources: [String], target: Location, recursive: Bool, _ context: Co
         intoFolder || sources.count > 1 ? joined(target.key, lastName) : target.key
       try Location.checkKey(key, shown: target.text)
       items.append(try await leafItem(key: key, path: path, status, context))
+    }
+  }
+  if sources.count > 1 {
+    // One would replace the other, whichever was stored last. Folders merge.
+    var taken: Set<[UInt8]> = []
+    for item in items where item.source != .directory {
+      if !taken.insert(Array(item.key.utf8)).inserted {
+        throw .failed("another source makes the same key \(item.key)", item.shown)
+      }
     }
   }
   return items

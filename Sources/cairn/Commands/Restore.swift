@@ -2,10 +2,14 @@ import DataPath
 import Messages
 import Ring
 
+private let slash = UInt8(ascii: "/")
+
 /// One path component that stays where it is put: not empty, not "." or "..", no slash or NUL.
 func checkComponent(_ component: some StringProtocol, key: String) throws(Failure) {
-  if component.isEmpty || component == "." || component == ".." || component.contains("/")
-    || component.unicodeScalars.contains("\0")
+  // By bytes, as the kernel sees it: a slash before a combining mark is another `Character`.
+  let bytes = component.utf8
+  if bytes.isEmpty || bytes.elementsEqual(".".utf8) || bytes.elementsEqual("..".utf8)
+    || bytes.contains(slash) || bytes.contains(0)
   {
     throw .failed("object name would leave the destination folder", key)
   }
@@ -19,7 +23,8 @@ final class RestoreRun: @unchecked Sendable {
   private let client: Client
   private let jobs: Int
   private var driver: any Driver { client.driver }
-  private var madeFolders: Set<String> = []
+  /// By bytes: equal strings may be different names.
+  private var madeFolders: Set<[UInt8]> = []
 
   private struct Entry: Sendable {
     var key: String
@@ -58,7 +63,7 @@ final class RestoreRun: @unchecked Sendable {
     let links = entries.filter { $0.object.attributes.kind == .symbolicLink }
     for folder in folders { try await makeFolders(folder.path, below: destination) }
     for entry in files + links {
-      if let cut = entry.path.lastIndex(of: "/") {
+      if let cut = entry.path.utf8.lastIndex(of: slash) {
         try await makeFolders(String(entry.path[..<cut]), below: destination)
       }
     }
@@ -96,18 +101,18 @@ final class RestoreRun: @unchecked Sendable {
     -> String
   {
     // The object that the location itself names lands under its last name.
-    if key == location.key && !key.hasSuffix("/") {
-      let last = key.split(separator: "/").last ?? ""
+    if key.utf8.elementsEqual(location.key.utf8) && key.utf8.last != slash {
+      let last = lastComponent(of: key)
       try checkComponent(last, key: key)
-      return String(last)
+      return last
     }
-    var path = key.dropFirst(base.count)
-    if path.hasSuffix("/") { path = path.dropLast() }
+    var path = key.utf8.dropFirst(base.utf8.count)
+    if path.last == slash { path = path.dropLast() }
     if path.isEmpty { return "" }
-    for component in path.split(separator: "/", omittingEmptySubsequences: false) {
-      try checkComponent(component, key: key)
+    for component in path.split(separator: slash, omittingEmptySubsequences: false) {
+      try checkComponent(Substring(component), key: key)
     }
-    return String(path)
+    return String(Substring(path))
   }
 
   private func makeFolder(_ path: String) async throws(Failure) {
@@ -124,11 +129,11 @@ final class RestoreRun: @unchecked Sendable {
 
   /// Makes `path` below the destination, a component at a time; each must be a real folder.
   private func makeFolders(_ path: String, below destination: String) async throws(Failure) {
-    if path.isEmpty || madeFolders.contains(path) { return }
+    if path.isEmpty || madeFolders.contains(Array(path.utf8)) { return }
     var built = ""
-    for component in path.split(separator: "/") {
-      built += built.isEmpty ? String(component) : "/" + component
-      if !madeFolders.insert(built).inserted { continue }
+    for component in path.utf8.split(separator: slash) {
+      built += (built.isEmpty ? "" : "/") + String(Substring(component))
+      if !madeFolders.insert(Array(built.utf8)).inserted { continue }
       let full = destination + "/" + built
       let result = await driver.submit(.makeDirectory(path: full, mode: 0o755))
       if result == 0 { continue }
