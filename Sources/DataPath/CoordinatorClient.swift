@@ -28,7 +28,7 @@ package final class CoordinatorClient: @unchecked Sendable {
   private var leader = 0
 
   private var session: UInt64?
-  private var opening: Promise<Result<UInt64, DataPathError>>?
+  private let opening: SharedWork<UInt64>
   private var nextSequence: UInt64 = 1
   private var unanswered: Set<UInt64> = []
   private let answered = WaitQueue()
@@ -53,6 +53,7 @@ package final class CoordinatorClient: @unchecked Sendable {
     self.name = name
     self.options = options
     slots = Semaphore(options.outstandingLimit)
+    opening = SharedWork(driver, "open session")
   }
 
   /// Asks a question; sent again while nobody leads.
@@ -115,37 +116,29 @@ package final class CoordinatorClient: @unchecked Sendable {
   }
 
   /// Ends the session; what it held is returned.
+  ///
+  /// Also when the calling task is cancelled: what a client that is interrupted held goes back at once.
   package func close() async {
-    keeper?.cancel()
-    await keeper?.wait()
-    keeper = nil
-    guard let session else { return }
-    self.session = nil
-    // The leader expires it by itself when this does not arrive.
-    _ = try? await wire.call(
-      CloseSession(session: session), at: addresses[leader], deadline: .seconds(2))
+    await driver.spawn("close session") { [self] in
+      keeper?.cancel()
+      await keeper?.wait()
+      keeper = nil
+      guard let session else { return }
+      self.session = nil
+      // The leader expires it by itself when this does not arrive.
+      _ = try? await wire.call(
+        CloseSession(session: session), at: addresses[leader], deadline: .seconds(2))
+    }.wait()
   }
 
   private func openSession() async throws(DataPathError) -> UInt64 {
     if let session { return session }
-    if let opening {
-      switch await opening.get() {
-      case .success(let session): return session
-      case .failure(let error): throw error
-      }
-    }
-    let promise = Promise<Result<UInt64, DataPathError>>()
-    opening = promise
-    defer { opening = nil }
-    do throws(DataPathError) {
+    return try await opening.run { [self] () async throws(DataPathError) in
+      if let session { return session }
       let answer = try await send(OpenSession(client: name))
       session = answer.session
-      promise.fulfil(.success(answer.session))
       keep(answer.session, every: .milliseconds(Int64(answer.lifetimeMilliseconds) / 3))
       return answer.session
-    } catch {
-      promise.fulfil(.failure(error))
-      throw error
     }
   }
 

@@ -21,13 +21,14 @@ package final class MapCache: DeviceDirectory, @unchecked Sendable {
   private var down: Set<NodeID> = []
   private var epoch: UInt64 = 0
   private var fetchedAt: Duration?
-  private var fetching: Promise<DataPathError?>?
+  private let fetching: SharedWork<Void>
 
   private static let lifetime = Duration.seconds(2)
 
   package init(driver: any Driver, coordinator: CoordinatorClient) {
     self.driver = driver
     self.coordinator = coordinator
+    fetching = SharedWork(driver, "fetch map")
   }
 
   package func address(of device: DeviceID) -> SocketAddress? { places[device]?.address }
@@ -51,14 +52,7 @@ package final class MapCache: DeviceDirectory, @unchecked Sendable {
 
   /// Fetches the map; concurrent callers share one fetch.
   package func refresh() async throws(DataPathError) {
-    if let fetching {
-      if let error = await fetching.get() { throw error }
-      return
-    }
-    let promise = Promise<DataPathError?>()
-    fetching = promise
-    defer { fetching = nil }
-    do throws(DataPathError) {
+    try await fetching.run { [self] () async throws(DataPathError) in
       let answer = try await coordinator.query(GetMap(level: .strong))
       places = [:]
       for node in answer.map.nodes {
@@ -69,10 +63,6 @@ package final class MapCache: DeviceDirectory, @unchecked Sendable {
       down = Set(answer.down)
       epoch = answer.map.epoch
       fetchedAt = driver.now
-      promise.fulfil(nil)
-    } catch {
-      promise.fulfil(error)
-      throw error
     }
   }
 }

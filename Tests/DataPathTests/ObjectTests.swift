@@ -215,6 +215,43 @@ import Testing
   }
 
   @Test(
+    "a put that is cancelled at any moment harms no other, not even one with the same bytes",
+    arguments: Seed.several)
+  func cancelledAtAnyMoment(seed: Seed) throws {
+    try simulate(seed.value) { world in
+      var random = seed.generator
+      let cluster = try await SmallCluster(world, scheme: "2+1", nodes: 3)
+      for round in 0..<25 {
+        let client = SmallClient(cluster, "client \(round)")
+        let writer = ObjectWriter(client.access)
+        let common = noise(100_000, &random)
+        let other = common + noise(60_000, &random)
+        let cancelled = Outcome<Result<PutResult, DataPathError>>()
+        let task = client.driver.spawn("put") {
+          cancelled.value = await client.put(writer, "a\(round)", TestSource(common))
+        }
+        let delay = Int64(random.next() % 8000)
+        client.driver.spawn("cancel") {
+          await client.driver.sleep(.microseconds(delay))
+          task.cancel()
+        }
+        await client.driver.sleep(.microseconds(Int64(random.next() % 3000)))
+        let result = await client.put(writer, "b\(round)", TestSource(other))
+        #expect((try? result.get()) != nil, "round \(round): \(result)")
+        await task.wait()
+        try await writer.finish()
+        #expect(await client.get("b\(round)", 0..<160_000) == .success(other))
+        if case .success = cancelled.value {
+          #expect(await client.get("a\(round)", 0..<100_000) == .success(common))
+        } else {
+          #expect(cancelled.value == .failure(.cancelled))
+        }
+        await client.close()
+      }
+    }
+  }
+
+  @Test(
     "many objects larger than their share of a small memory all come through",
     arguments: Seed.several)
   func memory(seed: Seed) throws {

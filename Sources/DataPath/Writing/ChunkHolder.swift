@@ -102,31 +102,29 @@ final class ChunkHolder: @unchecked Sendable {
 final class Upload: @unchecked Sendable {
   // Loop-confined.
   private let access: ClusterAccess
-  private var opening: Promise<Result<UInt64, DataPathError>>?
+  private let opening: SharedWork<UInt64>
+  private var known: UInt64?
 
-  init(_ access: ClusterAccess) { self.access = access }
+  init(_ access: ClusterAccess) {
+    self.access = access
+    opening = SharedWork(access.driver, "open upload")
+  }
 
   func identity() async throws(DataPathError) -> UInt64 {
-    if let opening { return try await opening.get().get() }
-    let promise = Promise<Result<UInt64, DataPathError>>()
-    opening = promise
-    do throws(DataPathError) {
+    if let known { return known }
+    return try await opening.run { [self] () async throws(DataPathError) in
+      if let known { return known }
       guard case .number(let identity) = try await access.coordinator.execute(.openUpload) else {
         throw .corrupt("answer to openUpload")
       }
-      promise.fulfil(.success(identity))
+      known = identity
       return identity
-    } catch {
-      promise.fulfil(.failure(error))
-      opening = nil
-      throw error
     }
   }
 
   func end() async throws(DataPathError) {
-    guard let opening else { return }
-    self.opening = nil
-    guard case .success(let identity) = await opening.get() else { return }
+    guard let identity = known else { return }
+    known = nil
     _ = try await access.coordinator.execute(.endUpload(upload: identity))
   }
 }

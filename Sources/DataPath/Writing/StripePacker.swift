@@ -41,7 +41,7 @@ final class StripePacker: @unchecked Sendable {
   private let options: Options
   private var open: OpenStripe?
   private var container: OpenContainer?
-  private var granting: Promise<Result<OpenContainer, DataPathError>>?
+  private let granting: SharedWork<OpenContainer>
   private let slots: Semaphore
   private var avoided: [DeviceID: Duration] = [:]
   /// Stripes sealed and not settled yet.
@@ -67,6 +67,7 @@ final class StripePacker: @unchecked Sendable {
     self.upload = upload
     self.options = options
     slots = Semaphore(options.stripesInFlight)
+    granting = SharedWork(access.driver, "request grant")
   }
 
   /// Copies the chunk into the open stripe; the handle settles when the stripe is registered, or cannot be stored.
@@ -151,19 +152,13 @@ final class StripePacker: @unchecked Sendable {
   /// The container to pack for: the open one while it can take more, else a new grant, asked for once by all.
   private func usableContainer() async throws(DataPathError) -> OpenContainer {
     if let container, container.isUsable { return container }
-    if let granting { return try await granting.get().get() }
-    let promise = Promise<Result<OpenContainer, DataPathError>>()
-    granting = promise
-    defer { granting = nil }
-    do throws(DataPathError) {
+    // A chunk may be others' too: it is not to fail because one of its objects was cancelled.
+    return try await granting.run(evenIfCancelled: true) { [self] () async throws(DataPathError) in
+      if let container, container.isUsable { return container }
       let fresh = try await requestGrant()
       container = fresh
       containers.append(fresh)
-      promise.fulfil(.success(fresh))
       return fresh
-    } catch {
-      promise.fulfil(.failure(error))
-      throw error
     }
   }
 
