@@ -63,12 +63,18 @@ let everything: [Target] =
     ["Ring", "Coding", "Wire", "Service", "Cluster", "Messages", "Stripes", "Metadata"],
     tests: ["Simulation", "ShardStore", "Node"])
   + module("Simulation", ["Ring"], tests: [])
+  + module(
+    "Swarm",
+    [
+      "Ring", "Coding", "Wire", "Service", "Cluster", "Messages", "ShardStore", "Stripes",
+      "Metadata", "DataPath", "Node", "Coordinator", "Simulation",
+    ], tests: [])
   + [
     .executableTarget(
       name: "cairn",
       dependencies: [
         "Ring", "Coding", "Wire", "Service", "Cluster", "Messages", "ShardStore", "Stripes",
-        "Metadata", "DataPath", "Node", "Coordinator", "Simulation",
+        "Metadata", "DataPath", "Node", "Coordinator", "Simulation", "Swarm",
       ], swiftSettings: settings),
     .target(
       name: "TestSupport", dependencies: ["Ring"], path: "Tests/TestSupport",

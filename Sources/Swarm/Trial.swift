@@ -1,0 +1,124 @@
+internal import DataPath
+internal import Messages
+internal import Simulation
+
+/// What a trial may be told beside its seed.
+package struct TrialOptions: Sendable {
+  /// Of workload; nil: the scenario's own draw.
+  package var seconds: Duration?
+  /// Indices into the planned faults; nil: all.
+  package var keptFaults: Set<Int>?
+  /// Global indices of planned operations; nil: all.
+  package var keptOperations: Set<Int>?
+  /// Called with a readable line for every event.
+  package var trace: (@Sendable (String) -> Void)?
+  /// The bound in real time: asked now and then; true ends the trial with the failure "real time".
+  package var isOver: (@Sendable () -> Bool)?
+
+  package init() {}
+}
+
+/// The first property that did not hold.
+package struct TrialFailure: Error, Sendable, Equatable {
+  /// A short name, the same for the same kind of failure: the shrinker goes by it.
+  package var property: String
+  package var detail: String
+  /// Simulated time.
+  package var at: Duration
+
+  package init(property: String, detail: String, at: Duration) {
+    self.property = property
+    self.detail = detail
+    self.at = at
+  }
+}
+
+/// How often operations of one kind ended in which way.
+package struct OperationCounts: Sendable, Equatable {
+  package var ok = 0
+  /// Whether it happened was not learnt.
+  package var inDoubt = 0
+  package var refused = 0
+  package init() {}
+}
+
+/// What came of one seed.
+package struct TrialReport: Sendable {
+  package var seed: UInt64
+  /// Short lines for people.
+  package var scenario: [String] = []
+  package var eventHash: UInt64 = 0
+  /// By kind.
+  package var operations: [String: OperationCounts] = [:]
+  package var operationCount = 0
+  /// Written and read by clients.
+  package var byteCount: UInt64 = 0
+  /// By kind.
+  package var faults: [String: Int] = [:]
+  package var faultCount = 0
+  package var plannedFaultCount = 0
+  package var plannedOperationCount = 0
+  package var simulated: Duration = .zero
+  package var failure: TrialFailure?
+
+  package init(seed: UInt64) { self.seed = seed }
+}
+
+/// One seed from start to verdict.
+///
+/// Map of this module: ``Scenario`` is what the seed draws; `Cluster/` the daemons and clients on simulated
+/// machines; `Faults/` what is done to them; `Workload/` what clients do; `Checker/` what must hold.
+package enum Trial {
+  /// Blocks the calling thread. The same seed and options give the same report.
+  package static func run(seed: UInt64, options: TrialOptions = TrialOptions()) -> TrialReport {
+    let state = TrialState(seed)
+    var worldOptions = SimulatedWorld.Options()
+    worldOptions.trace = options.trace
+    worldOptions.maximumTime = .seconds(3600)
+    worldOptions.maximumSteps = .max
+    do {
+      try SimulatedWorld.run(seed: seed, options: worldOptions) { world in
+        state.world = world
+        try await state.run(world, options)
+      }
+    } catch let failure as TrialFailure {
+      state.fail(failure)
+    } catch {
+      state.fail("simulation", "\(error)")
+    }
+    return state.finish()
+  }
+}
+
+/// What a trial gathers on its way. Loop-confined.
+final class TrialState: @unchecked Sendable {
+  private var report: TrialReport
+  var world: SimulatedWorld?
+
+  init(_ seed: UInt64) { report = TrialReport(seed: seed) }
+
+  func fail(_ failure: TrialFailure) {
+    if report.failure == nil { report.failure = failure }
+  }
+  func fail(_ property: String, _ detail: String) {
+    fail(TrialFailure(property: property, detail: detail, at: world?.now ?? .zero))
+  }
+
+  func run(_ world: SimulatedWorld, _ options: TrialOptions) async throws {
+    let scenario = Scenario(seed: report.seed, seconds: options.seconds)
+    report.scenario = scenario.lines
+    let cluster = SimulatedCluster(world, scenario)
+    try await cluster.start()
+    let client = cluster.client(named: "first")
+    _ = try await client.coordinator.execute(.createBucket(name: "bucket"))
+    await client.close()
+  }
+
+  func finish() -> TrialReport {
+    if let world {
+      report.eventHash = world.eventHash
+      report.simulated = world.now
+    }
+    return report
+  }
+}
