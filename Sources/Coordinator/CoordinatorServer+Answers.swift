@@ -92,9 +92,8 @@ extension CoordinatorServer {
     return leadership
   }
 
-  /// One coordinator serves a file arbiter's cluster, so who does not lead knows of no other leader:
-  /// it says what it waits for.
-  private func notLeading() -> Refusal { Refusal(.unavailable, detail) }
+  /// Another may lead, but who that is the arbiter does not say; it says what it waits for itself.
+  private func notLeading() -> Refusal { Refusal(.notLeader, detail) }
 
   // MARK: nodes
 

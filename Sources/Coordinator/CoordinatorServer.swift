@@ -41,10 +41,11 @@ package final class CoordinatorServer: @unchecked Sendable {
 
   /// - Parameters:
   ///   - storage: where the state is cached.
+  ///   - arbiter: who names the leader.
   ///   - log: where it says what it does; standard error when nil.
   package init(
     driver: any Driver, configuration: CoordinatorConfiguration,
-    storage: any StateStorage = RocksStorage(), log: Log? = nil
+    storage: any StateStorage = RocksStorage(), arbiter: ArbiterChoice = .file, log: Log? = nil
   ) {
     self.driver = driver
     self.configuration = configuration
@@ -57,12 +58,13 @@ package final class CoordinatorServer: @unchecked Sendable {
     grantKey = configuration.key.subkey("grant")
     keeper = StateKeeper(
       driver: driver, storage: storage, dataDirectory: configuration.dataDirectory)
-    var options = FileArbiter.Options(
-      expectedNodes: configuration.expectedNodes, scheme: configuration.scheme)
-    options.timing = configuration.lease
-    arbiter = FileArbiter(
-      driver: driver, directory: configuration.dataDirectory, holder: configuration.name,
-      nodes: nodes, port: port, options: options)
+    let site = ArbiterSite(
+      driver: driver, configuration: configuration, nodes: nodes, port: port)
+    self.arbiter =
+      switch arbiter {
+      case .file: FileArbiter(site)
+      case .made(let make): make(site)
+      }
   }
 
   /// Listens and begins to seek the lead. Returns once connections are accepted.

@@ -20,9 +20,9 @@ package enum RefusalCode: UInt16, Sendable {
   case malformed = 2
   /// Internal failure; the log of the daemon says more.
   case failed = 3
-  /// This coordinator does not lead (reason: the leader's address, or empty).
+  /// This coordinator does not lead: another may (reason: the leader's address, what it waits for, or empty).
   case notLeader = 4
-  /// The leader has too few domains to write, or is still starting.
+  /// Nothing can be said now; ask again.
   case unavailable = 5
 
   case noSuchBucket = 16

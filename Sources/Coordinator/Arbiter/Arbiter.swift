@@ -1,4 +1,5 @@
 package import Metadata
+package import Ring
 
 /// Why nobody leads here, or not any more.
 package enum ArbiterError: Error, Equatable {
@@ -22,20 +23,36 @@ package struct Term: Sendable {
   package var epoch: UInt64
   /// Nil: there is no cluster yet, and the holder may found one.
   package var root: RootRecord?
+
+  package init(epoch: UInt64, root: RootRecord?) {
+    self.epoch = epoch
+    self.root = root
+  }
 }
 
-/// Names the leader and holds the root record. One object serves one coordinator.
+/// Names the leader and holds the root record. One object serves one coordinator, and one term after the other;
+/// several of them, one for each coordinator, may speak for one register. Loop-confined.
+///
+/// What the register behind it must see to: an epoch is given out once, and is higher than all before it; a root
+/// counts only while its writer's epoch is the highest given out and its lease may still last; the lease that a
+/// holder believes in ends, by any clock, before the next holder's ``acquire()`` returns.
 package protocol Arbiter: AnyObject, Sendable {
   /// Waits until this coordinator may lead; from then on the lease is renewed until it is lost or released.
+  /// While another leads, this is where a standby waits.
+  ///
+  /// - Throws: ``ArbiterError/stopped`` once ``release()`` was called; what else ends the coordinator
+  ///   (``CoordinatorEnd``) or, after a moment, has it ask again.
   func acquire() async throws(ArbiterError) -> Term
   /// Whether the lease holds at this moment, by our own clock with a margin for its drift. Ask again
-  /// after every suspension before an answer depends on it.
+  /// after every suspension before an answer depends on it. False before the first term and after a loss.
   var isHeld: Bool { get }
   /// Waits until the lease that ``acquire()`` won is gone, and says why.
   func waitForLoss() async -> ArbiterError
-  /// Gives the current term up for a reason found elsewhere, such as a node's refusal.
+  /// Gives the current term up for a reason found elsewhere, such as a node's refusal. The first reason counts; at
+  /// once ``isHeld`` is false, ``waitForLoss()`` returns, and a swap under way ends. After ``ArbiterError/deposed(epoch:)``
+  /// the next epoch must be higher than that one too.
   func lose(_ reason: ArbiterError)
-  /// The newest root that counts.
+  /// The newest root that counts, as far as is known here. While the lease is held it is the newest.
   var root: RootRecord? { get }
   /// Compare-and-swap: `edit` is handed a copy of the root that counts now, or nil when there is none,
   /// and gives the next; version and epoch are filled in. Swaps are made one after the other.
@@ -44,8 +61,24 @@ package protocol Arbiter: AnyObject, Sendable {
   ///   leads no more, and whether the new root will come to count is unknown.
   @discardableResult
   func swap(_ edit: (RootRecord?) -> RootRecord) async throws(ArbiterError) -> RootRecord
-  /// Stops renewing. The next ``acquire()`` claims a new epoch.
+  /// Gives the lead up for good and stops renewing: ``acquire()``, also one that waits, throws `stopped`.
   func release() async
   /// What it waits for, for people; empty when all is well.
   var detail: String { get }
+}
+
+/// Who a coordinator asks for the lead.
+package enum ArbiterChoice: Sendable {
+  /// ``FileArbiter`` in the data directory: for a cluster with one coordinator.
+  case file
+  /// One that is made for this coordinator.
+  case made(@Sendable (ArbiterSite) -> any Arbiter)
+}
+
+/// Where an arbiter works: the coordinator it is made for.
+package struct ArbiterSite: Sendable {
+  package let driver: any Driver
+  package let configuration: CoordinatorConfiguration
+  package let nodes: NodeTable
+  package let port: any NodePort
 }

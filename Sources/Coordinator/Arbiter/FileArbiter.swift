@@ -78,6 +78,16 @@ package final class FileArbiter: Arbiter, @unchecked Sendable {
     lease = Lease(options.timing)
   }
 
+  convenience init(_ site: ArbiterSite) {
+    let configuration = site.configuration
+    var options = Options(
+      expectedNodes: configuration.expectedNodes, scheme: configuration.scheme)
+    options.timing = configuration.lease
+    self.init(
+      driver: site.driver, directory: configuration.dataDirectory, holder: configuration.name,
+      nodes: site.nodes, port: site.port, options: options)
+  }
+
   private var lockPath: String { directory + "/lock" }
   private var rootPath: String { directory + "/root" }
   private var epochPath: String { directory + "/epoch" }
