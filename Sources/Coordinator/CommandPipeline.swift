@@ -141,6 +141,7 @@ final class CommandPipeline: @unchecked Sendable {
         commands.append(next.command)
         waiting.append(next)
         taken += 1
+        if driver.meets(.logBatchOfOne) { break }
       }
       pending.removeFirst(taken)
       let promise = writer.append(
@@ -159,7 +160,7 @@ final class CommandPipeline: @unchecked Sendable {
         do throws(StoreError) {
           let outcomes = try await keeper.apply(batch)
           // A paused process must find its lease expired before it answers.
-          let isHeld = arbiter.isHeld
+          let isHeld = arbiter.isHeld && !driver.meets(.leadLostAtAnswer)
           for (index, pending) in next.waiting.enumerated() {
             guard let pending else { continue }
             let position = batch.firstPosition + UInt64(index)

@@ -249,9 +249,10 @@ final class Leadership: @unchecked Sendable {
 
   private func expireSessions() async {
     while await pause(.seconds(1)) {
-      let silent = sessions.keys.filter {
+      let silent = sessions.keys.sorted().filter {
         driver.now - sessions[$0]! > configuration.sessionLifetime
-      }.sorted()
+          || driver.meets(.sessionExpiredEarly)
+      }
       guard !silent.isEmpty, isLeading() else { continue }
       for session in silent { sessions[session] = nil }
       do throws(Refusal) {

@@ -83,10 +83,11 @@ package final class CoordinatorClient: @unchecked Sendable {
     let answer: Execute.Answer
     do throws(DataPathError) {
       // `lowestUnanswered` may be old when the request is sent again, which only keeps outcomes longer.
-      answer = try await send(
-        Execute(
-          session: session, sequence: sequence, lowestUnanswered: unanswered.min() ?? sequence,
-          command: command))
+      let request = Execute(
+        session: session, sequence: sequence, lowestUnanswered: unanswered.min() ?? sequence,
+        command: command)
+      if driver.meets(.commandAnswerLost) { _ = try await send(request) }
+      answer = try await send(request)
     } catch {
       switch error.refusalCode {
       case .noSuchSession, .outcomeUnknown:

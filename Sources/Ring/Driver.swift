@@ -19,6 +19,9 @@ package protocol Driver: AnyObject, Sendable {
   @discardableResult
   func spawn(_ name: String, _ body: @escaping @Sendable () async -> Void) -> SpawnedTask
   var buffers: BufferPool { get }
+  /// Whether the rare path at this place is to be taken. False in the real world; in simulation the
+  /// world's seed decides.
+  func meets(_ point: InjectionPoint) -> Bool
 }
 
 /// A task started by ``Driver/spawn(_:_:)``.

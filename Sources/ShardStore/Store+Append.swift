@@ -140,7 +140,7 @@ extension ShardStore {
     var batch = [unwritten[unwrittenHead]]
     var byteCount = batch[0].byteCount
     unwrittenHead += 1
-    while unwrittenHead < unwritten.count, batch.count < 128 {
+    while unwrittenHead < unwritten.count, batch.count < 128, !driver.meets(.appendAlone) {
       let next = unwritten[unwrittenHead]
       guard next.volume === batch[0].volume, byteCount + next.byteCount <= 512 << 10 else { break }
       batch.append(next)
@@ -193,6 +193,7 @@ extension ShardStore {
     while end < uncommitted.count, uncommitted[end].isWritten {
       if touched.last !== uncommitted[end].volume { touched.append(uncommitted[end].volume) }
       end += 1
+      if driver.meets(.commitOfOne) { break }
     }
     let count = end - uncommittedHead
     guard count > 0 else { return false }

@@ -7,13 +7,13 @@ internal import Wire
 /// cannot punch, and a file. Volumes that are mostly dead are emptied: what lives is copied to the open volume, and the
 /// file removed.
 extension ShardStore {
-  /// The sealed volume with the smallest living share, when that is small enough.
-  func compactionCandidate() -> Volume? {
+  /// The sealed volume with the smallest living share, when that is below `percent`.
+  func compactionCandidate(below percent: UInt64) -> Volume? {
     var best: Volume?
     for volume in volumes.byNumber.values
     where volume.isSealed && volume.tally.end == volume.end && !volume.holdsCorruptBlock
       && volume.tally.deadBlockCount > 0
-      && volume.tally.liveByteCount * 100 < volume.end * settings.compactionPercent
+      && volume.tally.liveByteCount * 100 < volume.end * percent
     {
       if let other = best,
         (other.tally.liveByteCount, other.number) <= (volume.tally.liveByteCount, volume.number)
@@ -26,8 +26,8 @@ extension ShardStore {
   }
 
   /// Empties candidates one after the other, giving way to foreground work.
-  func compact() async {
-    while case .healthy = state, !isClosing, let volume = compactionCandidate() {
+  func compact(below percent: UInt64) async {
+    while case .healthy = state, !isClosing, let volume = compactionCandidate(below: percent) {
       guard await empty(volume) else { return }
     }
   }

@@ -5,18 +5,20 @@ extension ShardStore {
   /// Starts what background work there is to do. Called after every change.
   func maintain() {
     guard case .healthy = state, !isClosing else { return }
-    if !isFlushing, !isFlushScheduled, needsFlush || index.runsToMerge != nil {
+    let isFlushedEarly = driver.meets(.indexFlushedEarly)
+    if !isFlushing, !isFlushScheduled, isFlushedEarly || needsFlush || index.runsToMerge != nil {
       isFlushScheduled = true
       background("flush index") {
         self.isFlushScheduled = false
-        if self.needsFlush { await self.flushIndex() }
+        if isFlushedEarly || self.needsFlush { await self.flushIndex() }
         await self.mergeRuns()
       }
     }
-    if !isCompacting, compactionCandidate() != nil {
+    let percent = driver.meets(.volumeCompactedEarly) ? 100 : settings.compactionPercent
+    if !isCompacting, compactionCandidate(below: percent) != nil {
       isCompacting = true
       background("compact") {
-        await self.compact()
+        await self.compact(below: percent)
         self.isCompacting = false
       }
     }

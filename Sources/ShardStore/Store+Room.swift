@@ -49,8 +49,9 @@ extension ShardStore {
       return nil
     }
     guard occupiedByteCount + byteCount + kept <= byteLimit else { throw .deviceFull }
-    if let open, open.end + byteCount + controlByteCount <= open.byteCount { return open }
-    return nil
+    guard let open, open.end + byteCount + controlByteCount <= open.byteCount else { return nil }
+    if open.end > VolumeHeader.byteCount && driver.meets(.volumeFullEarly) { return nil }
+    return open
   }
 
   /// Opens the next volume, or waits until someone else has.

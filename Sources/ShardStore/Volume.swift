@@ -256,7 +256,9 @@ final class VolumeSet: @unchecked Sendable {
 
   func release(_ volume: Volume) {
     volume.users -= 1
-    if volume.users == 0 && (volume.isRemoved || openCount > openFileLimit && volume.isSealed) {
+    guard volume.users == 0 else { return }
+    let isUnwanted = openCount > openFileLimit || driver.meets(.volumeClosedEarly)
+    if volume.isRemoved || isUnwanted && volume.isSealed {
       driver.spawn("close volume") { await self.close(volume) }
     }
   }

@@ -40,6 +40,8 @@ package final class SimulatedProcess: Driver, @unchecked Sendable {
   let world: SimulatedWorld
   var chance: SimulationRandom
   private var random64: SimulationRandom
+  /// One for each injection point, made when it is first passed with a rate.
+  private var pointChances: [SimulationRandom?] = []
   private let nameHash: UInt64
   private var operationIndex = 0
   private var underWay: [UInt64: PendingOperation] = [:]
@@ -79,6 +81,27 @@ package final class SimulatedProcess: Driver, @unchecked Sendable {
   package var now: Duration { options.clockOffset + .nanoseconds(toLocal(world.time)) }
   package var wallClock: Duration { .nanoseconds(world.wallNanoseconds) + wallClockOffset }
   package func random() -> UInt64 { random64.next() }
+
+  /// By the world's ``SimulatedWorld/injections`` rates; each point has a stream of its own here.
+  package func meets(_ point: InjectionPoint) -> Bool {
+    guard isAlive, world.injections.isOn else { return false }
+    let rate = world.injections[point]
+    guard rate > 0 else { return false }
+    if pointChances.isEmpty {
+      pointChances = Array(repeating: nil, count: InjectionPoint.allCases.count)
+    }
+    let place = Int(point.rawValue)
+    var chance =
+      pointChances[place] ?? world.random(named: "injection/\(name)/\(incarnation)/\(point)")
+    let isMet = chance.chance(rate, in: 1_000_000)
+    pointChances[place] = chance
+    if isMet {
+      world.mix(nameHash, 200 + UInt64(point.rawValue), UInt64(bitPattern: world.time))
+      world.injections.count(point)
+      if world.isTraced { world.note(name, "meets \(point)", hashed: false) }
+    }
+    return isMet
+  }
 
   private func toLocal(_ span: Int64) -> Int64 {
     let drift = Int64(options.clockDriftPartsPerMillion)

@@ -46,6 +46,8 @@ package final class SimulatedWorld: @unchecked Sendable {
   private var harnessProcess: SimulatedProcess?
   private var operationCount: UInt64 = 0
   private(set) var unsupported: [String] = []
+  /// How often processes meet the injection points of their code. May be changed at any time.
+  package var injections = Injections()
 
   private init(seed: UInt64, options: Options) {
     self.seed = seed

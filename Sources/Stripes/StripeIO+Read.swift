@@ -79,7 +79,8 @@ extension StripeIO {
       var plan = start
       var isDone = false
       if options.hedges {
-        group.addTask { [driver, delay = latency.hedgeDelay] in
+        let delay = driver.meets(.hedgeEarly) ? .zero : latency.hedgeDelay
+        group.addTask { [driver] in
           await driver.sleep(delay)
           return .late
         }

@@ -25,7 +25,9 @@ final class PlainStream: ByteStream {
 
   func receive(into slice: Slice, waitForAll: Bool) async throws(WireError) -> Int {
     do throws(RingError) {
-      return try await connection.receive(into: slice, waitForAll: waitForAll)
+      let isSmall = !waitForAll && slice.count > 1 && connection.driver.meets(.receiveSmall)
+      return try await connection.receive(
+        into: isSmall ? slice[0..<1] : slice, waitForAll: waitForAll)
     } catch {
       throw .disconnected(error.description)
     }

@@ -169,6 +169,7 @@ final class ClientLink: @unchecked Sendable {
               code: header.method, reason: String(decoding: content.message, as: UTF8.self))))
       }
       release(call.bodyByteCount)
+      if driver.meets(.connectionDropped) { end(.disconnected("dropped by this client")) }
     } else if let bodyByteCount = abandoned.removeValue(forKey: header.id) {
       release(bodyByteCount)
     } else {

@@ -447,7 +447,9 @@ package final class FileArbiter: Arbiter, @unchecked Sendable {
     while promise?.isFulfilled == false && !Task.isCancelled {
       guard await isDirectoryOurs() else { return lose(.directoryGone(path: directory)) }
       guard promise?.isFulfilled == false else { return }
-      guard let expiry, driver.now < expiry else { return lose(.expired) }
+      guard let expiry, driver.now < expiry, !driver.meets(.leaseLostEarly) else {
+        return lose(.expired)
+      }
       guard await driver.sleep(min(options.timing.renewInterval, expiry - driver.now)) else {
         return
       }

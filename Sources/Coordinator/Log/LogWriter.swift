@@ -115,7 +115,7 @@ final class LogWriter: @unchecked Sendable {
     nextPosition += UInt64(commands.count)
     if isRolling {
       waiting.append(entry)
-    } else if isFull {
+    } else if isFull || driver.meets(.linkFullEarly) {
       waiting.append(entry)
       roll()
     } else {

@@ -130,7 +130,9 @@ package final class ObjectReader: @unchecked Sendable {
         try await access.coordinator.query(
           ResolveRange(
             level: .strong, name: name, identity: identity, first: range.lowerBound,
-            byteCount: min(UInt64(range.count), Self.windowByteCount))))
+            byteCount: min(
+              UInt64(range.count),
+              access.driver.meets(.readWindowSmall) ? 5000 : Self.windowByteCount))))
     } catch {
       return .failure(error.refusalCode == .preconditionFailed ? .changed : error)
     }

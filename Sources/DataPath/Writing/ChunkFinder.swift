@@ -65,7 +65,11 @@ final class ChunkFinder: @unchecked Sendable {
         var start = 0
         for one in batch {
           let end = start + one.fingerprints.count
-          one.promise.fulfil(.success(Array(answer.found[start..<end])))
+          var found = Array(answer.found[start..<end])
+          if access.driver.meets(.hintMissed) {
+            for index in found.indices { found[index].byteCount = 0 }
+          }
+          one.promise.fulfil(.success(found))
           start = end
         }
       } catch {

@@ -113,6 +113,7 @@ final class StripePacker: @unchecked Sendable {
       }
       open!.entries.append(Entry(handle: handle, offset: offset))
       open!.byteCount += frameByteCount
+      if access.driver.meets(.stripeShort) { seal() }
       return
     }
   }
@@ -151,7 +152,10 @@ final class StripePacker: @unchecked Sendable {
 
   /// The container to pack for: the open one while it can take more, else a new grant, asked for once by all.
   private func usableContainer() async throws(DataPathError) -> OpenContainer {
-    if let container, container.isUsable { return container }
+    if let container, container.isUsable {
+      if !access.driver.meets(.containerFullEarly) { return container }
+      self.container = nil
+    }
     // A chunk may be others' too: it is not to fail because one of its objects was cancelled.
     return try await granting.run(evenIfCancelled: true) { [self] () async throws(DataPathError) in
       if let container, container.isUsable { return container }
@@ -247,7 +251,7 @@ final class StripePacker: @unchecked Sendable {
       Slice(buffer: buffer, offset: $0 * layout.blockByteCount, count: layout.blockByteCount)
     }
     // A container that was given up in the meantime gets no more stripes.
-    let isGivenUp = container.isDead
+    let isGivenUp = container.isDead || access.driver.meets(.containerGivenUp)
     let failures =
       isGivenUp
       ? []
@@ -258,7 +262,7 @@ final class StripePacker: @unchecked Sendable {
         right: .grant(container.signed),
         epoch: grant.epoch, deadline: options.blockDeadline)
     slots.release()
-    if isGivenUp || !failures.isEmpty {
+    if isGivenUp || !failures.isEmpty || access.driver.meets(.stripeNotAcknowledged) {
       sealed.state = .failed
       container.isDead = true
       let until = access.driver.now + options.avoidance

@@ -163,7 +163,8 @@ final class BlockIndex: @unchecked Sendable {
       sum += run.entryCount
       count += 1
     }
-    return count >= 4 ? count : nil
+    if count >= 4 { return count }
+    return runs.count >= 2 && driver.meets(.runsMergedEarly) ? 2 : nil
   }
 
   /// Merges the newest `count` runs into one, which ``replaceNewest(_:by:)`` puts in their place. Deletion marks are
