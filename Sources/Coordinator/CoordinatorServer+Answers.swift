@@ -342,7 +342,7 @@ extension CoordinatorServer {
   /// What it waits for, for people; empty when all is well.
   var detail: String {
     if let leadership, leadership.isLeading() { return leadership.writer?.detail ?? "" }
-    if isTakingOver { return takeOverDetail }
+    if !takeOverDetail.isEmpty { return takeOverDetail }
     return arbiter.detail.isEmpty ? "starting" : arbiter.detail
   }
 

@@ -137,6 +137,7 @@ package final class CoordinatorServer: @unchecked Sendable {
     isTakingOver = true
     takeOverDetail = "taking over the log"
     let leadership = Leadership(server: self, epoch: term.epoch)
+    leadership.watchReach()
     do throws(LogError) {
       try await leadership.takeOver(term) { [weak self] in self?.takeOverDetail = $0 }
       takeOverDetail = ""
@@ -156,9 +157,21 @@ package final class CoordinatorServer: @unchecked Sendable {
     }
     let reason = await arbiter.waitForLoss()
     isTakingOver = false
+    takeOverDetail = ""
     self.leadership = nil
     await leadership.end(reason)
+    if leadership.isCutOff { await leaveToOthers(leadership) }
     return reason
+  }
+
+  /// Waits until enough nodes are heard of again, for as long as others may need to take the lead.
+  private func leaveToOthers(_ leadership: Leadership) async {
+    takeOverDetail = "too few nodes are heard of to lead"
+    let end = driver.now + configuration.nodeSilence * 2
+    while driver.now < end && !isStopping && !leadership.hearsEnough {
+      guard await driver.sleep(.milliseconds(200)) else { break }
+    }
+    takeOverDetail = ""
   }
 }
 

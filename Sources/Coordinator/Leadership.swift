@@ -18,6 +18,8 @@ final class Leadership: @unchecked Sendable {
   private(set) var sessions: [UInt64: Duration] = [:]
   private var duties: [SpawnedTask] = []
   private(set) var isOver = false
+  /// Set when the lead was given up because too few nodes were heard of.
+  private(set) var isCutOff = false
   /// What nodes said and the state machine refused, so as not to ask again and again.
   var refusedRecords: [NodeID: NodeRecord] = [:]
   /// Set when the root stopped naming something.
@@ -41,11 +43,7 @@ final class Leadership: @unchecked Sendable {
 
   /// Everything before the first answer: the root of a new cluster, the end of the log, the state.
   func takeOver(_ term: Term, report: @escaping @Sendable (String) -> Void) async throws(LogError) {
-    do throws(ArbiterError) {
-      if term.root == nil { try await found() }
-    } catch {
-      throw .lost(error)
-    }
+    if term.root == nil { try await found(report) }
     guard let root = arbiter.root else { throw .unreadable("no root record") }
     server.nodes.note(root)
     let opener = LinkOpener(
@@ -102,15 +100,38 @@ final class Leadership: @unchecked Sendable {
     return await arbiter.waitForLoss()
   }
 
-  /// The first root of a new cluster: its nodes are those that said hello.
-  private func found() async throws(ArbiterError) {
-    let clusterID = max(1, driver.random())
-    let domains = server.nodes.all.filter { server.nodes.isUp($0.record.id) }.map(Self.domain)
+  /// The first root of a new cluster: its nodes are those that said hello, once there are enough.
+  private func found(_ report: (String) -> Void) async throws(LogError) {
     let scheme = configuration.scheme
-    log.info("founding a cluster", ["id": clusterID, "nodes": domains.count, "scheme": scheme])
-    try await arbiter.swap { _ in
-      RootRecord(
-        version: 1, clusterID: clusterID, epoch: 0, scheme: scheme, domains: domains, links: [])
+    while true {
+      guard arbiter.isHeld else { throw .lost(await lossReason()) }
+      let heard = server.nodes.all.filter { server.nodes.isUp($0.record.id) }
+      let devices = heard.flatMap(\.reports).count { !$0.isFailed }
+      if let member = heard.first(where: { $0.clusterID != 0 }) {
+        // It belongs to a cluster, so there is a root record somewhere. Another one must not come to be.
+        report("the arbiter has no root record, but \(member.record.name) belongs to a cluster")
+      } else if heard.count < configuration.expectedNodes
+        || (heard.count == 1 ? devices : heard.count) <= scheme.m
+      {
+        report(
+          "a new cluster waits for its nodes: \(heard.count) of \(configuration.expectedNodes) have said hello"
+        )
+      } else {
+        let clusterID = max(1, driver.random())
+        log.info("founding a cluster", ["id": clusterID, "nodes": heard.count, "scheme": scheme])
+        do throws(ArbiterError) {
+          try await arbiter.swap { _ in
+            RootRecord(
+              version: 1, clusterID: clusterID, epoch: 0, scheme: scheme,
+              domains: heard.map(Self.domain), links: [])
+          }
+          return
+        } catch {
+          // Nothing was changed: the lease still holds.
+          guard error == .unanswered else { throw .lost(error) }
+        }
+      }
+      guard await driver.sleep(.milliseconds(100)) else { throw .stopped }
     }
   }
 
@@ -228,6 +249,33 @@ final class Leadership: @unchecked Sendable {
   /// Starts a duty: a task that ends with the term.
   private func duty(_ name: String, _ body: @escaping @Sendable () async -> Void) {
     duties.append(driver.spawn(name, body))
+  }
+
+  /// Gives the lead up when too few nodes have been heard of for a while, so that a coordinator that they do reach
+  /// may have it. Begins with the term.
+  func watchReach() {
+    guard !arbiter.leaseNeedsNodes else { return }
+    duty("reach") { [self] in
+      var reachedAt = driver.now
+      while await pause(.seconds(1)) {
+        if hearsEnough { reachedAt = driver.now }
+        if driver.now - reachedAt > configuration.nodeSilence * 2 {
+          log.warning("too few nodes are heard of to lead")
+          isCutOff = true
+          arbiter.lose(.expired)
+          return
+        }
+      }
+    }
+  }
+
+  /// Whether all but m of the root's nodes say hello here.
+  var hearsEnough: Bool {
+    guard let root = arbiter.root else {
+      let heard = server.nodes.all.filter { server.nodes.isUp($0.record.id) }
+      return heard.count >= configuration.expectedNodes
+    }
+    return root.domainNodes.count { server.nodes.isUp($0) } >= root.renewQuorum
   }
 
   func startDuties() {

@@ -60,6 +60,8 @@ final class ModelCluster: @unchecked Sendable {
   private(set) var applied: [UInt64: [UInt8]] = [:]
   private(set) var wrong: [String] = []
   var configure: (inout CoordinatorConfiguration) -> Void = { _ in }
+  /// Who names the leader; each coordinator's file arbiter when nil.
+  var register: LeaseRegister?
 
   init(_ world: SimulatedWorld, scheme: String, nodes count: Int, expected: Int? = nil) {
     self.world = world
@@ -107,8 +109,10 @@ final class ModelCluster: @unchecked Sendable {
     configure(&configuration)
     let storage = storages[name] ?? ModelStorage()
     storages[name] = storage
+    var arbiter = ArbiterChoice.file
+    if let register { arbiter = .made { RegisterArbiter(register, $0) } }
     let server = CoordinatorServer(
-      driver: process, configuration: configuration, storage: storage,
+      driver: process, configuration: configuration, storage: storage, arbiter: arbiter,
       log: Log(driver: process, level: .error))
     coordinators[name] = server
     server.keeper.onApply = { [weak self] batch in
@@ -178,6 +182,23 @@ final class ModelCluster: @unchecked Sendable {
       await world.sleep(.milliseconds(100))
     }
     throw TestFailure("no leader at \(name) after \(within): \(last)")
+  }
+
+  /// Waits until any coordinator leads.
+  func waitForAnyLeader(_ client: ModelClient, within: Duration = .seconds(60)) async throws
+    -> GetStatus.Answer
+  {
+    let end = world.now + within
+    var last = ""
+    while world.now < end {
+      for address in coordinatorAddresses {
+        guard let status = await status(address.host, from: client) else { continue }
+        if status.role == "leader" { return status }
+        last = "\(address.host) \(status.role): \(status.detail)"
+      }
+      await world.sleep(.milliseconds(100))
+    }
+    throw TestFailure("no leader after \(within): \(last)")
   }
 }
 

@@ -65,6 +65,13 @@ package protocol Arbiter: AnyObject, Sendable {
   func release() async
   /// What it waits for, for people; empty when all is well.
   var detail: String { get }
+  /// Whether the lease holds only while enough of the cluster's nodes answer here. Where it does not, a leader
+  /// that is cut off from the nodes would keep it, so it looks for itself and gives the lead up.
+  var leaseNeedsNodes: Bool { get }
+}
+
+extension Arbiter {
+  package var leaseNeedsNodes: Bool { false }
 }
 
 /// Who a coordinator asks for the lead.

@@ -61,6 +61,7 @@ package final class FileArbiter: Arbiter, @unchecked Sendable {
   private var napCount = 0
   private var deposedBy: UInt64?
   package private(set) var detail = ""
+  package var leaseNeedsNodes: Bool { true }
 
   /// - Parameters:
   ///   - directory: made when it is not there.

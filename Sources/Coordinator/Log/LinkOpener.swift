@@ -106,6 +106,11 @@ final class LinkOpener: @unchecked Sendable {
       }
       do {
         try await arbiter.swap { Self.adding(link, sealing: sealing, to: $0!) }
+      } catch .unanswered {
+        // Nothing was changed, and we still lead: what was written is deleted with the old links.
+        detail = "the arbiter could not name the next link"
+        guard await driver.sleep(.milliseconds(200)) else { throw .stopped }
+        continue
       } catch {
         throw .lost(error)
       }
