@@ -26,7 +26,15 @@ func module(_ name: String, _ dependencies: [String], tests: [String]? = nil) ->
   ]
 }
 
+/// For `cairn sim`: what a failing seed was found in.
+let commit = Context.gitInformation.map {
+  String($0.currentCommit.prefix(12)) + ($0.hasUncommittedChanges ? "+" : "")
+}
+
 let shims: [Target] = [
+  .target(
+    name: "CCommit", path: "CShims/CCommit",
+    cSettings: [.define("CAIRN_COMMIT", to: "\"\(commit ?? "unknown")\"")]),
   .target(name: "CKernel", path: "CShims/CKernel"),
   // Optimised in debug builds too: intrinsics that are not are slower than no intrinsics.
   .target(
@@ -74,7 +82,7 @@ let everything: [Target] =
       name: "cairn",
       dependencies: [
         "Ring", "Coding", "Wire", "Service", "Cluster", "Messages", "ShardStore", "Stripes",
-        "Metadata", "DataPath", "Node", "Coordinator", "Simulation", "Swarm",
+        "Metadata", "DataPath", "Node", "Coordinator", "Simulation", "Swarm", "CCommit",
       ], swiftSettings: settings),
     .target(
       name: "TestSupport", dependencies: ["Ring"], path: "Tests/TestSupport",

@@ -60,6 +60,9 @@ package struct TrialReport: Sendable {
   package var plannedOperationCount = 0
   package var simulated: Duration = .zero
   package var failure: TrialFailure?
+  /// With a failure: what went before it, oldest first, each line with its simulated time; short enough to be shown
+  /// whole.
+  package var ledTo: [String] = []
 
   package init(seed: UInt64) { self.seed = seed }
 }

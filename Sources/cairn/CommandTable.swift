@@ -130,6 +130,29 @@ let commandTable: [CommandSpec] = [
     path: ["node"], summary: "Run a storage node in the foreground.", usage: "--config FILE",
     options: [daemonConfig], run: runNode),
   CommandSpec(
+    path: ["sim"],
+    summary: "Run whole clusters under faults in simulated time, from seeds.",
+    usage: "(--seed N | --seeds A..B | --for DURATION) [--seconds S] [--jobs J] [--trace] [--json]",
+    details: """
+      A seed draws a cluster, a workload and faults, and replays them exactly. Exit status 0 when every property held, 1
+      at the first failure, which is shown with what replays it. docs/simulation.md tells what is checked.
+      """,
+    options: [
+      OptionSpec("--seed", value: "N", "one seed, as in a failure's report"),
+      OptionSpec("--seeds", value: "A..B", "these seeds, both ends included"),
+      OptionSpec("--for", value: "DURATION", "fresh seeds for that real time; bounds --shrink"),
+      OptionSpec("--seconds", value: "S", "simulated seconds of work (default: as the seed draws)"),
+      OptionSpec("--jobs", short: "-j", value: "J", "seeds at once, a process each (default: 1)"),
+      OptionSpec("--time-limit", value: "DURATION", "real time for a seed (default: 5min)"),
+      OptionSpec("--keep-going", "go on after a failure"),
+      OptionSpec("--twice", "each seed twice in one process: the event hash must be the same"),
+      OptionSpec("--trace", "every event of one seed, a line each"),
+      OptionSpec("--shrink", "drop faults, operations and seconds while the failure stays"),
+      OptionSpec("--only-faults", value: "LIST", "of the planned faults these: 0-4,9 or none"),
+      OptionSpec("--only-operations", value: "LIST", "of the planned operations these"),
+      OptionSpec("--child", "report to a parent process"), json,
+    ], run: simulate),
+  CommandSpec(
     path: ["completion"], summary: "Print a completion script for bash.", usage: "bash",
     details: "In ~/.bashrc: source <(cairn completion bash)", operands: 1...1, run: completion),
 ]

@@ -1,0 +1,3 @@
+#include "commit.h"
+
+const char *cairn_commit(void) { return CAIRN_COMMIT; }
