@@ -1,3 +1,4 @@
+import Glibc
 internal import Ring
 
 extension RingOperation {
@@ -38,21 +39,24 @@ extension RingOperation {
     return mirror.children.first?.label ?? "\(self)"
   }
 
-  /// One short line for traces and error messages.
-  var summary: String {
+  /// One short line for error messages.
+  var summary: String { summary { "\($0)" } }
+
+  /// - Parameter name: what to call a descriptor.
+  func summary(_ name: (Int32) -> String) -> String {
     switch self {
     case .open(let path, let flags, _): "open \(path) flags 0o\(String(flags, radix: 8))"
-    case .close(let descriptor): "close \(descriptor)"
+    case .close(let descriptor): "close \(name(descriptor))"
     case .read(let descriptor, let into, let offset):
-      "read \(descriptor) \(into.count) bytes at \(offset)"
+      "read \(name(descriptor)) \(into.count) bytes at \(offset)"
     case .write(let descriptor, let from, let offset):
-      "write \(descriptor) \(from.reduce(0) { $0 + $1.count }) bytes at \(offset)"
+      "write \(name(descriptor)) \(from.reduce(0) { $0 + $1.count }) bytes at \(offset)"
     case .synchronize(let descriptor, let dataOnly):
-      "synchronize \(descriptor)\(dataOnly ? " data" : "")"
+      "synchronize \(name(descriptor))\(dataOnly ? " data" : "")"
     case .allocate(let descriptor, let mode, let offset, let byteCount):
-      "allocate \(descriptor) mode \(mode) \(byteCount) bytes at \(offset)"
-    case .truncate(let descriptor, let byteCount): "truncate \(descriptor) to \(byteCount)"
-    case .lock(let descriptor): "lock \(descriptor)"
+      "allocate \(name(descriptor)) mode \(mode) \(byteCount) bytes at \(offset)"
+    case .truncate(let descriptor, let byteCount): "truncate \(name(descriptor)) to \(byteCount)"
+    case .lock(let descriptor): "lock \(name(descriptor))"
     case .status(let path, _, _): "status \(path)"
     case .list(let path, _): "list \(path)"
     case .makeDirectory(let path, _): "makeDirectory \(path)"
@@ -63,15 +67,48 @@ extension RingOperation {
     case .setAttributes(let path, _, _): "setAttributes \(path)"
     case .space(let path, _): "space \(path)"
     case .listen(let address, _, _): "listen \(address)"
-    case .accept(let descriptor, _): "accept \(descriptor)"
+    case .accept(let descriptor, _): "accept \(name(descriptor))"
     case .connect(let address): "connect \(address)"
     case .receive(let descriptor, let into, let waitForAll):
-      "receive \(descriptor) \(waitForAll ? "all of " : "")\(into.count) bytes"
+      "receive \(name(descriptor)) \(waitForAll ? "all of " : "")\(into.count) bytes"
     case .send(let descriptor, let from):
-      "send \(descriptor) \(from.reduce(0) { $0 + $1.count }) bytes"
-    case .shutdown(let descriptor): "shutdown \(descriptor)"
+      "send \(name(descriptor)) \(from.reduce(0) { $0 + $1.count }) bytes"
+    case .shutdown(let descriptor): "shutdown \(name(descriptor))"
     case .sleep(let duration): "sleep \(duration)"
-    default: name
+    default: self.name
+    }
+  }
+}
+
+enum OperationText {
+  /// A kernel's answer, with the errors one meets here by name.
+  static func result(_ result: Int32) -> String {
+    let known: [Int32: String] = [
+      EIO: "EIO", ENOSPC: "ENOSPC", EROFS: "EROFS", ENOENT: "ENOENT", EEXIST: "EEXIST",
+      EBADF: "EBADF", EINVAL: "EINVAL", ECANCELED: "ECANCELED", ECONNRESET: "ECONNRESET",
+      ECONNREFUSED: "ECONNREFUSED", ETIMEDOUT: "ETIMEDOUT", EPIPE: "EPIPE",
+      EHOSTUNREACH: "EHOSTUNREACH", EWOULDBLOCK: "EWOULDBLOCK", ENOSYS: "ENOSYS",
+      ENOTDIR: "ENOTDIR", EISDIR: "EISDIR", ENOTEMPTY: "ENOTEMPTY", EADDRINUSE: "EADDRINUSE",
+      ENOTCONN: "ENOTCONN",
+    ]
+    return result < 0 ? "-" + (known[-result] ?? "\(-result)") : "\(result)"
+  }
+}
+
+extension SimulatedProcess {
+  /// One short line, with paths and peers in the place of descriptors; of what goes to the console, the words.
+  func describe(_ operation: RingOperation) -> String {
+    if case .write(1...2, let slices, _) = operation {
+      let text = String(decoding: slices.flatMap(\.array), as: UTF8.self)
+      return "says \(text.split(separator: "\n").joined(separator: " | "))"
+    }
+    return operation.summary { descriptor in
+      switch descriptors[descriptor] {
+      case .file(let file): file.path
+      case .listener(let listener): "port \(listener.port)"
+      case .endpoint(let endpoint): "\(descriptor)/\(endpoint.peerHost)"
+      case nil: "\(descriptor)"
+      }
     }
   }
 }

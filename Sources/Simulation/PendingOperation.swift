@@ -16,6 +16,10 @@ final class PendingOperation: @unchecked Sendable {
   var withdraw: (() -> Void)?
   /// What will finish it.
   var event: SimulatedEvent?
+  /// When it was submitted.
+  let begun: Instant
+  /// What it is, for the trace.
+  var text: String?
   /// Bytes moved so far by a send, or by a receive that waits for all.
   var progress = 0
   private(set) var isCancelled = false
@@ -25,6 +29,7 @@ final class PendingOperation: @unchecked Sendable {
     self.id = id
     self.process = process
     self.operation = operation
+    begun = process.world.time
     isCancellable =
       switch operation {
       case .accept, .connect, .receive, .send, .sleep, .waitForProcess, .waitForSignal: true

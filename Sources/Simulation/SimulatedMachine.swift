@@ -51,11 +51,12 @@ package final class SimulatedMachine: @unchecked Sendable {
   /// nothing (their connections are half open until they time out or the machine is back).
   package func powerCut() {
     world.note(name, "power cut")
+    world.count(.powerCut)
     isOn = false
     for process in world.processes where process.isAlive && process.machine === self {
       process.end(silently: true)
     }
-    for mount in mounts { mount.disk.crash() }
+    for mount in mounts { mount.disk.losePower() }
   }
 
   func switchOn() {

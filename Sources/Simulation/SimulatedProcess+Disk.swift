@@ -71,7 +71,7 @@ extension SimulatedProcess {
           freeByteCount: UInt64(disk.freePageCount * Page.byteCount))
         return 0
       }
-    default: pending.decide(-ENOSYS)
+    default: refuseUnknown(pending)
     }
   }
 
@@ -132,7 +132,10 @@ extension SimulatedProcess {
       do {
         return try effect(limit)
       } catch {
-        return -(error as! Refusal).errno
+        let errno = (error as! Refusal).errno
+        if errno == ENOSPC { self.world.count(.full) }
+        if errno == EROFS { self.world.count(.readOnly) }
+        return -errno
       }
     }
     pending.event = world.schedule(after: delay) {
@@ -154,7 +157,7 @@ extension SimulatedProcess {
     }
     let (fault, delay) = file.disk.judge(
       .read, process: name, path: file.path, offset: offset, byteCount: slice.count)
-    let transfer = file.disk.drawTransfer(slice.count, fault)
+    let transfer = file.disk.drawTransfer(slice.count, fault, isDirect: file.isDirect)
     perform(pending, fault, delay) { _ in
       let count = try file.read(into: slice, offset: offset, limit: transfer)
       slice.withBytes { self.world.mix(sample: UnsafeRawBufferPointer(rebasing: $0[..<count])) }
@@ -168,12 +171,13 @@ extension SimulatedProcess {
     do throws(Refusal) {
       try file.checkTransfer(slices, offset, isWrite: true)
     } catch {
+      if error.errno == EROFS { world.count(.readOnly) }
       return pending.decide(-error.errno)
     }
     let total = slices.reduce(0) { $0 + $1.count }
     let (fault, delay) = file.disk.judge(
       .write, process: name, path: file.path, offset: offset, byteCount: total)
-    let transfer = file.disk.drawTransfer(total, fault)
+    let transfer = file.disk.drawTransfer(total, fault, isDirect: file.isDirect)
     let landing = fault.misdirectedOffset ?? offset
     perform(
       pending, fault, delay,
@@ -237,7 +241,9 @@ extension SimulatedProcess {
         throw Refusal(ENOSPC)
       }
       content.reserve(start, count, keepSize: mode != 0)
-    case LinuxFlags.keepSize | LinuxFlags.punchHole: content.punchHole(start, count)
+    case LinuxFlags.keepSize | LinuxFlags.punchHole:
+      content.punchHole(start, count)
+      file.inode.remakeSectors(start, count)
     default: throw Refusal(EOPNOTSUPP)
     }
     return 0
@@ -248,6 +254,7 @@ extension SimulatedProcess {
     if file.disk.isReadOnly { throw Refusal(EROFS) }
     guard byteCount <= UInt64(FileContent.largestByteCount) else { throw Refusal(EFBIG) }
     content.truncate(to: Int(byteCount))
+    file.inode.remakeSectors(Int(byteCount), FileContent.largestByteCount)
     file.inode.attributes.modified = world.wallNanoseconds
     return 0
   }

@@ -24,10 +24,14 @@ extension SimulatedProcess {
       .makeDirectory, .remove, .rename, .makeSymbolicLink, .readSymbolicLink, .setAttributes,
       .space:
       dispatchToDisk(pending)
-    default:
-      world.noteUnsupported(pending.operation.name)
-      pending.decide(-ENOSYS)
+    default: refuseUnknown(pending)
     }
+  }
+
+  /// The simulation has no such thing: never a silent success.
+  func refuseUnknown(_ pending: PendingOperation) {
+    world.noteUnsupported(pending.operation.name)
+    pending.decide(-ENOSYS)
   }
 
   private func close(_ pending: PendingOperation, _ descriptor: Int32) {

@@ -15,7 +15,7 @@ package final class SimulatedProcess: Driver, @unchecked Sendable {
     package var machine: SimulatedMachine?
     /// What `now` shows at the world's start.
     package var clockOffset: Duration = .zero
-    /// How much faster its monotonic clock runs, in parts per million.
+    /// How much faster its monotonic clock runs at first, in parts per million.
     package var clockDriftPartsPerMillion = 0
     /// How far its clock on the wall is ahead.
     package var wallClockOffset: Duration = .zero
@@ -29,8 +29,13 @@ package final class SimulatedProcess: Driver, @unchecked Sendable {
   package let options: Options
   package let buffers = BufferPool(retainedByteLimit: 16 << 20)
   package private(set) var isAlive = true
-  /// Its clock on the wall may jump.
-  package var wallClockOffset: Duration
+  /// How far its clock on the wall is ahead.
+  package private(set) var wallClockOffset: Duration
+  /// How much faster its monotonic clock runs, in parts per million.
+  package private(set) var clockDriftPartsPerMillion: Int
+  /// When the drift last changed, by the world's clock and by this one.
+  private var worldBase: Instant = 0
+  private var localBase: Int64 = 0
   /// Called before each operation with its number in this process, from 0. It may kill the process or
   /// cut the power: the operation then has no effect.
   package var beforeOperation: ((Int, RingOperation) -> Void)?
@@ -68,6 +73,7 @@ package final class SimulatedProcess: Driver, @unchecked Sendable {
     self.options = options
     self.world = world
     wallClockOffset = options.wallClockOffset
+    clockDriftPartsPerMillion = options.clockDriftPartsPerMillion
     chance = world.random(named: "process/\(name)/\(incarnation)")
     random64 = world.random(named: "random/\(name)/\(incarnation)")
     var hash = EventHash()
@@ -78,7 +84,9 @@ package final class SimulatedProcess: Driver, @unchecked Sendable {
 
   // MARK: Driver
 
-  package var now: Duration { options.clockOffset + .nanoseconds(toLocal(world.time)) }
+  package var now: Duration {
+    options.clockOffset + .nanoseconds(localBase + toLocal(world.time - worldBase))
+  }
   package var wallClock: Duration { .nanoseconds(world.wallNanoseconds) + wallClockOffset }
   package func random() -> UInt64 { random64.next() }
 
@@ -98,20 +106,20 @@ package final class SimulatedProcess: Driver, @unchecked Sendable {
     if isMet {
       world.mix(nameHash, 200 + UInt64(point.rawValue), UInt64(bitPattern: world.time))
       world.injections.count(point)
-      if world.isTraced { world.note(name, "meets \(point)", hashed: false) }
+      world.trace(name, "meets \(point)")
     }
     return isMet
   }
 
   private func toLocal(_ span: Int64) -> Int64 {
-    let drift = Int64(options.clockDriftPartsPerMillion)
+    let drift = Int64(clockDriftPartsPerMillion)
     return drift == 0
       ? span : span + span / 1_000_000 * drift + span % 1_000_000 * drift / 1_000_000
   }
 
   /// How long the world sees a span of this process's clock last.
   func toWorld(_ span: Int64) -> Int64 {
-    let drift = options.clockDriftPartsPerMillion
+    let drift = clockDriftPartsPerMillion
     if drift == 0 || span <= 0 { return span }
     let scaled = Double(span) * 1_000_000 / Double(1_000_000 + drift)
     return scaled < 9e18 ? max(1, Int64(scaled.rounded(.up))) : .max
@@ -173,12 +181,38 @@ package final class SimulatedProcess: Driver, @unchecked Sendable {
     return SpawnedTask(task)
   }
 
+  // MARK: Clocks
+
+  /// Somebody sets the clock on the wall; the monotonic one does not notice.
+  package func jumpWallClock(by span: Duration) {
+    wallClockOffset += span
+    world.note(name, "wall clock jumps by \(span)")
+    world.count(.clockJump)
+  }
+
+  /// From now on its monotonic clock runs so much faster. Sleeps under way end as they would have.
+  package func setClockDrift(partsPerMillion: Int) {
+    localBase += toLocal(world.time - worldBase)
+    worldBase = world.time
+    clockDriftPartsPerMillion = partsPerMillion
+    world.note(name, "clock drifts by \(partsPerMillion) ppm")
+    world.count(.clockDrift)
+  }
+
   // MARK: Life and death
 
   /// SIGKILL, now.
   package func kill() {
     guard isAlive else { return }
     world.note(name, "killed")
+    world.count(.kill)
+    end(silently: false)
+  }
+
+  /// As ``kill()``, but of its own will: no fault is counted.
+  package func exit() {
+    guard isAlive else { return }
+    world.note(name, "exit")
     end(silently: false)
   }
 
@@ -232,9 +266,10 @@ package final class SimulatedProcess: Driver, @unchecked Sendable {
 
   /// Stops it as a virtual machine is stopped: answers are withheld until ``resume()``, clocks go on.
   package func pause() {
-    guard isAlive else { return }
+    guard isAlive, !isPaused else { return }
     isPaused = true
     world.note(name, "paused")
+    world.count(.pause)
   }
 
   package func resume() {
@@ -273,7 +308,7 @@ package final class SimulatedProcess: Driver, @unchecked Sendable {
       if posthumousCount <= 100_000 { pending.decide(-ECANCELED) }
       return
     }
-    if world.isTraced { world.note(name, pending.operation.summary, hashed: false) }
+    if world.isTraced { pending.text = describe(pending.operation) }
     mixArguments(pending.operation)
     if pending.isCancelled && pending.isCancellable { return pending.decide(-ECANCELED) }
     dispatch(pending)
@@ -300,8 +335,10 @@ package final class SimulatedProcess: Driver, @unchecked Sendable {
   ) {
     underWay[pending.id] = nil
     world.mix(UInt64(bitPattern: world.time), pending.id, UInt64(bitPattern: Int64(result)))
-    if world.isTraced {
-      world.note(name, "\(pending.operation.summary) = \(result)", hashed: false)
+    if world.isTraced, let text = pending.text {
+      let took = world.time - pending.begun
+      let pause = took >= 1_000_000 ? " after \(took / 1_000_000) ms" : ""
+      world.trace(name, "\(text) = \(OperationText.result(result))\(pause)")
     }
     whenNotPaused { waiter.resume(returning: result) }
   }

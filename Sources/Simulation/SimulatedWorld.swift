@@ -25,7 +25,10 @@ package final class SimulatedWorld: @unchecked Sendable {
     package var maximumSteps = 50_000_000
     /// Simulated time a run may take.
     package var maximumTime: Duration = .seconds(24 * 3600)
-    /// Called with a readable line for every operation and event.
+    /// Asked now and then; true ends the run with ``SimulationError/outOfTime(seed:time:steps:waiting:)``. The
+    /// bound in real time, which the simulation itself cannot see.
+    package var isOver: (@Sendable () -> Bool)?
+    /// Called with a readable line for every operation and event: time, process, what.
     package var trace: (@Sendable (String) -> Void)?
     package init() {}
   }
@@ -46,6 +49,8 @@ package final class SimulatedWorld: @unchecked Sendable {
   private var harnessProcess: SimulatedProcess?
   private var operationCount: UInt64 = 0
   private(set) var unsupported: [String] = []
+  /// What really hit so far: a planned fault that no operation met does not count.
+  package internal(set) var faults = FaultCounts()
   /// How often processes meet the injection points of their code. May be changed at any time.
   package var injections = Injections()
 
@@ -102,7 +107,10 @@ package final class SimulatedWorld: @unchecked Sendable {
   /// Names of operations that were refused because the simulation has no such thing.
   package var unsupportedOperations: [String] { unsupported }
 
-  func noteUnsupported(_ name: String) { unsupported.append(name) }
+  func noteUnsupported(_ name: String) {
+    unsupported.append(name)
+    note("world", "the simulation has no operation \(name)")
+  }
 
   func nextOperationID() -> UInt64 {
     operationCount += 1
@@ -121,10 +129,25 @@ package final class SimulatedWorld: @unchecked Sendable {
       hash.combine(who)
       hash.combine(text)
     }
-    options.trace?("\(now) \(who): \(text)")
+    trace(who, text)
   }
 
   var isTraced: Bool { options.trace != nil }
+
+  /// One line of the timeline: seconds to the microsecond, who, what.
+  func trace(_ who: String, _ what: String) {
+    guard let trace = options.trace else { return }
+    let microseconds = String(instant / 1000 % 1_000_000)
+    let seconds = String(instant / 1_000_000_000)
+    func pad(_ text: String, _ width: Int) -> String {
+      String(repeating: " ", count: max(0, width - text.count))
+    }
+    trace(
+      pad(seconds, 5) + seconds + "." + String(repeating: "0", count: 6 - microseconds.count)
+        + microseconds + "  " + who + pad(who, 14) + "  " + what)
+  }
+
+  func count(_ kind: FaultKind) { faults.count(kind) }
 
   // MARK: Inhabitants
 
@@ -213,6 +236,9 @@ package final class SimulatedWorld: @unchecked Sendable {
         if steps > options.maximumSteps {
           throw .tooManySteps(seed: seed, time: now, steps: steps, waiting: waiting())
         }
+        if steps & 0x3FF == 0, options.isOver?() == true {
+          throw .outOfTime(seed: seed, time: now, steps: steps, waiting: waiting())
+        }
         continue
       }
       if executor.wasLeft { throw .leftTheThread(seed: seed, time: now) }
@@ -244,7 +270,9 @@ package final class SimulatedWorld: @unchecked Sendable {
   /// task. Bounded: a task that ignores all errors is left where it stands.
   private func tearDown(_ main: Task<Void, Never>) {
     main.cancel()
+    let met = faults
     for process in processes { process.kill() }
+    faults = met
     var left = 1_000_000
     while left > 0 {
       left -= 1

@@ -7,6 +7,8 @@ package enum SimulationError: Error, CustomStringConvertible {
   case tooManySteps(seed: UInt64, time: Duration, steps: Int, waiting: [String])
   /// The next event lies beyond `Options.maximumTime`.
   case tooLate(seed: UInt64, limit: Duration, waiting: [String])
+  /// `Options.isOver` said so: the run took too much real time.
+  case outOfTime(seed: UInt64, time: Duration, steps: Int, waiting: [String])
   /// Code left the simulation's thread (`Task { }`, `Task.detached`, `Task.sleep`, `@MainActor`, a
   /// thread of its own); such a run cannot be replayed.
   case leftTheThread(seed: UInt64, time: Duration)
@@ -19,6 +21,9 @@ package enum SimulationError: Error, CustomStringConvertible {
       "simulation: \(steps) steps and no end at \(time): seed \(seed)" + Self.list(waiting)
     case .tooLate(let seed, let limit, let waiting):
       "simulation: not done after \(limit) of simulated time: seed \(seed)" + Self.list(waiting)
+    case .outOfTime(let seed, let time, let steps, let waiting):
+      "simulation: out of real time at \(time), after \(steps) steps: seed \(seed)"
+        + Self.list(waiting)
     case .leftTheThread(let seed, let time):
       "simulation: a job came from another thread at \(time): seed \(seed)"
     }

@@ -376,4 +376,123 @@ import Testing
     }
     #expect(kinds == ["none", "all", "torn"])
   }
+
+  @Test("a size and a reservation that nobody synced may go, may stay, and never leave wrong bytes")
+  func sizes() throws {
+    var sizes = Set<Int>()
+    var reservations = Set<Int>()
+    for seed in UInt64(0)..<60 {
+      let (size, reserved) = try SimulatedWorld.run(seed: seed) { world in
+        let process = world.process("p")
+        let disk = process.machine.disk
+        let file = try await File.open("/f", O_RDWR | O_CREAT, on: process)
+        try await file.write([Slice(copying: [UInt8](repeating: 1, count: 1000))], at: 0)
+        try await file.synchronize()
+        let empty = try await File.open("/g", O_RDWR | O_CREAT, on: process)
+        try await empty.synchronize()
+        try await process.synchronizeDirectory("/")
+        try await file.write([Slice(copying: [UInt8](repeating: 2, count: 5000))], at: 1000)
+        try await file.truncate(to: 3000)
+        _ = await process.submit(
+          .allocate(descriptor: empty.descriptor, mode: 1, offset: 0, byteCount: 1 << 20))
+        process.machine.powerCut()
+        let bytes = try disk.contents("/f")
+        #expect(bytes.prefix(1000).allSatisfy { $0 == 1 })
+        #expect(bytes.dropFirst(1000).allSatisfy { $0 == 2 || $0 == 0 })
+        let status = try await process.restart().status("/g")
+        #expect(status.byteCount == 0)
+        return (bytes.count, Int(status.allocatedByteCount))
+      }
+      sizes.insert(size)
+      reservations.insert(reserved)
+    }
+    #expect(sizes == [1000, 3000, 6000])
+    #expect(reservations == [0, 1 << 20])
+  }
+
+  @Test("O_DIRECT moves whole blocks, also when a fault cuts a transfer short")
+  func directShort() throws {
+    try SimulatedWorld.run(seed: 1) { world in
+      let process = world.process("p")
+      let file = try await File.open("/f", O_RDWR | O_CREAT | OpenFlags.direct, on: process)
+      process.machine.disk.faults = { $0.kind == .write ? .short(5000) : .short(100) }
+      let slice = process.buffers.slice(20_480)
+      try await file.write([slice], at: 0)
+      #expect(
+        await process.submit(.write(descriptor: file.descriptor, from: [slice], offset: 0)) == 4096)
+      #expect(try await file.read(into: slice, at: 0) == 20_480)
+    }
+  }
+
+  @Test("an unreadable sector is whole again when it was written, cut off or punched out")
+  func sectorsRemade() throws {
+    try SimulatedWorld.run(seed: 1) { world in
+      let process = world.process("p")
+      let disk = process.machine.disk
+      let slice = process.buffers.slice(16_384)
+      let file = try await File.open("/f", O_RDWR | O_CREAT, on: process)
+      func isReadable() async -> Bool { (try? await file.read(into: slice, at: 0)) != nil }
+      for mend in 0..<3 {
+        try await file.write([slice], at: 0)
+        try disk.makeUnreadable("/f", 5000..<5001)
+        #expect(await !isReadable())
+        switch mend {
+        case 0: try await file.write([slice[0..<512]], at: 4608)
+        case 1: try await file.truncate(to: 4096)
+        default: try await file.allocate(mode: 3, offset: 4096, byteCount: 4096)
+        }
+        #expect(await isReadable())
+      }
+      #expect(world.faults[.latentError] == 3 && world.faults[.readError] == 3)
+    }
+  }
+
+  @Test("decay hits bytes of the files it may hit, anywhere in them", arguments: Seed.several)
+  func randomDecay(seed: Seed) throws {
+    try SimulatedWorld.run(seed: seed.value) { world in
+      let process = world.process("p")
+      let disk = process.machine.disk
+      var random = world.random(named: "decay")
+      #expect(try disk.decay(.bitFlip, &random) == nil)
+      try await process.makeDirectories("/a")
+      try await process.makeDirectories("/b")
+      for path in ["/a/1", "/a/2", "/b/3"] {
+        try await process.replaceFile(path, with: [UInt8](repeating: 0, count: 10_000))
+      }
+      var hit = Set<String>()
+      for _ in 0..<40 {
+        let (path, offset) = try #require(try disk.decay(.bitFlip, under: "/a", &random))
+        #expect(offset < 10_000)
+        hit.insert(path)
+      }
+      #expect(hit == ["/a/1", "/a/2"])
+      let ones = try ["/a/1", "/a/2"].flatMap { try disk.contents($0) }
+      let flipped = ones.reduce(0) { $0 + $1.nonzeroBitCount }
+      // Two flips of one bit are none.
+      #expect(flipped > 20 && flipped <= 40 && flipped % 2 == 0)
+      #expect(try disk.contents("/b/3").allSatisfy { $0 == 0 })
+      let (path, _) = try #require(try disk.decay(.latentError, under: "/b", &random))
+      await #expect(throws: RingError.self) { _ = try await process.readFile(path) }
+      #expect(world.faults[.bitFlip] == 40 && world.faults[.latentError] == 1)
+    }
+  }
+
+  @Test("a heavy tail: few operations are very slow")
+  func tail() throws {
+    try SimulatedWorld.run(seed: 3) { world in
+      let process = world.process("p")
+      process.machine.disk.speed.tail = LatencyTail(perMillion: 100_000, limit: .milliseconds(500))
+      let file = try await File.open("/f", O_RDWR | O_CREAT, on: process)
+      let slice = process.buffers.slice(4096)
+      var late = 0
+      for _ in 0..<500 {
+        let before = world.now
+        try await file.write([slice], at: 0)
+        let took = world.now - before
+        #expect(took < .milliseconds(501))
+        if took > .microseconds(110) { late += 1 }
+      }
+      #expect((20..<100).contains(late))
+    }
+  }
 }

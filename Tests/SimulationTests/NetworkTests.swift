@@ -335,4 +335,95 @@ import Testing
       #expect(world.now - before > .milliseconds(2_900))
     }
   }
+
+  @Test("a one-way cut stops one direction only")
+  func oneWay() throws {
+    try SimulatedWorld.run(seed: 3) { world in
+      let pair = try await Self.pair(world)
+      world.network.cut("client", "server", oneWay: true)
+      try await pair.far.send([Slice(copying: [1, 2])])
+      let slice = pair.client.buffers.slice(2)
+      #expect(try await pair.near.receive(into: slice, waitForAll: true) == 2)
+      try await pair.near.send([Slice(copying: [3])])
+      let answer = Promise<Int>()
+      pair.server.spawn("read") {
+        answer.fulfil((try? await pair.far.receive(into: pair.server.buffers.slice(1))) ?? -1)
+      }
+      await world.sleep(.seconds(100))
+      #expect(!answer.isFulfilled)
+      world.network.heal("client", "server")
+      #expect(await answer.get() == 1)
+    }
+  }
+
+  @Test("a refusing firewall looks like a closed port to new connections, and open ones stay")
+  func refusing() throws {
+    try SimulatedWorld.run(seed: 3) { world in
+      let pair = try await Self.pair(world)
+      let address = SocketAddress(host: "server", port: 80)
+      world.network.refuse("client", "server")
+      #expect(await pair.client.submit(.connect(address)) == -ECONNREFUSED)
+      #expect(await pair.server.submit(.connect(address)) > 0)
+      try await pair.near.send([Slice(copying: [1])])
+      #expect(try await pair.far.receive(into: pair.server.buffers.slice(1)) == 1)
+      world.network.heal("client", "server")
+      #expect(await pair.client.submit(.connect(address)) > 0)
+      #expect(world.faults[.refusal] == 1)
+    }
+  }
+
+  @Test(
+    "a half-open connection carries nothing and tells nobody; a new one works",
+    arguments: Seed.several)
+  func halfOpen(seed: Seed) throws {
+    try SimulatedWorld.run(seed: seed.value) { world in
+      let pair = try await Self.pair(world)
+      world.network.forgetConnections("server", "client")
+      try await pair.near.send([Slice(copying: [1])])
+      let told = Promise<Int32>()
+      pair.server.spawn("read") {
+        told.fulfil(
+          await pair.server.submit(
+            .receive(
+              descriptor: pair.far.descriptor, into: pair.server.buffers.slice(1),
+              waitForAll: false)))
+      }
+      if seed.value % 2 == 0 { pair.client.kill() }
+      world.network.healAll()
+      let driver = seed.value % 2 == 0 ? pair.client.restart() : pair.client
+      #expect(await driver.submit(.connect(SocketAddress(host: "server", port: 80))) > 0)
+      await world.sleep(.seconds(900))
+      #expect(!told.isFulfilled)
+      if seed.value % 2 == 1 {
+        let slice = pair.client.buffers.slice(1)
+        let answer = await pair.client.submit(
+          .receive(descriptor: pair.near.descriptor, into: slice, waitForAll: false))
+        #expect(answer == -ETIMEDOUT)
+      }
+      #expect(world.faults[.halfOpen] == 1)
+    }
+  }
+
+  @Test("a heavy tail: few segments are very late, none later than its limit, and order stays")
+  func tail() throws {
+    try SimulatedWorld.run(seed: 3) { world in
+      let pair = try await Self.pair(world)
+      var options = LinkOptions.localNetwork
+      options.tail = LatencyTail(perMillion: 100_000, limit: .milliseconds(50))
+      world.network.setLink("client", "server", options)
+      let slice = pair.server.buffers.slice(1)
+      var times: [Duration] = []
+      for index in 0..<600 {
+        let before = world.now
+        try await pair.near.send([Slice(copying: [UInt8(truncatingIfNeeded: index)])])
+        #expect(try await pair.far.receive(into: slice) == 1)
+        #expect(slice.array == [UInt8(truncatingIfNeeded: index)])
+        times.append(world.now - before)
+      }
+      let late = times.filter { $0 > .microseconds(320) }
+      #expect((20..<120).contains(late.count))
+      #expect(late.max()! > .milliseconds(5) && late.max()! < .milliseconds(51))
+      #expect(late.count { $0 > .milliseconds(5) } < late.count / 3)
+    }
+  }
 }

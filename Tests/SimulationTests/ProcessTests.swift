@@ -162,6 +162,22 @@ import Testing
     }
   }
 
+  @Test("after a restart with a wiped disk nothing is left but the machine's name")
+  func wiped() throws {
+    try SimulatedWorld.run(seed: 8) { world in
+      let first = world.process("p")
+      try await first.replaceFile("/id", with: [1])
+      first.kill()
+      first.machine.disk.wipe()
+      let second = first.restart()
+      #expect(await !second.exists("/id"))
+      #expect(second.machine === first.machine && second.machine.disk.usedByteCount == 0)
+      try await second.replaceFile("/id", with: [2])
+      second.machine.powerCut()
+      #expect(try await second.restart().readFile("/id") == [2])
+    }
+  }
+
   @Test("what a process writes to its console is kept")
   func console() throws {
     try SimulatedWorld.run(seed: 9) { world in

@@ -98,6 +98,41 @@ import Testing
     }
   }
 
+  @Test("a clock's drift may change, and never makes it jump")
+  func driftChanges() throws {
+    try SimulatedWorld.run(seed: 1) { world in
+      let process = world.process("p")
+      var expected = Duration.zero
+      for drift in [0, 500, -300, 200_000] {
+        process.setClockDrift(partsPerMillion: drift)
+        #expect(abs((process.now - expected).saturatedNanoseconds) < 10)
+        await world.sleep(.seconds(100))
+        expected += .seconds(100) + .microseconds(100 * drift)
+        let before = world.now
+        await process.sleep(.seconds(10))
+        let took = (world.now - before).saturatedNanoseconds
+        #expect(abs(took - 10_000_000_000_000_000 / Int64(1_000_000 + drift)) < 10)
+        expected += .seconds(10)
+        #expect(abs((process.now - expected).saturatedNanoseconds) < 10)
+      }
+    }
+  }
+
+  @Test("a wall clock that jumps takes no other clock with it")
+  func wallClockJumps() throws {
+    try SimulatedWorld.run(seed: 1) { world in
+      let process = world.process("p")
+      let other = world.process("q")
+      let before = process.wallClock
+      for span in [Duration.seconds(3600), .seconds(-90_000)] {
+        process.jumpWallClock(by: span)
+      }
+      #expect(process.wallClock - before == .seconds(3600 - 90_000))
+      #expect(process.now == .zero && other.wallClock == before)
+      #expect(process.restart().wallClock == before)
+    }
+  }
+
   @Test("a body that waits for nothing that can come is a deadlock, named with its seed")
   func deadlock() {
     #expect {
@@ -139,6 +174,23 @@ import Testing
     } throws: { "\($0)".contains("10001 steps") && "\($0)".contains("96") }
   }
 
+  @Test("a run that takes too much real time is ended, and says so with its seed")
+  func realTime() {
+    final class Asked: @unchecked Sendable { var count = 0 }
+    let asked = Asked()
+    var options = SimulatedWorld.Options()
+    options.isOver = {
+      asked.count += 1
+      return asked.count == 3
+    }
+    #expect {
+      try SimulatedWorld.run(seed: 94, options: options) { world in
+        while true { await world.sleep(.milliseconds(1)) }
+      }
+    } throws: { "\($0)".contains("real time") && "\($0)".contains("seed 94") }
+    #expect(asked.count == 3)
+  }
+
   @Test("a job from another thread is an error")
   func stray() {
     #expect {
@@ -158,12 +210,26 @@ import Testing
     try SimulatedWorld.run(seed: 1, options: options) { world in
       let process = world.process("p")
       try await process.replaceFile("/f", with: [1])
+      _ = await process.submit(.open(path: "/missing", flags: O_RDONLY, mode: 0))
+      let line = Slice(copying: Array("hello\n".utf8))
+      _ = await process.submit(.write(descriptor: 2, from: [line], offset: .max))
+      await process.sleep(.seconds(2))
       process.kill()
     }
-    let text = lines.value!.joined(separator: "\n")
-    for part in ["p: start", "p: open /f.new", "p: rename /f.new to /f = 0", "p: killed"] {
-      #expect(text.contains(part))
+    let parts = lines.value!.map { line in
+      line.split(separator: " ", maxSplits: 2).map { $0.trimmingPrefix { $0 == " " } }
     }
+    for (time, who, what) in parts.map({ ($0[0], $0[1], $0[2]) }) {
+      #expect(Double(time) != nil && time.count >= 8)
+      #expect(who == "p", "\(what)")
+    }
+    let told = parts.map { String($0[2]) }
+    for what in ["start", "write /f.new 1 bytes at 0 = 1", "rename /f.new to /f = 0", "killed"] {
+      #expect(told.contains(what), "\(told)")
+    }
+    #expect(told.contains("open /missing flags 0o0 = -ENOENT"))
+    #expect(told.contains("says hello" + " = 6"))
+    #expect(told.contains("sleep 2.0 seconds = 0 after 2000 ms"))
   }
 
   @Test("a world leaves nothing in memory")
@@ -294,7 +360,59 @@ import Testing
       let launch = ProcessLaunch(executable: "/bin/true", arguments: [], logPath: "/log")
       #expect(await world.harness.submit(.spawnProcess(launch, Outcome<Int32>())) == -ENOSYS)
       #expect(await world.harness.submit(.signalProcess(pid: 1, signal: 9)) == -ENOSYS)
-      #expect(world.unsupportedOperations == ["spawnProcess", "signalProcess"])
+      #expect(await world.harness.submit(.waitForProcess(pid: 1)) == -ENOSYS)
+      #expect(
+        world.unsupportedOperations == ["spawnProcess", "signalProcess", "waitForProcess"])
+    }
+  }
+
+  @Test("every other operation is answered as the kernel does")
+  func everyOperation() throws {
+    try SimulatedWorld.run(seed: 1) { world in
+      let process = world.process("p")
+      let slice = process.buffers.slice(4096)
+      func answer(_ operation: RingOperation) async -> Int32 { await process.submit(operation) }
+      let file = await answer(.open(path: "/f", flags: O_RDWR | O_CREAT, mode: 0o600))
+      #expect(await answer(.write(descriptor: file, from: [slice], offset: 0)) == 4096)
+      #expect(await answer(.read(descriptor: file, into: slice, offset: 100)) == 3996)
+      #expect(await answer(.synchronize(descriptor: file, dataOnly: true)) == 0)
+      #expect(await answer(.allocate(descriptor: file, mode: 0, offset: 0, byteCount: 9000)) == 0)
+      #expect(await answer(.truncate(descriptor: file, byteCount: 10)) == 0)
+      #expect(await answer(.lock(descriptor: file)) == 0)
+      #expect(await answer(.close(descriptor: file)) == 0)
+      #expect(await answer(.close(descriptor: file)) == -EBADF)
+      let status = Outcome<FileStatus>()
+      #expect(await answer(.status(path: "/f", followLinks: true, status)) == 0)
+      #expect(status.value?.byteCount == 10)
+      #expect(await answer(.makeDirectory(path: "/d", mode: 0o700)) == 0)
+      #expect(await answer(.rename(from: "/f", to: "/d/g", exclusive: true)) == 0)
+      #expect(await answer(.makeSymbolicLink(path: "/l", target: Array("d/g".utf8))) == 0)
+      let link = Outcome<[UInt8]>()
+      #expect(await answer(.readSymbolicLink(path: "/l", link)) == 0)
+      #expect(await answer(.setAttributes(path: "/d/g", mode: 0o600, modified: 1)) == 0)
+      let space = Outcome<FileSystemSpace>()
+      #expect(await answer(.space(path: "/d", space)) == 0)
+      let names = Outcome<[DirectoryEntry]>()
+      #expect(await answer(.list(path: "/d", names)) == 0)
+      #expect(names.value?.map(\.name) == [[0x67]])
+      #expect(await answer(.remove(path: "/d/g", isDirectory: false)) == 0)
+      #expect(await answer(.remove(path: "/d", isDirectory: true)) == 0)
+      let bound = Outcome<SocketAddress>()
+      let address = SocketAddress(host: "p", port: 0)
+      let listener = await answer(.listen(address, backlog: 1, bound))
+      let near = await answer(.connect(bound.value!))
+      let far = await answer(.accept(descriptor: listener, Outcome<SocketAddress>()))
+      #expect(await answer(.send(descriptor: near, from: [slice])) == 4096)
+      #expect(await answer(.receive(descriptor: far, into: slice, waitForAll: true)) == 4096)
+      #expect(await answer(.shutdown(descriptor: near)) == 0)
+      #expect(await answer(.sleep(.milliseconds(1))) == 0)
+      let waits = process.spawn("signal") {
+        #expect(await process.submit(.waitForSignal([15])) == -ECANCELED)
+      }
+      await world.sleep(.seconds(1))
+      waits.cancel()
+      await waits.wait()
+      #expect(world.unsupportedOperations.isEmpty)
     }
   }
 }

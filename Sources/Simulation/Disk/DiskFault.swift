@@ -59,6 +59,26 @@ package struct DiskFault: Sendable {
   }
 }
 
+/// The rare slow ones: of a million, so many take longer, and with each doubling of the time half as many.
+package struct LatencyTail: Sendable, Equatable {
+  package var perMillion = 0
+  /// None takes longer than this beyond its usual time.
+  package var limit: Duration = .seconds(2)
+
+  package init(perMillion: Int = 0, limit: Duration = .seconds(2)) {
+    self.perMillion = perMillion
+    self.limit = limit
+  }
+
+  /// `usual`, or more.
+  func draw(_ usual: Int64, _ random: inout SimulationRandom) -> Int64 {
+    guard perMillion > 0, random.chance(perMillion, in: 1_000_000) else { return usual }
+    // Pareto's distribution of exponent 1, in steps of two, from eight times the usual.
+    let doublings = 3 + min(30, Int64(random.next().trailingZeroBitCount))
+    return usual.addingSaturated(min(usual << doublings, limit.saturatedNanoseconds))
+  }
+}
+
 /// How long a disk takes: drawn evenly from a range, plus the transfer.
 package struct DiskSpeed: Sendable {
   package var metadata: ClosedRange<Duration>
@@ -66,6 +86,7 @@ package struct DiskSpeed: Sendable {
   package var write: ClosedRange<Duration>
   package var synchronize: ClosedRange<Duration>
   package var bytesPerSecond: Int
+  package var tail = LatencyTail()
 
   package init(
     metadata: ClosedRange<Duration>, read: ClosedRange<Duration>, write: ClosedRange<Duration>,

@@ -8,6 +8,8 @@ package struct DiskFaultRates: Sendable {
   package var synchronizeErrors = 0
   /// -EIO from opening, making, removing and renaming.
   package var nameErrors = 0
+  /// -EIO from allocating and truncating.
+  package var allocationErrors = 0
   /// Acknowledged and dropped.
   package var lostWrites = 0
   /// Landing a little beside their place, in whole 4 KiB.
@@ -47,7 +49,8 @@ package struct DiskFaultRates: Sendable {
         }
       case .open, .makeDirectory, .remove, .rename, .link:
         if happens(nameErrors) { fault.errno = EIO }
-      case .allocate, .truncate, .lock, .status, .list, .attributes, .space: break
+      case .allocate, .truncate: if happens(allocationErrors) { fault.errno = EIO }
+      case .lock, .status, .list, .attributes, .space: break
       }
       if happens(delays) { fault.delay = .nanoseconds(random.within(delay)) }
       return fault

@@ -49,6 +49,11 @@ final class FileContent {
     account.usedPageCount += allocated.count
   }
 
+  /// Pages that hold bytes within the file.
+  var pageCount: Int { current.count }
+  /// The same, in order.
+  var pageIndices: [Int] { current.keys.sorted() }
+
   var hasUnsynced: Bool { !unsynced.isEmpty || !unsyncedSizes.isEmpty }
 
   /// The file can no longer be reached: its pages are free.

@@ -43,6 +43,15 @@ final class Inode {
   var file: FileContent? { if case .file(let content) = body { content } else { nil } }
   var directory: DirectoryBody? { if case .directory(let body) = body { body } else { nil } }
 
+  /// These bytes were written, or are gone: sectors that lie whole among them can be read again.
+  func remakeSectors(_ start: Int, _ count: Int) {
+    guard unreadableSectors.count > 0 else { return }
+    let sector = Page.sectorByteCount
+    let first = (start + sector - 1) / sector
+    let last = (start + count) / sector
+    if first < last { unreadableSectors.remove(first..<last) }
+  }
+
   /// Frees the pages of a file without names that nobody has open.
   func releaseIfUnreachable() {
     if nameCount == 0 && openCount == 0 { file?.stopCounting() }

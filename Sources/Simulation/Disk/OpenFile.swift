@@ -74,7 +74,10 @@ final class OpenFile {
     if wanted > 0, inode.unreadableSectors.count > 0 {
       let sector = Page.sectorByteCount
       let range = start / sector..<(start + wanted + sector - 1) / sector
-      if inode.unreadableSectors.count(in: range) > 0 { throw Refusal(EIO) }
+      if inode.unreadableSectors.count(in: range) > 0 {
+        disk.world.count(.readError)
+        throw Refusal(EIO)
+      }
     }
     let count = slice.withMutableBytes { bytes in
       content.read(into: UnsafeMutableRawBufferPointer(rebasing: bytes[..<wanted]), at: start)
@@ -103,13 +106,7 @@ final class OpenFile {
     }
     var cursor = GatherCursor(slices)
     content.write(&cursor, at: start, count: count)
-    if inode.unreadableSectors.count > 0 {
-      // Only sectors written whole are made anew.
-      let sector = Page.sectorByteCount
-      let first = (start + sector - 1) / sector
-      let last = (start + count) / sector
-      if first < last { inode.unreadableSectors.remove(first..<last) }
-    }
+    inode.remakeSectors(start, count)
     inode.attributes.modified = disk.world.wallNanoseconds
     if offset == .max { position = start + count }
     if flags & (O_SYNC | O_DSYNC) != 0 { content.synchronize(upTo: content.sequence) }

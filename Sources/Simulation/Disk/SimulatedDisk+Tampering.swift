@@ -65,6 +65,7 @@ extension SimulatedDisk {
     byte ^= 1 << (bit % 8)
     withUnsafeBytes(of: byte) { content.overwrite($0, at: bit / 8) }
     world.note("disk/\(name)", "bit \(bit) of \(path) flipped")
+    world.count(.bitFlip)
   }
 
   /// Replaces bytes on the medium and in the cache; extends the file where needed.
@@ -73,12 +74,14 @@ extension SimulatedDisk {
     if offset + bytes.count > content.byteCount { content.forceSize(offset + bytes.count) }
     bytes.withUnsafeBytes { content.overwrite($0, at: offset) }
     world.note("disk/\(name)", "\(bytes.count) bytes of \(path) overwritten at \(offset)")
+    world.count(.tampering)
   }
 
   /// Cuts the file, or extends it by zeros, on the medium and in the cache.
   package func truncate(_ path: String, to byteCount: Int) throws(RingError) {
     try content(path).forceSize(byteCount)
     world.note("disk/\(name)", "\(path) truncated to \(byteCount)")
+    world.count(.tampering)
   }
 
   /// Reads that touch these bytes give -EIO until their sectors are written again.
@@ -87,6 +90,7 @@ extension SimulatedDisk {
     try inode(path).unreadableSectors.insert(
       bytes.lowerBound / sector..<(bytes.upperBound + sector - 1) / sector)
     world.note("disk/\(name)", "\(bytes) of \(path) unreadable")
+    world.count(.latentError)
   }
 
   /// Removes a name and all below it, durably.
@@ -115,5 +119,41 @@ extension SimulatedDisk {
     directory.current[last] = nil
     directory.durable[last] = nil
     world.note("disk/\(name)", "\(path) erased")
+    world.count(.tampering)
+  }
+
+  /// What time does to a medium.
+  package enum Decay: Sendable { case bitFlip, latentError }
+
+  /// Damages one place that `random` picks, evenly among the pages that hold bytes of files below `path`.
+  ///
+  /// - Returns: the file and the byte; nil when there are no bytes.
+  @discardableResult
+  package func decay(
+    _ decay: Decay, under path: String = "/", _ random: inout SimulationRandom
+  ) throws(RingError) -> (path: String, offset: Int)? {
+    var candidates: [(path: String, content: FileContent)] = []
+    var total = 0
+    for path in try files(under: path) {
+      guard let content = try inode(path).file, content.pageCount > 0 else { continue }
+      candidates.append((path, content))
+      total += content.pageCount
+    }
+    guard total > 0 else { return nil }
+    var pick = random.below(total)
+    for (path, content) in candidates {
+      guard pick < content.pageCount else {
+        pick -= content.pageCount
+        continue
+      }
+      let start = content.pageIndices[pick] * Page.byteCount
+      let offset = start + random.below(min(Page.byteCount, content.byteCount - start))
+      switch decay {
+      case .bitFlip: try flipBit(path, bit: offset * 8 + random.below(8))
+      case .latentError: try makeUnreadable(path, offset..<offset + 1)
+      }
+      return (path, offset)
+    }
+    return nil
   }
 }

@@ -31,7 +31,7 @@ internal import Ring
 ///   sync unsynced bytes reached the medium or not, by chance, and no later sync brings them; reads
 ///   may still show them until a crash.
 /// - **Decay** by hand: ``flipBit(_:bit:)``, ``truncate(_:to:)``, ``overwrite(_:at:with:)``,
-///   ``makeUnreadable(_:_:)``.
+///   ``makeUnreadable(_:_:)``; or at a place that chance picks: ``decay(_:under:_:)``.
 /// - **Short transfers** without any fault: ``shortTransfersPerThousand``.
 ///
 /// Operations under way at the same time finish in any order. Permissions are not checked:
@@ -78,6 +78,11 @@ package final class SimulatedDisk: @unchecked Sendable {
   package func crash() {
     for process in world.users(of: self) { process.kill() }
     world.note("disk/\(name)", "crash")
+    world.count(.diskCrash)
+    losePower()
+  }
+
+  func losePower() {
     journal.crash(&chance)
     account.usedPageCount = 0
     settle(root)
@@ -142,20 +147,39 @@ package final class SimulatedDisk: @unchecked Sendable {
     default: break
     }
     let transfer = Int64(Double(byteCount) * 1e9 / Double(max(1, speed.bytesPerSecond)))
-    let delay = chance.within(range) + transfer + fault.delay.saturatedNanoseconds
-    if fault.errno != nil || fault.isLost || fault.misdirectedOffset != nil {
-      world.note("disk/\(name)", "fault on \(kind) of \(path) by \(process)")
+    let delay =
+      (speed.tail.draw(chance.within(range), &chance) + transfer)
+      .addingSaturated(fault.delay.saturatedNanoseconds)
+    if let kind = Self.faultKind(fault, kind) {
+      world.count(kind)
+      world.note("disk/\(name)", "\(kind) at \(path) for \(process)")
     }
+    if fault.delay > .zero { world.count(.slowOperation) }
     return (fault, delay)
   }
 
-  /// How much of a transfer moves.
-  func drawTransfer(_ byteCount: Int, _ fault: DiskFault) -> Int {
+  private static func faultKind(_ fault: DiskFault, _ kind: DiskAccess.Kind) -> FaultKind? {
+    if fault.errno != nil {
+      switch kind {
+      case .read: return .readError
+      case .write, .allocate, .truncate: return .writeError
+      case .synchronize: return .synchronizeError
+      default: return .nameError
+      }
+    }
+    if fault.isLost { return kind == .synchronize ? .lyingSynchronize : .lostWrite }
+    return fault.misdirectedOffset != nil ? .misdirectedWrite : nil
+  }
+
+  /// How much of a transfer moves; with O_DIRECT whole blocks.
+  func drawTransfer(_ byteCount: Int, _ fault: DiskFault, isDirect: Bool) -> Int {
     var count = byteCount
     if count > Page.byteCount, chance.chance(shortTransfersPerThousand, in: 1000) {
       count = (1 + chance.below((count - 1) / Page.byteCount)) * Page.byteCount
     }
-    return min(count, fault.byteLimit ?? .max)
+    guard let limit = fault.byteLimit else { return count }
+    return min(
+      count, isDirect ? max(Page.byteCount, limit / Page.byteCount * Page.byteCount) : limit)
   }
 
   // MARK: Images
@@ -175,6 +199,7 @@ package final class SimulatedDisk: @unchecked Sendable {
           number: 1, body: .directory(DirectoryBody()),
           attributes: Inode.Attributes(mode: 0o755, modified: world.wallNanoseconds))))
     world.note("disk/\(name)", "wiped")
+    world.count(.wipe)
   }
 
   /// Replaces everything by what `image` holds. No living process may use the disk.

@@ -3,6 +3,7 @@ package struct LinkOptions: Sendable {
   /// Drawn evenly for each segment; a stream stays in order.
   package var latency: ClosedRange<Duration>
   package var bytesPerSecond: Int
+  package var tail = LatencyTail()
 
   package init(latency: ClosedRange<Duration>, bytesPerSecond: Int) {
     self.latency = latency
@@ -17,10 +18,18 @@ package struct LinkOptions: Sendable {
     latency: .milliseconds(20)...(.milliseconds(400)), bytesPerSecond: 1_000_000)
 }
 
+extension LinkOptions {
+  func drawLatency(_ random: inout SimulationRandom) -> Int64 {
+    tail.draw(random.within(latency), &random)
+  }
+}
+
 /// The way from one host to another, as it is now.
 final class Link {
   var options: LinkOptions
   var isCut = false
+  /// New connections are refused.
+  var isRefusing = false
   /// When the last byte given to it will have left.
   var busyUntil: Instant = 0
 

@@ -26,6 +26,7 @@ final class Pipe {
   private var head = 0
   private var lastDue: Instant = 0
   private var isLosing = false
+  private var isDead = false
   private var giveUp: SimulatedEvent?
 
   init(network: SimulatedNetwork, sender: Endpoint, receiver: Endpoint) {
@@ -36,7 +37,7 @@ final class Pipe {
 
   private var isBlocked: Bool {
     guard let receiver else { return false }
-    return isLosing || network.isBlocked(from: sender.machine, to: receiver.machine)
+    return isLosing || isDead || network.isBlocked(from: sender.machine, to: receiver.machine)
   }
 
   func push(_ content: Content) {
@@ -49,7 +50,7 @@ final class Pipe {
       link.busyUntil = max(link.busyUntil, world.time).addingSaturated(transfer)
       left = link.busyUntil
     }
-    let due = max(lastDue, left.addingSaturated(network.chance.within(link.options.latency)))
+    let due = max(lastDue, left.addingSaturated(link.options.drawLatency(&network.chance)))
     lastDue = due
     segments.append(Segment(due: due, content: content))
     world.schedule(at: due) { self.pump() }
@@ -100,6 +101,9 @@ final class Pipe {
     isLosing = true
   }
 
+  /// From now on nothing arrives, and nobody is told.
+  func die() { isDead = true }
+
   /// The way is free again: what waited arrives after a new delay, in order.
   func healed() {
     guard let world = network.world, let receiver else { return }
@@ -110,11 +114,13 @@ final class Pipe {
       receiver.fail(ECONNRESET)
       return
     }
-    let latency = network.link(sender.machine.host, receiver.machine.host).options.latency
+    if isDead { return }
+    let options = network.link(sender.machine.host, receiver.machine.host).options
     var earliest = world.time
     for index in segments.indices.dropFirst(head) {
       if segments[index].due <= world.time {
-        earliest = max(earliest, world.time + network.chance.within(latency))
+        earliest = max(
+          earliest, world.time.addingSaturated(options.drawLatency(&network.chance)))
       }
       segments[index].due = max(segments[index].due, earliest)
       earliest = segments[index].due

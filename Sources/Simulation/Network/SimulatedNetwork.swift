@@ -14,7 +14,10 @@ internal import Ring
 /// - ``cut(_:_:oneWay:pending:connections:)``: segments to the other side wait; a connection whose
 ///   bytes get no further for 924 s (Linux's 15 retransmissions) ends with -ETIMEDOUT. A new
 ///   connection tries again after 1, 2, 4 ... 64 s and then gives -ETIMEDOUT, as Linux does.
-/// - A closed port answers -ECONNREFUSED, an unknown host -EHOSTUNREACH.
+/// - A closed port answers -ECONNREFUSED, an unknown host -EHOSTUNREACH; ``refuse(_:_:oneWay:)`` makes open
+///   ports look closed.
+/// - ``forgetConnections(_:_:)`` makes connections half open: whoever sends gets -ETIMEDOUT after 924 s,
+///   whoever only waits waits for ever.
 /// - A killed process's connections are reset; bytes on their way may still arrive or not. A
 ///   machine without power says nothing: its peers' connections are half open until they time out
 ///   or, the machine being up again, get a reset.
@@ -94,9 +97,17 @@ package final class SimulatedNetwork: @unchecked Sendable {
     connections: Connections = .hang
   ) {
     world?.note("network", "cut \(a) \(oneWay ? "->" : "<->") \(b)")
-    var ways = [Way(from: host(a), to: host(b))]
-    if !oneWay { ways.append(Way(from: host(b), to: host(a))) }
-    for way in ways { link(way.from, way.to).isCut = true }
+    if cut(ways(a, b, oneWay), pending, connections) { world?.count(.cut) }
+  }
+
+  /// - Returns: whether any way was open.
+  private func cut(_ ways: [Way], _ pending: PendingBytes, _ connections: Connections) -> Bool {
+    var wasOpen = false
+    for way in ways {
+      let link = link(way.from, way.to)
+      wasOpen = wasOpen || !link.isCut
+      link.isCut = true
+    }
     for endpoint in sortedEndpoints() {
       guard ways.contains(Way(from: endpoint.host, to: endpoint.peerHost)) else { continue }
       if connections == .reset {
@@ -107,9 +118,15 @@ package final class SimulatedNetwork: @unchecked Sendable {
       }
     }
     wake()
+    return wasOpen
   }
 
-  /// Ends a cut, in both directions.
+  private func ways(_ a: String, _ b: String, _ oneWay: Bool) -> [Way] {
+    let there = Way(from: host(a), to: host(b))
+    return oneWay ? [there] : [there, Way(from: host(b), to: host(a))]
+  }
+
+  /// Ends a cut or a refusal, in both directions.
   package func heal(_ a: String, _ b: String) {
     world?.note("network", "heal \(a) <-> \(b)")
     mend { from, to in
@@ -123,37 +140,68 @@ package final class SimulatedNetwork: @unchecked Sendable {
   }
 
   private func mend(_ isMeant: (String, String) -> Bool) {
-    for (way, link) in links where isMeant(way.from, way.to) { link.isCut = false }
+    for (way, link) in links where isMeant(way.from, way.to) {
+      link.isCut = false
+      link.isRefusing = false
+    }
     for endpoint in sortedEndpoints() where isMeant(endpoint.host, endpoint.peerHost) {
       endpoint.outgoing.healed()
     }
     wake()
   }
 
-  /// Cuts `name` off from every machine there is now.
+  /// Cuts `name` off from every machine there is now: one fault.
   package func isolate(
     _ name: String, pending: PendingBytes = .held, connections: Connections = .hang
   ) {
-    for other in (world?.machines.keys.sorted() ?? []) where host(other) != host(name) {
-      cut(name, other, pending: pending, connections: connections)
+    world?.note("network", "isolate \(name)")
+    let others = (world?.machines.keys.sorted() ?? []).filter { host($0) != host(name) }
+    if cut(others.flatMap { ways(name, $0, false) }, pending, connections) { world?.count(.cut) }
+  }
+
+  /// Refuses new connections from `a` to `b`, as a firewall that answers, until healed; those that are open stay.
+  package func refuse(_ a: String, _ b: String, oneWay: Bool = true) {
+    world?.note("network", "refuse \(a) \(oneWay ? "->" : "<->") \(b)")
+    for way in ways(a, b, oneWay) { link(way.from, way.to).isRefusing = true }
+  }
+
+  private func endpoints(between a: String, _ b: String) -> [Endpoint] {
+    let (a, b) = (host(a), host(b))
+    return sortedEndpoints().filter {
+      ($0.host == a && $0.peerHost == b) || ($0.host == b && $0.peerHost == a)
     }
   }
 
   /// Resets every connection between two machines; each end sees -ECONNRESET.
   package func resetConnections(_ a: String, _ b: String) {
     world?.note("network", "reset connections \(a) <-> \(b)")
-    for endpoint in sortedEndpoints() {
-      let isMeant =
-        (endpoint.host == host(a) && endpoint.peerHost == host(b))
-        || (endpoint.host == host(b) && endpoint.peerHost == host(a))
-      if isMeant { endpoint.fail(ECONNRESET) }
-    }
+    let open = endpoints(between: a, b)
+    if !open.isEmpty { world?.count(.reset) }
+    for endpoint in open { endpoint.fail(ECONNRESET) }
+  }
+
+  /// Makes every connection between two machines half open, as a router that forgot them: no byte arrives any
+  /// more and nobody is told. New connections are made as ever.
+  package func forgetConnections(_ a: String, _ b: String) {
+    world?.note("network", "forget connections \(a) <-> \(b)")
+    let open = endpoints(between: a, b)
+    if !open.isEmpty { world?.count(.halfOpen) }
+    for endpoint in open { endpoint.outgoing.die() }
   }
 
   /// Sets what the way from `a` to `b` is like, and back unless `oneWay`.
   package func setLink(_ a: String, _ b: String, _ options: LinkOptions, oneWay: Bool = false) {
-    link(host(a), host(b)).options = options
-    if !oneWay { link(host(b), host(a)).options = options }
+    world?.note(
+      "network", "link \(a) \(oneWay ? "->" : "<->") \(b) now within \(options.latency.upperBound)")
+    var isSlower = false
+    for way in ways(a, b, oneWay) {
+      let link = link(way.from, way.to)
+      isSlower =
+        isSlower || options.latency.upperBound > link.options.latency.upperBound
+        || options.bytesPerSecond < link.options.bytesPerSecond
+      link.options = options
+    }
+    if isSlower { world?.count(.slowLink) }
   }
 
   package func isCut(_ from: String, _ to: String) -> Bool { link(host(from), host(to)).isCut }
@@ -230,7 +278,7 @@ package final class SimulatedNetwork: @unchecked Sendable {
   }
 
   private func latency(_ from: SimulatedMachine, _ to: SimulatedMachine) -> Int64 {
-    chance.within(link(from.host, to.host).options.latency)
+    link(from.host, to.host).options.drawLatency(&chance)
   }
 
   private func tryConnect(
@@ -251,6 +299,10 @@ package final class SimulatedNetwork: @unchecked Sendable {
       }
       let back = self.latency(target, machine)
       guard let listener else { return pending.decide(-ECONNREFUSED, after: back) }
+      if self.link(machine.host, target.host).isRefusing {
+        world.count(.refusal)
+        return pending.decide(-ECONNREFUSED, after: back)
+      }
       self.establish(pending, listener, back)
     }
   }
