@@ -26,8 +26,6 @@ final class CommandPipeline: @unchecked Sendable {
   private let writer: LogWriter
   private let arbiter: any Arbiter
   private var pending: [Pending] = []
-  /// Clients' commands that are submitted and not answered.
-  private var underWay: [ClientKey: Int] = [:]
   private let arrived = WaitQueue()
   private let appended = Channel<Appended>()
   private var timeAt: Duration
@@ -76,16 +74,7 @@ final class CommandPipeline: @unchecked Sendable {
     position: UInt64, outcome: CommandOutcome
   ) {
     if isOver { throw Self.lost }
-    let key = Self.key(command)
-    if let reason = writer.blocked {
-      // Unless an earlier copy of it is on its way, which may yet count.
-      if let key, underWay[key] != nil { throw Refusal(.unavailable, reason) }
-      throw Refusal(.tooFewDomains, reason)
-    }
-    if let key { underWay[key, default: 0] += 1 }
-    defer {
-      if let key, let count = underWay[key] { underWay[key] = count == 1 ? nil : count - 1 }
-    }
+    if let reason = writer.blocked { return try await answerBlocked(command, reason) }
     let byteCount = command.encoded.count
     guard byteCount <= LogWriter.batchByteLimit / 2 else {
       throw Refusal(.malformed, "a command of \(byteCount) bytes is too large")
@@ -100,14 +89,30 @@ final class CommandPipeline: @unchecked Sendable {
     return (position, outcome)
   }
 
-  private struct ClientKey: Hashable {
-    var session: UInt64
-    var sequence: UInt64
-  }
-
-  private static func key(_ command: Command) -> ClientKey? {
-    guard case .client(let session, let sequence, _, _) = command else { return nil }
-    return ClientKey(session: session, sequence: sequence)
+  /// What can be said of a command while nothing can be logged.
+  ///
+  /// A client's command may have been carried out long ago, under this leader or one before; then it has its answer. If
+  /// not, a copy of it may be on its way to this log or still to come from a connection that hung, so it is never
+  /// refused for good. Anything else has no effect that anybody waits for, and is.
+  private func answerBlocked(_ command: Command, _ reason: String) async throws(Refusal) -> (
+    position: UInt64, outcome: CommandOutcome
+  ) {
+    guard case .client(let session, let sequence, _, _) = command else {
+      throw Refusal(.tooFewDomains, reason)
+    }
+    let known: CommandOutcome?
+    do throws(StoreError) {
+      known = try await keeper.read { (machine) throws(StoreError) in
+        try machine.outcome(session: session, sequence: sequence)
+      }
+    } catch {
+      onStoreFailure(error)
+      throw Self.lost
+    }
+    // A paused process must find its lease expired before it answers.
+    guard arbiter.isHeld else { throw Self.lost }
+    guard let known else { throw Refusal(.unavailable, reason) }
+    return (keeper.appliedPosition, known)
   }
 
   static let lost = Refusal(.notLeader, "")

@@ -282,9 +282,10 @@ extension CoordinatorServer {
       case .corrupt(let why):
         log.error("the state is damaged", ["reason": why])
         leadership?.stateIsWrong(error)
-        throw Refusal(.failed, "the coordinator's state is damaged and will be rebuilt")
-      case .device(let why): throw Refusal(.failed, why)
-      case .gap: throw Refusal(.failed, "\(error)")
+        // Never for good: a copy of the command that asks may be on its way to the log.
+        throw Refusal(.unavailable, "the coordinator's state is damaged and will be rebuilt")
+      case .device(let why): throw Refusal(.unavailable, why)
+      case .gap: throw Refusal(.unavailable, "\(error)")
       }
     }
   }

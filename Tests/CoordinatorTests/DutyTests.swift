@@ -360,6 +360,47 @@ struct DutyTests {
     }
   }
 
+  @Test(
+    "while nothing can be logged, a command that was carried out has its answer, another is never refused for good"
+  )
+  func answersWhileBlocked() throws {
+    try SimulatedWorld.run(seed: 12) { world in
+      let (cluster, client, _) = try await Self.scene(world, "2+1", 3)
+      let session = try await client.ask(OpenSession(client: "test")).session
+      @Sendable func execute(_ sequence: UInt64) -> Execute {
+        Execute(
+          session: session, sequence: sequence, lowestUnanswered: 1,
+          command: .createBucket(name: "bucket-\(sequence)"))
+      }
+      // The answer to this one never came.
+      #expect(try await client.ask(execute(1)).outcome == .done)
+      cluster.killCoordinator()
+      try await cluster.startCoordinator()
+      _ = try await cluster.waitForLeader(client)
+      // Two of three take their time, so no link can be opened, while the lease holds.
+      for node in cluster.nodes.dropFirst() { node?.writeDelay = .seconds(3600) }
+      client.driver.spawn("under way") { _ = try? await client.ask(execute(2)) }
+      await world.sleep(.seconds(12))
+      #expect(try await cluster.waitForLeader(client).detail.contains("cannot be written to"))
+      let address = cluster.coordinatorAddresses[0]
+      let again = try await client.wire.call(execute(1), at: address, deadline: .seconds(5))
+      #expect(again.answer.outcome == .done)
+      for sequence in [2, 3] as [UInt64] {
+        do throws(WireError) {
+          _ = try await client.wire.call(execute(sequence), at: address, deadline: .seconds(5))
+          Issue.record("a change without a log")
+        } catch {
+          // A copy of it may still be on its way here: it may count later.
+          #expect(error.refusalCode == .unavailable)
+        }
+      }
+      for node in cluster.nodes { node?.writeDelay = .milliseconds(1) }
+      #expect(try await client.ask(execute(3)).outcome == .done)
+      #expect(try await client.ask(execute(2)).outcome == .done)
+      #expect(try await client.buckets().count == 3)
+    }
+  }
+
   private func number(_ outcome: CommandOutcome) throws -> UInt64 {
     guard case .number(let number) = outcome else { throw TestFailure("\(outcome)") }
     return number
