@@ -10,12 +10,7 @@ extension Leadership {
   func returnTrash() async {
     let stepLimit: UInt32 = 2048
     while !isOver {
-      var left: UInt64 = 0
-      do throws(StoreError) {
-        left = try await keeper.read { (machine) throws(StoreError) in machine.trashCount }
-      } catch {
-        left = 0
-      }
+      var left = await look { (machine) throws(StoreError) in machine.trashCount } ?? 0
       while left > 0 && isLeading() {
         do throws(Refusal) {
           let (_, outcome) = try await submit(.returnEdges(limit: stepLimit))
@@ -30,56 +25,77 @@ extension Leadership {
     }
   }
 
+  /// Containers, or ended grants, looked at in one turn: one page after the other, from the first again after the
+  /// last, so that those whose devices are down do not hide the others.
+  private static let pageLimit = 256
+
+  /// What one turn of ``deleteContainers()`` remembers for the next.
+  private struct Deletions {
+    var cursor: ContainerID?
+    /// When this leader saw that they are condemned; those that are forgotten leave.
+    var condemnedAt: [ContainerID: Duration] = [:]
+    /// Devices that have deleted their shards.
+    var deleted: [ContainerID: Set<DeviceID>] = [:]
+  }
+
   /// Deletes the shards of condemned containers from their devices after the grace, then has them
   /// forgotten. A device that is down is asked again; one that is retired or not listed counts as done.
   func deleteContainers() async {
-    var condemnedAt: [ContainerID: Duration] = [:]
-    var deleted: [ContainerID: Set<DeviceID>] = [:]
+    var deletions = Deletions()
     while await pause(.seconds(1)) {
       guard isLeading() else { continue }
-      guard
-        let condemned = try? await keeper.read({ (machine) throws(StoreError) in
-          try machine.containersToDrop(limit: 1024)
-        })
-      else { continue }
-      let now = driver.now
-      let ids = Set(condemned.map(\.id))
-      condemnedAt = condemnedAt.filter { ids.contains($0.key) }
-      deleted = deleted.filter { ids.contains($0.key) }
-      var shards: [DeviceID: [ShardKey]] = [:]
-      var due: [ContainerRecord] = []
-      for container in condemned {
-        let since = condemnedAt[container.id] ?? now
-        condemnedAt[container.id] = since
-        guard now - since >= configuration.deletionGrace else { continue }
-        due.append(container)
-        for (index, device) in container.devices.enumerated()
-        where deleted[container.id]?.contains(device) != true && isListed(device) {
-          shards[device, default: []].append(
-            ShardKey(
-              container: container.id, generation: container.generation,
-              shardIndex: UInt8(index)))
+      await deleteContainers(&deletions)
+    }
+  }
+
+  private func deleteContainers(_ deletions: inout Deletions) async {
+    let after = deletions.cursor
+    let page = await look { (machine) throws(StoreError) in
+      try machine.containersToDrop(limit: Self.pageLimit, after: after)
+    }
+    guard let page else { return }
+    deletions.cursor = page.count < Self.pageLimit ? nil : page.last?.id
+    let now = driver.now
+    var shards: [DeviceID: [ShardKey]] = [:]
+    var due: [ContainerRecord] = []
+    for container in page {
+      let since = deletions.condemnedAt[container.id] ?? now
+      deletions.condemnedAt[container.id] = since
+      guard now - since >= configuration.deletionGrace else { continue }
+      due.append(container)
+      for (index, device) in container.devices.enumerated()
+      where deletions.deleted[container.id]?.contains(device) != true && isListed(device) {
+        shards[device, default: []].append(
+          ShardKey(
+            container: container.id, generation: container.generation,
+            shardIndex: UInt8(index)))
+      }
+    }
+    guard !due.isEmpty else { return }
+    for device in shards.keys.sorted() where !server.nodes.isDown(device) {
+      guard isLeading() else { return }
+      if await delete(shards[device]!, from: device) {
+        for shard in shards[device]! {
+          deletions.deleted[shard.container, default: []].insert(device)
         }
       }
-      guard !due.isEmpty else { continue }
-      for device in shards.keys.sorted() where !server.nodes.isDown(device) {
-        guard isLeading() else { break }
-        if await delete(shards[device]!, from: device) {
-          for shard in shards[device]! { deleted[shard.container, default: []].insert(device) }
-        }
+    }
+    let done = due.filter { container in
+      container.devices.allSatisfy {
+        deletions.deleted[container.id]?.contains($0) == true || !isListed($0)
       }
-      let done = due.filter { container in
-        container.devices.allSatisfy {
-          deleted[container.id]?.contains($0) == true || !isListed($0)
-        }
-      }.map(\.id)
-      guard !done.isEmpty else { continue }
-      do throws(Refusal) {
-        _ = try await submit(.forgetContainers(done))
-        log.info("containers deleted", ["count": done.count])
-      } catch {
-        continue
-      }
+    }.map(\.id)
+    guard !done.isEmpty else { return }
+    do throws(Refusal) {
+      _ = try await submit(.forgetContainers(done))
+      log.info("containers deleted", ["count": done.count])
+    } catch {
+      // They are deleted again in a later turn, by us or by the next leader: it does no harm.
+      return
+    }
+    for id in done {
+      deletions.condemnedAt[id] = nil
+      deletions.deleted[id] = nil
     }
   }
 
@@ -116,16 +132,22 @@ extension Leadership {
 
   /// Has nodes drop the stripes that writers left unregistered, then forgets the grants.
   func clearGrants() async {
+    var cursor: UInt64 = 0
     while await pause(.seconds(2)) {
       guard isLeading() else { continue }
-      guard
-        let ended = try? await keeper.read({ (machine) throws(StoreError) in
-          try machine.endedGrants(limit: 64)
-        }), !ended.isEmpty
-      else { continue }
+      let after = cursor
+      let page = await look { (machine) throws(StoreError) in
+        try machine.endedGrants(limit: Self.pageLimit, after: after)
+      }
+      guard let page else { continue }
+      cursor = page.count < Self.pageLimit ? 0 : page.last?.id ?? 0
       var cleared: [UInt64] = []
-      for grant in ended {
+      for grant in page {
         guard isLeading() else { break }
+        // Not before all its devices answer: it would be looked at again and again in vain.
+        guard grant.devices.allSatisfy({ !isListed($0) || !server.nodes.isDown($0) }) else {
+          continue
+        }
         let results = await withTaskGroup(of: Bool.self) { group in
           for (index, device) in grant.devices.enumerated() {
             group.addTask { [self] in
@@ -137,7 +159,11 @@ extension Leadership {
         if results { cleared.append(grant.id) }
       }
       guard !cleared.isEmpty else { continue }
-      _ = try? await submit(.clearEndedGrants(cleared))
+      do throws(Refusal) {
+        _ = try await submit(.clearEndedGrants(cleared))
+      } catch {
+        // They are looked at again in a later turn, by us or by the next leader.
+      }
     }
   }
 
@@ -205,11 +231,15 @@ extension Leadership {
     var after: ShardKey? = ShardKey(
       container: ContainerID(.data, 1 << 56 - 1), generation: .max, shardIndex: .max)
     while true {
-      guard
-        let page = try? await server.client.call(
+      let page: Inventory.Answer
+      do throws(WireError) {
+        page = try await server.client.call(
           Inventory(device: device, after: after), at: address, deadline: .seconds(10)
         ).answer
-      else { return false }
+      } catch {
+        // Asked again after a while.
+        return false
+      }
       // The root as it is now: the inventory is older, so nothing newer can be in it by mistake.
       guard isLeading(), let root = arbiter.root, let last = root.links.last else {
         return false

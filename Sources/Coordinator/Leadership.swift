@@ -242,6 +242,18 @@ final class Leadership: @unchecked Sendable {
     return try await pipeline.submit(command)
   }
 
+  /// Reads the state for a duty. Nil when it cannot be read; the term then ends.
+  func look<Value: Sendable>(
+    _ body: @escaping @Sendable (StateMachine) throws(StoreError) -> Value
+  ) async -> Value? {
+    do throws(StoreError) {
+      return try await keeper.read(body)
+    } catch {
+      if !isOver { storeFailed(error) }
+      return nil
+    }
+  }
+
   func heard(_ session: UInt64) { if sessions[session] != nil { sessions[session] = driver.now } }
   func opened(_ session: UInt64) { sessions[session] = driver.now }
   func closed(_ session: UInt64) { sessions[session] = nil }
@@ -301,15 +313,21 @@ final class Leadership: @unchecked Sendable {
         driver.now - sessions[$0]! > configuration.sessionLifetime
           || driver.meets(.sessionExpiredEarly)
       }
-      guard !silent.isEmpty, isLeading() else { continue }
-      for session in silent { sessions[session] = nil }
-      do throws(Refusal) {
-        _ = try await submit(.expireSessions(silent))
-        log.info("sessions expired", ["count": silent.count])
-      } catch {
-        // Tried again, by us or by the next leader.
-        for session in silent where sessions[session] == nil {
-          sessions[session] = driver.now - configuration.sessionLifetime
+      // Each takes its outcomes, uploads and grants along: not too many in one batch.
+      var next = silent[...]
+      while !next.isEmpty && isLeading() {
+        let some = Array(next.prefix(64))
+        next = next.dropFirst(64)
+        for session in some { sessions[session] = nil }
+        do throws(Refusal) {
+          _ = try await submit(.expireSessions(some))
+          log.info("sessions expired", ["count": some.count])
+        } catch {
+          // Tried again, by us or by the next leader.
+          for session in some where sessions[session] == nil {
+            sessions[session] = driver.now - configuration.sessionLifetime
+          }
+          break
         }
       }
     }

@@ -401,6 +401,36 @@ struct DutyTests {
     }
   }
 
+  @Test("ended grants on a node that is down do not hide those that can be cleared")
+  func endedGrants() throws {
+    try SimulatedWorld.run(seed: 13) { world in
+      let (cluster, client, server) = try await Self.scene(world, "2+1", 4)
+      let upload = try number(try await client.execute(.openUpload))
+      let away = cluster.disks[3].device
+      for index in 0..<80 {
+        let outcome = try await client.execute(
+          .requestGrant(
+            upload: upload, avoid: [index < 70 ? cluster.disks[0].device : away], placement: nil))
+        guard case .grant = outcome else { throw TestFailure("\(outcome)") }
+      }
+      cluster.killNode(3)
+      _ = try await client.execute(.endUpload(upload: upload))
+      try await client.close()
+      func ended() async throws -> [EndedGrant] {
+        try await server.keeper.read { (machine) throws(StoreError) in
+          try machine.endedGrants(limit: .max)
+        }
+      }
+      #expect(try await ended().count == 80)
+      await world.sleep(.seconds(30))
+      #expect(try await ended().count { !$0.devices.contains(away) } == 0)
+      #expect(try await ended().count == 70)
+      try await cluster.startNode(3)
+      await world.sleep(.seconds(30))
+      #expect(try await ended().isEmpty)
+    }
+  }
+
   private func number(_ outcome: CommandOutcome) throws -> UInt64 {
     guard case .number(let number) = outcome else { throw TestFailure("\(outcome)") }
     return number

@@ -250,6 +250,11 @@ final class ModelClient: @unchecked Sendable {
     sequence = 0
   }
 
+  func close() async throws {
+    _ = try await ask(CloseSession(session: session))
+    forgetSession()
+  }
+
   func open() async throws { session = try await ask(OpenSession(client: "test")).session }
 
   /// Carries a command out once.
