@@ -165,7 +165,9 @@ extension CoordinatorServer {
         }
         return Execute.Answer(
           position: keeper.appliedPosition,
-          outcome: .refused(code: RefusalCode.tooFewDomains.rawValue, reason: tooFewDomains()))
+          outcome: .refused(
+            code: RefusalCode.tooFewDomains.rawValue,
+            reason: DomainShortage(placement, nodes, m: scheme.m, avoiding: avoid).description))
       }
       command = .requestGrant(upload: upload, avoid: avoid, placement: placement)
     case .commitObject(
@@ -228,14 +230,6 @@ extension CoordinatorServer {
         class: scheme, avoiding: avoid, turn: placementTurn)
     else { return nil }
     return ClientCommand.Placement(scheme: scheme, devices: devices)
-  }
-
-  private func tooFewDomains() -> String {
-    let live = placement.liveDomains().count
-    let down = nodes.down.map { nodes.name(of: $0) }
-    return
-      "\(live) failure domains take writes, \(scheme.m + 1) are needed"
-      + (down.isEmpty ? "" : "; down: " + down.sorted().joined(separator: ", "))
   }
 
   // MARK: queries

@@ -431,6 +431,25 @@ struct DutyTests {
     }
   }
 
+  @Test("who cannot write is told how many domains are needed, who is down and what is full")
+  func shortage() throws {
+    try SimulatedWorld.run(seed: 14) { world in
+      let (cluster, client, _) = try await Self.scene(world, "1+2", 5) { $0.leastFree = 64 << 20 }
+      let upload = try number(try await client.execute(.openUpload))
+      cluster.killNode(1)
+      cluster.disks[2].capacity = 5 << 20
+      cluster.disks[3].isFailed = true
+      await world.sleep(.seconds(8))
+      let outcome = try await client.execute(
+        .requestGrant(upload: upload, avoid: [cluster.disks[4].device], placement: nil))
+      guard case .refused(let code, let reason) = outcome else { throw TestFailure("\(outcome)") }
+      #expect(code == RefusalCode.tooFewDomains.rawValue)
+      #expect(
+        reason == "1 failure domains take writes, 3 are needed; down: n1; full: n2 (5 MiB left); "
+          + "retired: n3; failed this writer: n4")
+    }
+  }
+
   private func number(_ outcome: CommandOutcome) throws -> UInt64 {
     guard case .number(let number) = outcome else { throw TestFailure("\(outcome)") }
     return number

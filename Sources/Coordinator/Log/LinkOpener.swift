@@ -69,9 +69,11 @@ final class LinkOpener: @unchecked Sendable {
       guard arbiter.isHeld else { throw .lost(await lossReason()) }
       guard let root = arbiter.root else { throw .unreadable("no root record") }
       guard let devices = devices(root) else {
+        let failing = avoided(within: .seconds(30)).map { nodes.nodeName(of: $0) }
+        let known = nodes.linkMap(root.domains).failureDomains.count
         detail =
-          "the log needs \(root.scheme.m + 1) failure domains that take writes; failing: "
-          + avoided(within: .seconds(30)).map { nodes.nodeName(of: $0) }.joined(separator: ", ")
+          "the log needs \(root.scheme.m + 1) failure domains that take writes; "
+          + (failing.isEmpty ? "\(known) are left" : "failing: " + failing.joined(separator: ", "))
         guard await driver.sleep(.milliseconds(200)) else { throw .stopped }
         continue
       }
