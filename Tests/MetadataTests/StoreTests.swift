@@ -368,6 +368,88 @@ struct RocksTests {
     #expect(try violations(in: rocks) == [])
   }
 
+  /// What the disk has of an open store at this moment: what a kill would leave.
+  private static func crashImage(of path: String, to copy: String) {
+    while true {
+      mkdir(copy, 0o700)
+      for name in TemporaryFolder.files(in: copy) { unlink(copy + "/" + name) }
+      let names = TemporaryFolder.files(in: path)
+      for name in names where name != "LOCK" {
+        TemporaryFolder.write(copy + "/" + name, TemporaryFolder.read(path + "/" + name))
+      }
+      // A file that RocksDB removed or made meanwhile: this is no one moment.
+      if TemporaryFolder.files(in: path) == names { return }
+    }
+  }
+
+  @Test(
+    "killed or closed at any moment and opened again, both stores are at a batch's end with the same bytes",
+    arguments: Seed.several)
+  func crashes(seed: Seed) throws {
+    var workload = Workload(seed: seed)
+    var log = [batch(Workload.opening, after: 0)]
+    for command in Workload.opening { _ = workload.model.apply(command) }
+    for _ in 0..<400 {
+      let first = workload.model.position
+      var commands: [Command] = []
+      for _ in 0..<workload.number(1..<8) {
+        commands.append(workload.next())
+        _ = workload.model.apply(commands.last!)
+      }
+      log.append(batch(commands, after: first))
+    }
+    let folder = TemporaryFolder()
+    // So small that RocksDB flushes by itself now and then, between two batches of its choice.
+    var settings = RocksSettings()
+    settings.memtableByteCount = 64 << 10
+    var generation = 0
+    var path: String { folder.path + "/state-\(generation)" }
+    var rocks = try RocksStore(path: path, settings: settings)
+    let memory = MemoryStore()
+    var onRocks = try StateMachine(store: rocks)
+    var inMemory = try StateMachine(store: memory)
+    var next = 0
+    var flushed: UInt64 = 0
+    var lost = 0
+    var steps = 0
+    while next < log.count {
+      #expect(try onRocks.apply(log[next]) == inMemory.apply(log[next]))
+      next += 1
+      steps += 1
+      if workload.chance(4) {
+        try rocks.flush()
+        try memory.flush()
+        flushed = onRocks.appliedPosition
+      }
+      guard steps < 1200, workload.chance(7) else { continue }
+      let isKill = workload.chance(60)
+      let before = path
+      if isKill {
+        generation += 1
+        Self.crashImage(of: before, to: path)
+      }
+      rocks.close()
+      rocks = try RocksStore(path: path, settings: settings)
+      onRocks = try StateMachine(store: rocks)
+      let position = onRocks.appliedPosition
+      #expect(position >= flushed && position <= inMemory.appliedPosition)
+      let kept = log[..<next].filter {
+        $0.lastPosition > flushed && $0.lastPosition <= position
+      }
+      #expect(position == kept.last?.lastPosition ?? flushed)
+      lost += memory.unflushedBatchCount - kept.count
+      memory.crash(keeping: kept.count)
+      inMemory = try StateMachine(store: memory)
+      flushed = position
+      #expect(try digest(of: rocks) == digest(of: memory))
+      next = log.firstIndex { $0.firstPosition > position } ?? log.count
+    }
+    #expect(lost > 0)
+    #expect(try digest(of: rocks) == digest(of: memory))
+    #expect(try violations(in: rocks) == [])
+    rocks.close()
+  }
+
   @Test("state of another format, or rows without a state, are damage")
   func foreign() throws {
     let store = MemoryStore()
