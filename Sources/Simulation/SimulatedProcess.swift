@@ -56,7 +56,7 @@ package final class SimulatedProcess: Driver, @unchecked Sendable {
   private var posthumousCount = 0
   /// Callers of `offload` that will never hear of it.
   private var abandonedCount = 0
-  private var isPaused = false
+  package private(set) var isPaused = false
   private var heldBack: [() -> Void] = []
 
   /// Numbers are never used twice, so a stale one is always -EBADF.

@@ -1,22 +1,237 @@
 package import Coding
+internal import Coordinator
+package import Ring
+internal import Service
+internal import ShardStore
+package import Simulation
+internal import Wire
 
-/// What one seed draws: the cluster, what is done with it, and what is done to it.
+/// What one seed draws: the cluster, what is done with it, and what may be done to it.
 package struct Scenario: Sendable {
+  package enum ArbiterKind: Sendable {
+    /// The real ``FileArbiter``: one coordinator.
+    case file
+    /// ``SimulatedArbiter``.
+    case register
+  }
+
+  package struct Network: Sendable {
+    package var link = LinkOptions.localNetwork
+    package var shortSendsPerThousand = 0
+  }
+
   package var seed: UInt64
   package var nodeCount = 3
   package var devicesPerNode = 1
   package var scheme = Scheme("2+1")!
   package var coordinatorCount = 1
+  package var arbiter = ArbiterKind.file
   package var workload = WorkloadShape()
+  package var network = Network()
+  package var diskSpeed = DiskSpeed.nvme
+  package var shortTransfersPerThousand = 10
+  /// Monotonic clocks run faster or slower by at most so much.
+  package var driftPartsPerMillion = 0
+  /// Wall clocks are wrong by at most so much.
+  package var wallClockError: Duration = .zero
+  package var readBudgetByteCount = 8 << 20
+  package var faults = FaultShape()
+  /// Whether at the end everything loses its power and coordinators their disks, and all is checked once more.
+  package var endsInDarkness = false
+  var store = StoreShape()
+  var coordinator = CoordinatorShape()
+  var injections: [(point: InjectionPoint, perMillion: Int)] = []
 
+  struct StoreShape: Sendable {
+    var volumeByteCount: UInt64 = 64 << 20
+    var concurrentWrites = 8
+    var indexEntryLimit = 32_768
+    var unindexedByteLimit: UInt64 = 4 << 30
+    var compactionPercent: UInt64 = 25
+    var openFileLimit = 128
+  }
+
+  struct CoordinatorShape: Sendable {
+    var sessionLifetime: Duration = .seconds(30)
+    var deletionGrace: Duration = .seconds(30)
+    var flushInterval: Duration = .seconds(60)
+    var linkByteLimit = 64 << 20
+    var linkStripeLimit: UInt64 = 4096
+    var checkpointLogBytes = 256 << 20
+    var checkpointLinkCount = 64
+    var logWindow = 2
+  }
+
+  /// - Parameter seconds: of workload, in place of the draw.
   package init(seed: UInt64, seconds: Duration? = nil) {
     self.seed = seed
+    drawCluster()
+    drawEnvironment()
+    drawWorkload()
     if let seconds { workload.duration = seconds }
+    drawFaults()
+  }
+
+  // MARK: drawing
+
+  private func stream(_ name: String) -> SimulationRandom {
+    SimulationRandom(seed: seed, name: "scenario/" + name)
+  }
+
+  private mutating func drawCluster() {
+    var random = stream("cluster")
+    // Small ones more often: they run faster and are harder to keep alive.
+    nodeCount = random.pick([1, 2, 3, 3, 4, 4, 5, 5, 6, 7, 8, 9, 9, 10, 12])
+    devicesPerNode = random.pick([1, 1, 1, 2, 3])
+    if nodeCount == 1 { devicesPerNode = random.pick([1, 2, 3, 4, 6]) }
+    let domains = nodeCount == 1 ? devicesPerNode : nodeCount
+    var schemes: [Scheme] = []
+    for m in 0...3 where domains > m {
+      for k in 1...6 {
+        // Wider than the cluster is legal: k shrinks.
+        if k + m <= domains || (k + m <= domains + 2 && random.chance(1, in: 12)) {
+          schemes.append(Scheme(k: k, m: m)!)
+        }
+      }
+    }
+    let protected = schemes.filter { $0.m > 0 }
+    scheme = random.pick(
+      protected.isEmpty || random.chance(1, in: 12) ? schemes : protected)
+    coordinatorCount = random.pick([1, 1, 1, 1, 1, 1, 2, 3])
+    arbiter = coordinatorCount > 1 || random.chance(1, in: 4) ? .register : .file
+
+    store.volumeByteCount = UInt64(random.pick([1, 2, 4, 8, 16, 64])) << 20
+    store.concurrentWrites = random.pick([1, 2, 8, 8])
+    store.indexEntryLimit = random.pick([32, 200, 2000, 32_768])
+    store.unindexedByteLimit = UInt64(random.pick([1, 16, 4096])) << 20
+    store.compactionPercent = UInt64(random.pick([10, 25, 25, 60]))
+    store.openFileLimit = random.pick([4, 16, 128])
+
+    coordinator.sessionLifetime = .seconds(random.pick([8, 15, 30, 30]))
+    coordinator.deletionGrace = .seconds(random.pick([1, 3, 10, 30]))
+    coordinator.flushInterval = .seconds(random.pick([1, 5, 20, 60]))
+    coordinator.linkByteLimit = random.pick([64 << 10, 1 << 20, 64 << 20])
+    coordinator.linkStripeLimit = UInt64(random.pick([8, 40, 200, 4096]))
+    coordinator.checkpointLogBytes = random.pick([128 << 10, 4 << 20, 256 << 20])
+    coordinator.checkpointLinkCount = random.pick([3, 8, 64])
+    coordinator.logWindow = random.pick([1, 2, 2, 4])
+  }
+
+  private mutating func drawEnvironment() {
+    var random = stream("environment")
+    switch random.below(8) {
+    case 0: network.link = .loopback
+    case 1:
+      network.link = LinkOptions(
+        latency: .milliseconds(1)...(.milliseconds(30)), bytesPerSecond: 20_000_000)
+    default: network.link = .localNetwork
+    }
+    network.shortSendsPerThousand = random.pick([0, 0, 5, 50])
+    diskSpeed = random.chance(1, in: 4) ? .hdd : .nvme
+    shortTransfersPerThousand = random.pick([0, 10, 10, 100])
+    driftPartsPerMillion = random.pick([0, 50, 300, 5000])
+    wallClockError = .seconds(random.pick([0, 1, 3600, 1_000_000]))
+    readBudgetByteCount = random.pick([1, 8, 64]) << 20
+  }
+
+  private mutating func drawWorkload() {
+    var random = stream("workload")
+    workload.clientCount = random.pick([1, 2, 2, 3, 4])
+    workload.duration = .seconds(random.pick([20, 30, 40, 60, 90]))
+    workload.operationsPerSecond = random.pick([5, 10, 20, 50])
+    workload.bucketCount = random.pick([1, 2, 3])
+    workload.keyCount = random.pick([5, 20, 60, 200])
+    // About 2 MB a second at most, for all of it is kept in memory.
+    let largest = random.pick([16 << 10, 300 << 10, 2 << 20, 8 << 20, 32 << 20])
+    workload.largestByteCount = UInt64(largest)
+    workload.duplicatePercent = random.pick([0, 20, 60])
+  }
+
+  private mutating func drawFaults() {
+    var random = stream("faults")
+    faults = FaultShape(drawing: &random, for: self)
+    endsInDarkness = !faults.isCalm && faults.damage != .silent && random.chance(1, in: 3)
+    guard !faults.isCalm else { return }
+    // Per pass of each point; see the notes beside InjectionPoint's cases.
+    let usual: [(InjectionPoint, Int)] = [
+      (.containerFullEarly, 20_000), (.containerGivenUp, 20_000), (.stripeNotAcknowledged, 20_000),
+      (.stripeShort, 20_000), (.hintMissed, 50_000), (.commandAnswerLost, 20_000),
+      (.readWindowSmall, 50_000), (.hedgeEarly, 50_000), (.appendAlone, 50_000),
+      (.commitOfOne, 100_000), (.indexFlushedEarly, 20_000), (.runsMergedEarly, 50_000),
+      (.volumeFullEarly, 20_000), (.volumeCompactedEarly, 50_000), (.volumeClosedEarly, 50_000),
+      (.logBatchOfOne, 200_000), (.linkFullEarly, 10_000), (.checkpointEarly, 20_000),
+      (.sessionExpiredEarly, 3_000), (.leaseLostEarly, 5_000), (.leadLostAtAnswer, 5_000),
+      (.connectionDropped, 5_000), (.receiveSmall, 5_000),
+    ]
+    for (point, rate) in usual where random.chance(1, in: 3) {
+      // A dropped connection may keep a node from being heard at a take-over (see FaultShape.Damage).
+      if point == .connectionDropped && faults.damage == .silent { continue }
+      injections.append((point, rate * random.pick([1, 1, 3]) / random.pick([1, 1, 10])))
+    }
+  }
+
+  // MARK: configurations
+
+  package var coordinatorAddresses: [SocketAddress] {
+    (0..<coordinatorCount).map { SocketAddress(host: "c\($0)", port: 7400) }
+  }
+
+  var storeSettings: StoreSettings {
+    var settings = StoreSettings(
+      capacity: 16 << 30, volumeByteCount: store.volumeByteCount, reserveByteCount: 64 << 20)
+    settings.concurrentWrites = store.concurrentWrites
+    settings.indexEntryLimit = store.indexEntryLimit
+    settings.unindexedByteLimit = store.unindexedByteLimit
+    settings.compactionPercent = store.compactionPercent
+    settings.openFileLimit = store.openFileLimit
+    return settings
+  }
+
+  func coordinatorConfiguration(_ number: Int) -> CoordinatorConfiguration {
+    var configuration = CoordinatorConfiguration(
+      name: "c\(number)", address: coordinatorAddresses[number],
+      dataDirectory: CoordinatorSlot.directory, key: SimulatedCluster.key, scheme: scheme,
+      expectedNodes: nodeCount)
+    configuration.security = .never
+    configuration.leastFree = 0
+    configuration.sessionLifetime = coordinator.sessionLifetime
+    configuration.deletionGrace = coordinator.deletionGrace
+    configuration.flushInterval = coordinator.flushInterval
+    configuration.linkByteLimit = coordinator.linkByteLimit
+    configuration.linkStripeLimit = coordinator.linkStripeLimit
+    configuration.checkpointLogBytes = coordinator.checkpointLogBytes
+    configuration.checkpointLinkCount = coordinator.checkpointLinkCount
+    configuration.logWindow = coordinator.logWindow
+    return configuration
+  }
+
+  func domain(of node: Int) -> [String] { [] }
+
+  var logLevel: LogLevel { .warning }
+
+  /// How the clocks of a machine go wrong.
+  func clock(_ name: String, _ world: SimulatedWorld, on machine: SimulatedMachine? = nil)
+    -> SimulatedProcess.Options
+  {
+    var random = world.random(named: "clock/" + name)
+    var options = SimulatedProcess.Options(machine: machine)
+    options.clockOffset = .seconds(random.below(1_000_000))
+    options.clockDriftPartsPerMillion =
+      random.below(2 * driftPartsPerMillion + 1) - driftPartsPerMillion
+    options.wallClockOffset = .nanoseconds(
+      random.within((.zero - wallClockError)...wallClockError))
+    return options
   }
 
   /// For people.
   package var lines: [String] {
-    ["\(nodeCount) nodes, scheme \(scheme), \(coordinatorCount) coordinators"]
+    [
+      "\(nodeCount) nodes, \(devicesPerNode) devices each, scheme \(scheme), "
+        + "\(coordinatorCount) coordinators with \(arbiter == .file ? "a file" : "a register")",
+      "\(workload.clientCount) clients for \(workload.duration), "
+        + "\(workload.operationsPerSecond) operations a second up to \(workload.largestByteCount) bytes",
+      faults.description,
+    ]
   }
 }
 
@@ -34,4 +249,20 @@ package struct WorkloadShape: Sendable {
   package var duplicatePercent = 30
 
   package init() {}
+}
+
+extension SimulationRandom {
+  /// One of several, which are never none.
+  mutating func pick<Element>(_ elements: [Element]) -> Element { elements[below(elements.count)] }
+
+  /// Between two times, short ones as often as long ones ten times their length.
+  mutating func spread(_ range: ClosedRange<Duration>) -> Duration {
+    let low = max(1, range.lowerBound.saturatedNanoseconds)
+    let high = max(low, range.upperBound.saturatedNanoseconds)
+    // Without logarithms, whose last bits may differ between machines: a number of doublings, then evenly.
+    var steps = 0
+    while low << Int64(steps + 1) <= high { steps += 1 }
+    let floor = low << Int64(below(steps + 1))
+    return .nanoseconds(within(floor...min(high, floor * 2)))
+  }
 }

@@ -56,6 +56,8 @@ package struct TrialReport: Sendable {
   /// By kind.
   package var faults: [String: Int] = [:]
   package var faultCount = 0
+  /// Injection points met, by name.
+  package var injections: [String: Int] = [:]
   package var plannedFaultCount = 0
   package var plannedOperationCount = 0
   package var simulated: Duration = .zero
@@ -97,6 +99,7 @@ package enum Trial {
 final class TrialState: @unchecked Sendable {
   private var report: TrialReport
   var world: SimulatedWorld?
+  private var executor: FaultExecutor?
 
   init(_ seed: UInt64) { report = TrialReport(seed: seed) }
 
@@ -110,17 +113,49 @@ final class TrialState: @unchecked Sendable {
   func run(_ world: SimulatedWorld, _ options: TrialOptions) async throws {
     let scenario = Scenario(seed: report.seed, seconds: options.seconds)
     report.scenario = scenario.lines
+    for line in scenario.lines { options.trace?(line) }
+    let planned = scenario.faults.plan(seed: scenario.seed, duration: scenario.workload.duration)
+    report.plannedFaultCount = planned.count
+    let kept = planned.filter { options.keptFaults?.contains($0.index) ?? true }
+
     let cluster = SimulatedCluster(world, scenario)
+    let executor = FaultExecutor(cluster, trace: options.trace)
+    self.executor = executor
+    /// Lets time pass, and looks whether something has failed.
+    func wait(_ duration: Duration) async throws {
+      let end = world.now + duration
+      while world.now < end {
+        await world.sleep(min(.milliseconds(50), end - world.now))
+        if let failure = cluster.failure { throw failure }
+        if let isOver = options.isOver, isOver() {
+          throw TrialFailure(property: "real time", detail: "took too long", at: world.now)
+        }
+      }
+    }
     try await cluster.start()
-    let client = cluster.client(named: "first")
-    _ = try await client.coordinator.execute(.createBucket(name: "bucket"))
-    await client.close()
+    for (point, rate) in scenario.injections { world.injections[point] = rate }
+    executor.start(kept)
+    try await wait(scenario.workload.duration)
+    executor.stop()
+    world.injections.stop()
+    try await cluster.settle()
+    if scenario.endsInDarkness {
+      await cluster.darken()
+      try await cluster.settle()
+    }
+    cluster.stopSupervising()
   }
 
   func finish() -> TrialReport {
     if let world {
       report.eventHash = world.eventHash
       report.simulated = world.now
+      for (point, count) in world.injections.met { report.injections["\(point)"] = count }
+    }
+    if let executor {
+      for (kind, count) in executor.counts { report.faults[kind.rawValue] = count }
+      report.faultCount = executor.counts.values.reduce(0, +)
+      if report.failure != nil { report.ledTo = executor.lately }
     }
     return report
   }

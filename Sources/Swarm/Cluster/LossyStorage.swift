@@ -1,25 +1,29 @@
 internal import Coordinator
-package import Metadata
-package import Simulation
+internal import Metadata
+internal import Simulation
 
 /// State stores in memory that outlive a coordinator's process; a crash takes what was not flushed.
-package final class LossyStorage: StateStorage, @unchecked Sendable {
+final class LossyStorage: StateStorage, @unchecked Sendable {
   // Loop-confined.
   private var stores: [String: MemoryStore] = [:]
+  /// The next open finds damage.
+  var isDamaged = false
 
-  package init() {}
-
-  package func open(_ path: String) throws(Metadata.StoreError) -> any SnapshotStore {
+  func open(_ path: String) throws(Metadata.StoreError) -> any SnapshotStore {
+    if isDamaged {
+      isDamaged = false
+      throw .corrupt("damaged by a fault")
+    }
     if let known = stores[path] { return known }
     let store = MemoryStore()
     stores[path] = store
     return store
   }
-  package func close(_ store: any SnapshotStore) { try? store.flush() }
-  package func discard(_ path: String) throws(Metadata.StoreError) { stores[path] = nil }
+  func close(_ store: any SnapshotStore) { try? store.flush() }
+  func discard(_ path: String) throws(Metadata.StoreError) { stores[path] = nil }
 
   /// What a crash leaves: of the batches that were not flushed, some first ones.
-  package func crash(_ random: inout SimulationRandom) {
+  func crash(_ random: inout SimulationRandom) {
     for path in stores.keys.sorted() {
       let store = stores[path]!
       store.crash(keeping: random.below(store.unflushedBatchCount + 1))
@@ -27,5 +31,5 @@ package final class LossyStorage: StateStorage, @unchecked Sendable {
   }
 
   /// The disk it was on is gone.
-  package func wipe() { stores = [:] }
+  func wipe() { stores = [:] }
 }

@@ -1,120 +1,152 @@
 internal import Cluster
 internal import Coding
-package import Coordinator
-package import DataPath
+internal import DataPath
 internal import Messages
-internal import Metadata
-package import Node
 package import Ring
-internal import Service
-internal import ShardStore
 package import Simulation
-internal import Stripes
-package import Wire
+internal import Wire
 
-/// The real daemons with their real configuration, on simulated machines.
+/// The real daemons with their real configuration, on simulated machines: nodes "n0", "n1"…, coordinators "c0"…,
+/// clients wherever they like ("client0"… are those that faults know), the arbiter's register on "arbiter".
+///
+/// A daemon that ended is started again, as a supervisor would do it, unless something holds it down. One that should
+/// reopen and does not is a failure, unless a fault excuses it.
 package final class SimulatedCluster: @unchecked Sendable {
   // Loop-confined.
   package let world: SimulatedWorld
   package let scenario: Scenario
-  package private(set) var nodes: [Int: StorageNode] = [:]
-  package private(set) var coordinators: [Int: CoordinatorServer] = [:]
-  private let storage = LossyStorage()
+  let nodes: [NodeSlot]
+  let coordinators: [CoordinatorSlot]
+  let register: ArbiterRegister?
+  /// The first thing found wrong by the cluster itself.
+  private(set) var failure: TrialFailure?
+  /// What the supervisor may start; false once the trial is over.
+  private var isSupervised = false
 
-  package static let key = ClusterKey(secret: Array(2..<34))
+  static let key = ClusterKey(secret: Array(2..<34))
 
   package init(_ world: SimulatedWorld, _ scenario: Scenario) {
     self.world = world
     self.scenario = scenario
+    world.network.defaultLink = scenario.network.link
+    world.network.shortSendsPerThousand = scenario.network.shortSendsPerThousand
+    register = scenario.arbiter == .register ? ArbiterRegister(world) : nil
+    nodes = (0..<scenario.nodeCount).map { NodeSlot(world, scenario, number: $0) }
+    coordinators = (0..<scenario.coordinatorCount).map {
+      CoordinatorSlot(world, scenario, number: $0)
+    }
+    for slot in nodes { slot.cluster = self }
+    for slot in coordinators { slot.cluster = self }
   }
 
-  package var coordinatorAddresses: [SocketAddress] {
-    (0..<scenario.coordinatorCount).map { SocketAddress(host: "c\($0)", port: 7400) }
+  package var coordinatorAddresses: [SocketAddress] { scenario.coordinatorAddresses }
+
+  /// Numbers of nodes whose stored bytes faults may damage for good.
+  package var victims: Set<Int> { Set(nodes.filter { !$0.damaged.isEmpty }.map(\.number)) }
+
+  func fail(_ property: String, _ detail: String) {
+    if failure == nil {
+      failure = TrialFailure(property: property, detail: detail, at: world.now)
+    }
   }
+
+  // MARK: life
 
   /// Starts everything and waits until the cluster takes commands.
   package func start() async throws {
-    for number in 0..<scenario.coordinatorCount { try await startCoordinator(number) }
-    for number in 0..<scenario.nodeCount { try await startNode(number) }
-    let client = client(named: "waiting")
-    let end = world.now + .seconds(60)
-    while true {
-      var known = 0
-      if let answer = try? await client.coordinator.query(GetMap(level: .strong)) {
-        known = answer.map.nodes.count
+    isSupervised = true
+    world.harness.spawn("supervisor") { [self] in
+      while isSupervised {
+        supervise()
+        guard await world.harness.sleep(.milliseconds(100)) else { return }
       }
-      if known == scenario.nodeCount { break }
+    }
+    try await waitUntilServing(
+      nodes: scenario.nodeCount, within: .seconds(120), "the cluster starts")
+  }
+
+  private func supervise() {
+    for slot in coordinators { slot.supervise() }
+    for slot in nodes { slot.supervise() }
+  }
+
+  /// Waits until a leader answers that knows so many nodes.
+  func waitUntilServing(nodes count: Int, within limit: Duration, _ property: String) async throws {
+    let client = client(named: "waiting")
+    let end = world.now + limit
+    var last = ""
+    while true {
+      if let failure { throw failure }
+      for address in coordinatorAddresses {
+        do throws(WireError) {
+          let answer = try await client.wire.call(
+            GetMap(level: .strong), at: address, deadline: .seconds(2)
+          ).answer
+          if answer.map.nodes.count >= count {
+            await client.close()
+            return
+          }
+          last = "\(answer.map.nodes.count) of \(count) nodes are known"
+        } catch {
+          if error.refusalCode != .notLeader || last.isEmpty { last = "\(address): \(error)" }
+        }
+      }
       if world.now > end {
         throw TrialFailure(
-          property: "the cluster starts", detail: "\(known) nodes after a minute", at: world.now)
+          property: property, detail: "after \(limit): \(last); \(describe())", at: world.now)
       }
       await world.sleep(.milliseconds(100))
     }
-    await client.close()
   }
 
-  package func startNode(_ number: Int) async throws {
-    let process = world.process("n\(number)")
-    let devices = (0..<scenario.devicesPerNode).map { device in
-      NodeConfiguration.Device(
-        path: "/data/device-\(device)", tier: "nvme",
-        settings: StoreSettings(
-          capacity: 512 << 20, volumeByteCount: 64 << 20, reserveByteCount: 16 << 20))
+  /// What runs and what does not, for people.
+  func describe() -> String {
+    (coordinators.map(\.description) + nodes.map(\.description)).filter { !$0.isEmpty }
+      .joined(separator: ", ")
+  }
+
+  /// Waits until every daemon is up.
+  func waitUntilUp(within limit: Duration) async throws {
+    let end = world.now + limit
+    while true {
+      if let failure { throw failure }
+      if nodes.allSatisfy(\.isUp) && coordinators.allSatisfy(\.isUp) { return }
+      if world.now > end {
+        throw TrialFailure(
+          property: "every daemon reopens", detail: "after \(limit): \(describe())", at: world.now)
+      }
+      await world.sleep(.milliseconds(50))
     }
-    let configuration = NodeConfiguration(
-      name: "n\(number)", listen: SocketAddress(host: "n\(number)", port: 7000),
-      coordinators: coordinatorAddresses, key: Self.key, security: .never, directory: "/data/node",
-      devices: devices)
-    let node = StorageNode(
-      configuration, driver: process, log: Log(driver: process, level: .error))
-    try await node.start()
-    nodes[number] = node
   }
 
-  package func startCoordinator(_ number: Int) async throws {
-    let process = world.process("c\(number)")
-    var configuration = CoordinatorConfiguration(
-      name: "c\(number)", address: coordinatorAddresses[number], dataDirectory: "/data",
-      key: Self.key, scheme: scenario.scheme, expectedNodes: scenario.nodeCount)
-    configuration.security = .never
-    configuration.leastFree = 0
-    let server = CoordinatorServer(
-      driver: process, configuration: configuration, storage: storage,
-      log: Log(driver: process, level: .error))
-    _ = try await server.start()
-    coordinators[number] = server
+  /// After the last fault: every daemon comes up, victims are looked after as their operator would do it, and the
+  /// cluster serves.
+  func settle() async throws {
+    try await waitUntilUp(within: .seconds(120))
+    for slot in nodes where !slot.damaged.isEmpty && slot.hasRetired {
+      // Given up until it is opened again, if its index was found damaged.
+      slot.end(.kill, rest: .zero)
+      try await waitUntilUp(within: .seconds(120))
+    }
+    try await waitUntilServing(nodes: 1, within: .seconds(60), "serves again")
   }
 
-  /// A process of its own on a machine of its own.
+  /// Everything loses its power at once, and coordinators their disks: what the nodes hold has to be enough.
+  func darken() async {
+    for slot in nodes { slot.end(.powerCut, rest: .zero) }
+    for slot in coordinators {
+      slot.end(.powerCut, rest: .zero)
+      slot.wipe(rest: .zero)
+    }
+    await world.sleep(.milliseconds(10))
+  }
+
+  /// Nothing is started any more.
+  func stopSupervising() { isSupervised = false }
+
+  /// A process of its own on a machine of its own, both of that name.
   package func client(named name: String) -> SwarmClient { SwarmClient(self, name) }
-}
 
-/// What a client process has.
-package final class SwarmClient: @unchecked Sendable {
-  // Loop-confined.
-  package let name: String
-  package let driver: SimulatedProcess
-  package let wire: WireClient
-  package let coordinator: CoordinatorClient
-  package let access: ClusterAccess
-
-  init(_ cluster: SimulatedCluster, _ name: String) {
-    self.name = name
-    driver = cluster.world.process(name)
-    wire = WireClient(driver: driver, key: SimulatedCluster.key, name: name, security: .never)
-    coordinator = CoordinatorClient(
-      driver: driver, wire: wire, addresses: cluster.coordinatorAddresses, name: name)
-    let map = MapCache(driver: driver, coordinator: coordinator)
-    access = ClusterAccess(
-      driver: driver, coordinator: coordinator, map: map,
-      stripes: StripeIO(driver: driver, client: wire, directory: map),
-      readBudgetByteCount: 8 << 20)
-  }
-
-  /// Hands its session back and ends.
-  package func close() async {
-    await coordinator.close()
-    await wire.close()
-    driver.kill()
-  }
+  /// The name of a client of the workload, by which faults find it.
+  package static func clientName(_ index: Int) -> String { "client\(index)" }
 }

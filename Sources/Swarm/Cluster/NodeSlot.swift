@@ -1,0 +1,140 @@
+internal import Node
+internal import Ring
+internal import Service
+internal import ShardStore
+internal import Simulation
+internal import Wire
+
+/// A storage node's machine: the root disk with the node's own directory, and a disk for each device.
+final class NodeSlot: DaemonSlot, @unchecked Sendable {
+  private(set) var node: StorageNode?
+  /// Every node that ever ran here: tasks of a killed process run on until they notice, and need theirs.
+  private var past: [StorageNode] = []
+  let disks: [SimulatedDisk]
+  let troubles: [DiskTroubles]
+  /// Devices whose stored bytes a fault has damaged: what they lack or refuse is excused.
+  var damaged: Set<Int> = []
+
+  static let directory = "/data"
+  static func devicePath(_ device: Int) -> String { "/devices/\(device)" }
+
+  init(_ world: SimulatedWorld, _ scenario: Scenario, number: Int) {
+    let name = "n\(number)"
+    let machine = world.machine(name)
+    machine.disk.speed = .nvme
+    disks = (0..<scenario.devicesPerNode).map { world.disk("\(name).\($0)") }
+    troubles = disks.map { DiskTroubles(world, $0) }
+    super.init(world, scenario, number: number, name: name)
+    for (device, disk) in disks.enumerated() {
+      disk.speed = scenario.diskSpeed
+      disk.shortTransfersPerThousand = scenario.shortTransfersPerThousand
+      machine.mount(Self.devicePath(device), disk)
+      troubles[device].isServing = { [weak self] in self?.isUp == true }
+    }
+  }
+
+  override func launch(_ process: SimulatedProcess) {
+    let configuration = NodeConfiguration(
+      name: name, listen: SocketAddress(host: name, port: 7000),
+      coordinators: scenario.coordinatorAddresses, key: SimulatedCluster.key, security: .never,
+      directory: Self.directory, domain: scenario.domain(of: number),
+      devices: disks.indices.map { device in
+        NodeConfiguration.Device(
+          path: Self.devicePath(device), tier: "nvme", settings: scenario.storeSettings)
+      })
+    let node = StorageNode(
+      configuration, driver: process, log: Log(driver: process, level: scenario.logLevel))
+    past.append(node)
+    process.spawn("start") { [self] in
+      do throws(NodeError) {
+        try await node.start()
+      } catch {
+        guard self.process === process, process.isAlive else { return }
+        let reason = "\(error)"
+        if !isExcused {
+          cluster?.fail("every daemon reopens", "\(name): \(reason)")
+        }
+        return failed(process, reason)
+      }
+      guard self.process === process, process.isAlive else { return }
+      self.node = node
+      started(process)
+      checkRecovery(node)
+    }
+  }
+
+  /// A damaged disk, or one in trouble right now, may refuse.
+  private var isExcused: Bool {
+    disks.indices.contains { damaged.contains($0) || troubles[$0].areActive }
+  }
+
+  private func isExcused(_ device: Int) -> Bool {
+    damaged.contains(device) || troubles[device].areActive
+  }
+
+  /// What undamaged devices hold must all be found again.
+  private func checkRecovery(_ node: StorageNode) {
+    let stores = node.devices.compactMap { node.store(of: $0) }
+    for device in disks.indices where !isExcused(device) {
+      guard let store = stores.first(where: { $0.path == Self.devicePath(device) }) else {
+        cluster?.fail("every daemon reopens", "\(name): device \(device) was not opened")
+        continue
+      }
+      let found = store.recovery
+      if found.lostRecordCount > 0 || found.missingVolumeCount > 0 || found.readErrorCount > 0 {
+        cluster?.fail(
+          "recovery loses nothing",
+          "\(name) device \(device): lost \(found.lostRecordCount) records, "
+            + "\(found.missingVolumeCount) volumes, \(found.readErrorCount) read errors; "
+            + found.findings.prefix(3).map(\.description).joined(separator: "; "))
+      }
+    }
+  }
+
+  /// No device is given up without a reason.
+  func checkDevices() {
+    guard isUp, let node else { return }
+    for id in node.devices {
+      guard let store = node.store(of: id), case .retired(let reason) = store.state else {
+        continue
+      }
+      let device = disks.indices.first { Self.devicePath($0) == store.path }
+      if let device, !isExcused(device) {
+        cluster?.fail("healthy devices serve", "\(name) device \(device) is retired: \(reason)")
+      }
+    }
+  }
+
+  /// Whether a device of it is retired now.
+  var hasRetired: Bool {
+    guard let node else { return false }
+    return node.devices.contains { node.store(of: $0)?.state != .healthy }
+      || node.devices.count < disks.count
+  }
+
+  override func supervise() {
+    super.supervise()
+    checkDevices()
+  }
+
+  override func ended(_ end: DaemonEnd) { node = nil }
+
+  override func stopGracefully() async { await node?.stop() }
+
+  /// The disk of one device is replaced by an empty one.
+  func wipe(device: Int, rest: Duration) {
+    end(.kill, rest: rest)
+    damaged.insert(device)
+    disks[device].wipe()
+  }
+
+  /// Everything is replaced: it comes back as a node that nobody knows.
+  func wipe(rest: Duration) {
+    end(.kill, rest: rest)
+    for (device, disk) in disks.enumerated() {
+      damaged.insert(device)
+      disk.wipe()
+    }
+    try? machine.disk.erase(Self.directory)
+  }
+}

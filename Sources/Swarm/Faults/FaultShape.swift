@@ -1,0 +1,162 @@
+internal import Coding
+internal import Simulation
+
+/// Which faults a scenario has, and what they may damage.
+///
+/// # The damage budget
+///
+/// No repair exists yet, so what is damaged for good stays so; the guarantees promise to survive it on `m` failure
+/// domains. The victims are chosen up front: at most `m` nodes (devices, where there is one node).
+///
+/// - **Loss** (a device wiped, retired after a failed write or sync, or read-only) is noticed by the cluster: a
+///   retired or replaced device is no witness of where the log ends. So loss goes with all else that may happen to
+///   any node. Writing needs 1+m domains, and so does a new leader, so the rest must have so many: at most
+///   `domains - m - 1` victims.
+/// - **Silent damage** (flips, unreadable sectors, lost or misdirected writes, lying syncs) makes a device a false
+///   witness: at a take-over one device of the open link is enough when the others do not answer in time, and if that
+///   one has silently lost acknowledged stripes, they are gone. That is two failures of 1+m copies at once, one more
+///   than m allows when m is 1. So in a trial with silent damage all nodes but the victims are always heard.
+package struct FaultShape: Sendable {
+  package enum Damage: Sendable {
+    case none
+    case loss
+    case silent
+  }
+
+  package var damage = Damage.none
+  /// Numbers of nodes, or of devices where there is one node.
+  package var victims: [Int] = []
+  /// Whether victims may lose devices; with silent damage alone they keep them.
+  package var mayLose = false
+  package var perMinute = 0
+  /// Kinds with their weights.
+  package var kinds: [(kind: PlannedFaultKind, weight: Int)] = []
+  /// Faults come in bursts around so many moments; 0: evenly.
+  package var burstCount = 0
+
+  package var isCalm: Bool { perMinute == 0 }
+
+  init() {}
+
+  init(drawing random: inout SimulationRandom, for scenario: Scenario) {
+    let m = scheme(scenario)
+    let domainCount = scenario.nodeCount == 1 ? scenario.devicesPerNode : scenario.nodeCount
+    let mostLost = min(m, domainCount - m - 1)
+    switch random.below(10) {
+    case 0..<3: damage = .none
+    case 3..<7: damage = mostLost > 0 ? .loss : m > 0 ? .silent : .none
+    default: damage = m > 0 ? .silent : .none
+    }
+    if damage != .none {
+      let most = damage == .loss ? mostLost : m
+      let count = 1 + random.below(most)
+      var left = Array(0..<domainCount)
+      for _ in 0..<count { victims.append(left.remove(at: random.below(left.count))) }
+      victims.sort()
+      mayLose = count <= mostLost
+    }
+    if random.chance(1, in: 14) { return }
+    perMinute = random.pick([15, 30, 30, 60, 60, 120, 240])
+    burstCount = random.pick([0, 0, 0, 2, 5])
+    let density = random.pick([2, 3, 5])
+    for kind in PlannedFaultKind.allCases {
+      let isChosen = random.chance(density, in: 6)
+      let weight = 1 + random.below(6)
+      if isChosen && isPossible(kind, scenario) { kinds.append((kind, weight)) }
+    }
+    if kinds.isEmpty { kinds = [(.killNode, 1), (.killCoordinator, 1)] }
+    if kinds.allSatisfy({ $0.kind == .jumpClock }) { kinds.append((.killCoordinator, 1)) }
+  }
+
+  private func scheme(_ scenario: Scenario) -> Int { scenario.scheme.m }
+
+  private func isPossible(_ kind: PlannedFaultKind, _ scenario: Scenario) -> Bool {
+    if kind.isSilentDamage { return damage == .silent }
+    if kind.isLoss {
+      // A single node's victims are devices: it cannot be wiped as a whole.
+      if kind == .wipeNode && scenario.nodeCount == 1 { return false }
+      return damage != .none && mayLose
+    }
+    switch kind {
+    case .slowArbiter, .unreachableArbiter, .failingArbiter: return scenario.arbiter == .register
+    case .cutAllPower, .partition: return damage != .silent
+    default: break
+    }
+    // With one node there is none that may be absent.
+    if damage == .silent && kind.makesNodesAbsent && scenario.nodeCount == 1 { return false }
+    return true
+  }
+
+  package var description: String {
+    if isCalm { return "calm" }
+    let harm =
+      switch damage {
+      case .none: "no damage"
+      case .loss: "losses on \(victims)"
+      case .silent: "silent damage\(mayLose ? " and losses" : "") on \(victims)"
+      }
+    return "\(perMinute) faults a minute, \(harm): "
+      + kinds.map(\.kind.rawValue).joined(separator: ", ")
+  }
+
+  /// The faults of a run, in order of time.
+  package func plan(seed: UInt64, duration: Duration) -> [PlannedFault] {
+    guard !isCalm else { return [] }
+    let count = max(1, Int(duration.saturatedNanoseconds / 1_000_000) * perMinute / 60_000)
+    var shared = SimulationRandom(seed: seed, name: "faults")
+    let bursts = (0..<max(1, burstCount)).map { _ in shared.within(.seconds(1)...(duration * 4 / 5))
+    }
+    let weights = kinds.reduce(0) { $0 + $1.weight }
+    var faults: [PlannedFault] = []
+    for index in 0..<count {
+      var random = SimulationRandom(seed: seed, name: "fault/\(index)")
+      var pick = random.below(weights)
+      var kind = kinds[0].kind
+      for candidate in kinds {
+        if pick < candidate.weight {
+          kind = candidate.kind
+          break
+        }
+        pick -= candidate.weight
+      }
+      var time = random.within(.milliseconds(500)...(duration * 9 / 10))
+      if burstCount > 0 && random.chance(4, in: 5) {
+        time = random.pick(bursts) + random.within(.zero...(.seconds(2)))
+      }
+      let start = min(Duration.nanoseconds(time), duration * 9 / 10)
+      let length = min(random.spread(kind.durations), duration - start)
+      faults.append(
+        PlannedFault(
+          index: index, kind: kind, time: start, duration: length, lot: random.next()))
+    }
+    return faults
+  }
+}
+
+extension PlannedFaultKind {
+  /// How long it lasts, or how long what it ended stays down.
+  var durations: ClosedRange<Duration> {
+    switch self {
+    case .killNode, .killNodeAtOperation, .killNodeAtStart, .cutNodePower,
+      .cutNodePowerAtOperation, .stopNode:
+      .milliseconds(10)...(.seconds(12))
+    case .cutAllPower: .milliseconds(10)...(.seconds(4))
+    case .killCoordinator, .killCoordinatorAtOperation, .cutCoordinatorPower, .stopCoordinator,
+      .wipeCoordinator, .damageCoordinatorStore:
+      .milliseconds(10)...(.seconds(6))
+    case .pauseNode, .pauseCoordinator, .pauseClient: .milliseconds(20)...(.seconds(12))
+    case .killClient: .milliseconds(10)...(.seconds(5))
+    case .resetConnections, .flipBits, .badSectors, .jumpClock:
+      .milliseconds(1)...(.milliseconds(2))
+    case .cutLink, .cutOneWay, .isolate, .partition: .milliseconds(50)...(.seconds(20))
+    case .slowLink, .slowDisk, .slowArbiter: .milliseconds(100)...(.seconds(20))
+    case .fullDisk: .milliseconds(200)...(.seconds(20))
+    case .readErrors, .coordinatorDiskErrors, .writeErrors, .synchronizeErrors, .lostWrites,
+      .misdirectedWrites, .lyingSynchronizes:
+      .milliseconds(50)...(.seconds(5))
+    case .readOnlyDisk: .milliseconds(200)...(.seconds(10))
+    case .wipeDevice, .wipeNode: .milliseconds(10)...(.seconds(8))
+    case .unreachableArbiter, .failingArbiter: .milliseconds(100)...(.seconds(15))
+    }
+  }
+}
