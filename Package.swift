@@ -26,15 +26,16 @@ func module(_ name: String, _ dependencies: [String], tests: [String]? = nil) ->
   ]
 }
 
-/// For `cairn sim`: what a failing seed was found in.
-let commit = Context.gitInformation.map {
-  String($0.currentCommit.prefix(12)) + ($0.hasUncommittedChanges ? "+" : "")
-}
+/// For `cairn sim`: what a failing seed was found in. `make` hands it in. What the manifest said of git is cached
+/// until the manifest changes, so without `make` it may be an older commit that is named.
+let commit =
+  Context.environment["CAIRN_COMMIT"]
+  ?? Context.gitInformation.map { "\($0.currentCommit.prefix(12)) or later" } ?? "unknown"
 
 let shims: [Target] = [
   .target(
     name: "CCommit", path: "CShims/CCommit",
-    cSettings: [.define("CAIRN_COMMIT", to: "\"\(commit ?? "unknown")\"")]),
+    cSettings: [.define("CAIRN_COMMIT", to: "\"\(commit)\"")]),
   .target(name: "CKernel", path: "CShims/CKernel"),
   // Optimised in debug builds too: intrinsics that are not are slower than no intrinsics.
   .target(
