@@ -22,6 +22,9 @@ enum SimulationRecord {
       add("operation", kind, "\(counts.ok)", "\(counts.inDoubt)", "\(counts.refused)")
     }
     for kind in trial.faults.keys.sorted() { add("fault", kind, "\(trial.faults[kind]!)") }
+    for point in trial.injections.keys.sorted() {
+      add("injection", point, "\(trial.injections[point]!)")
+    }
     add(
       "counts", "\(trial.operationCount)", "\(trial.byteCount)", "\(trial.faultCount)",
       "\(trial.plannedFaultCount)", "\(trial.plannedOperationCount)")
@@ -56,6 +59,7 @@ enum SimulationRecord {
         counts.refused = integer(3)
         report?.trial.operations[fields[2]] = counts
       case ("fault", 4): report?.trial.faults[fields[2]] = integer(1)
+      case ("injection", 4): report?.trial.injections[fields[2]] = integer(1)
       case ("counts", 7):
         report?.trial.operationCount = integer(0)
         report?.trial.byteCount = numbers[1]
@@ -133,6 +137,7 @@ struct SimulationSummary {
   private var byteCount: UInt64 = 0
   private var faults: [String: Int] = [:]
   private var faultCount = 0
+  private var injections: [String: Int] = [:]
   private var simulated = Duration.zero
   /// Real time of all trials, one after the other.
   private var worked = Duration.zero
@@ -159,6 +164,7 @@ struct SimulationSummary {
     byteCount &+= trial.byteCount
     for (kind, count) in trial.faults { faults[kind, default: 0] += count }
     faultCount += trial.faultCount
+    for (point, count) in trial.injections { injections[point, default: 0] += count }
     simulated += trial.simulated
     worked += report.elapsed
     if trial.failure != nil { failures.append(trial) }
@@ -213,6 +219,12 @@ struct SimulationSummary {
     lines.append("  faults \(faultCount), \(tenths(faultsPerMinute)) a simulated minute")
     lines += Self.wrapped(
       faults.sorted { $0.key < $1.key }.map { "\($0.key) \($0.value)" }, indent: "    ")
+    let rare = injections.values.reduce(0, +)
+    if rare > 0 {
+      lines.append("  rare paths taken \(rare)")
+      lines += Self.wrapped(
+        injections.sorted { $0.key < $1.key }.map { "\($0.key) \($0.value)" }, indent: "    ")
+    }
     lines.append("  event hash \(hex(eventHash))")
     return lines
   }
@@ -287,6 +299,10 @@ struct SimulationSummary {
       (
         "faultsByKind",
         .object(faults.sorted { $0.key < $1.key }.map { ($0.key, .number($0.value)) })
+      ),
+      (
+        "injections",
+        .object(injections.sorted { $0.key < $1.key }.map { ($0.key, .number($0.value)) })
       ),
       (
         "failures",
