@@ -17,28 +17,9 @@ extension StripeIO {
       throw .corrupt("range \(range) of a stripe of \(layout.byteCount) bytes")
     }
     if range.isEmpty { return [] }
-    let size = layout.blockByteCount
-    let unit = StripeLayout.unit
-    var wanted: [BlockRange] = []
-    for index in range.lowerBound / size...(range.upperBound - 1) / size {
-      let part = range.clamped(to: index * size..<(index + 1) * size)
-      let low = (part.lowerBound - index * size) / unit * unit
-      let high = (part.upperBound - index * size + unit - 1) / unit * unit
-      wanted.append(BlockRange(index: index, range: low..<high))
-    }
-    let blocks = try await gather(target, layout, wanted: wanted, lost: [])
-    var result: [Slice] = []
-    for (part, slices) in zip(wanted, blocks) {
-      var place = part.index * size + part.range.lowerBound
-      for slice in slices {
-        let inside = range.clamped(to: place..<place + slice.count)
-        if !inside.isEmpty {
-          result.append(slice[inside.lowerBound - place..<inside.upperBound - place])
-        }
-        place += slice.count
-      }
-    }
-    return result
+    let wanted = layout.units(of: range)
+    return layout.slices(
+      of: range, wanted: wanted, try await gather(target, layout, wanted: wanted, lost: []))
   }
 
   /// Whole payloads of stored blocks, data or parity, made from other blocks alone: what repair writes elsewhere.
@@ -56,7 +37,7 @@ extension StripeIO {
     ).map { $0[0] }
   }
 
-  private enum Event: Sendable {
+  enum Event: Sendable {
     case arrived(BlockRange, Slice)
     case failed(BlockRange, BlockFailure)
     case late
@@ -126,7 +107,7 @@ extension StripeIO {
     }
   }
 
-  private func fetch(_ part: BlockRange, _ target: StripeTarget, _ layout: StripeLayout) async
+  func fetch(_ part: BlockRange, _ target: StripeTarget, _ layout: StripeLayout) async
     -> Event
   {
     let device = target.devices[part.index]
@@ -165,5 +146,34 @@ extension StripeIO {
       }
       return .failed(part, .silent)
     }
+  }
+}
+
+extension StripeLayout {
+  /// The parts of data blocks, in whole units, that hold the data bytes in `range`, which is not empty.
+  func units(of range: Range<Int>) -> [BlockRange] {
+    let size = blockByteCount
+    return (range.lowerBound / size...(range.upperBound - 1) / size).map { index in
+      let part = range.clamped(to: index * size..<(index + 1) * size)
+      let low = (part.lowerBound - index * size) / Self.unit * Self.unit
+      let high = (part.upperBound - index * size + Self.unit - 1) / Self.unit * Self.unit
+      return BlockRange(index: index, range: low..<high)
+    }
+  }
+
+  /// The data bytes in `range`, cut out of the bytes of its units.
+  func slices(of range: Range<Int>, wanted: [BlockRange], _ blocks: [[Slice]]) -> [Slice] {
+    var result: [Slice] = []
+    for (part, slices) in zip(wanted, blocks) {
+      var place = part.index * blockByteCount + part.range.lowerBound
+      for slice in slices {
+        let inside = range.clamped(to: place..<place + slice.count)
+        if !inside.isEmpty {
+          result.append(slice[inside.lowerBound - place..<inside.upperBound - place])
+        }
+        place += slice.count
+      }
+    }
+    return result
   }
 }

@@ -57,7 +57,8 @@ package enum StripeError: Error, Equatable {
 /// Writes and reads stripes across nodes. Loop-confined.
 ///
 /// `StripeIO+Write.swift` codes a stripe and stores its blocks; `StripeIO+Read.swift` reads a range of it,
-/// `ReadPlan.swift` decides what to ask for when blocks are missing or slow; `ReadLatency.swift` says when one is slow,
+/// `ReadPlan.swift` decides what to ask for when blocks are missing or slow; `StripeIO+Doubt.swift` finds the blocks to blame when
+/// bytes are wrong under a right CRC; `ReadLatency.swift` says when one is slow,
 /// `Suspects.swift` which devices did not answer lately; `StripeIO+Shards.swift` fences and lists.
 package final class StripeIO: @unchecked Sendable {
   // Loop-confined.

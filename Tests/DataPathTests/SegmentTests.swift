@@ -90,7 +90,7 @@ private struct Store {
 
 @Suite struct SegmentTests {
   @Test("segments give an object's bytes in order, without a gap", arguments: Seed.several)
-  func bytes(seed: Seed) throws {
+  func bytes(seed: Seed) async throws {
     var random = seed.generator
     for _ in 0..<100 {
       let store = Store(&random)
@@ -98,7 +98,9 @@ private struct Store {
       var found: [UInt8] = []
       for segment in try Segment.cut(answer, first: 1000) {
         #expect(segment.first == UInt64(1000 + found.count))
-        let part = try segment.extract(store.read(segment, &random)).flatMap(\.array)
+        let part = try await segment.extract(store.read(segment, &random)) {
+          _ async throws(StripeError) in throw .cancelled
+        }.flatMap(\.array)
         #expect(part.count == Int(segment.byteCount))
         found += part
       }
@@ -106,25 +108,41 @@ private struct Store {
     }
   }
 
-  @Test("a wrong byte in a chunk is never given out", arguments: Seed.several)
-  func corruption(seed: Seed) throws {
+  @Test(
+    "a wrong byte in a chunk is never given out: that chunk, and no other, is asked for again",
+    arguments: Seed.several)
+  func corruption(seed: Seed) async throws {
     var random = seed.generator
     for _ in 0..<50 {
       let store = Store(&random)
-      let (answer, _) = store.answer(&random)
+      let (answer, bytes) = store.answer(&random)
       let segment = try Segment.cut(answer, first: 0)[0]
       let chunk = segment.pieces.randomElement(using: &random)!.chunk
       var wrong = store
       let place = chunk.lowerBound + Int(random.next() % UInt64(chunk.count))
       wrong.stripes[Int(segment.target.stripe)][place] ^= 1
-      #expect(throws: StripeError.self) {
-        try segment.extract(wrong.read(segment, &random))
+      await #expect(throws: StripeError.cancelled) {
+        try await segment.extract(wrong.read(segment, &random)) {
+          _ async throws(StripeError) in throw .cancelled
+        }
       }
+      var asked: [Range<Int>] = []
+      let found = try await segment.extract(wrong.read(segment, &random)) {
+        piece async throws(StripeError) in
+        asked.append(piece.chunk)
+        let right = Slice(
+          copying: Array(store.stripes[Int(segment.target.stripe)][piece.chunk]))
+        #expect(Segment.isRight([right[0..<1], right[1..<right.count]], piece) || right.count == 1)
+        return [right]
+      }
+      #expect(Set(asked) == [chunk])
+      #expect(
+        found.flatMap(\.array) == Array(bytes.prefix(Int(segment.byteCount))))
     }
   }
 
   @Test("an answer that contradicts itself is refused, and never traps", arguments: Seed.several)
-  func contradictions(seed: Seed) throws {
+  func contradictions(seed: Seed) async throws {
     var random = seed.generator
     for _ in 0..<500 {
       let store = Store(&random)
@@ -147,7 +165,9 @@ private struct Store {
           #expect(
             segment.byteCount
               == segment.pieces.reduce(0) { $0 + UInt64($1.wanted.count) })
-          _ = try? segment.extract(store.read(segment, &random))
+          _ = try? await segment.extract(store.read(segment, &random)) {
+            _ async throws(StripeError) in throw .cancelled
+          }
         }
       } catch {
         guard case .corrupt = error else { throw Unexpected() }

@@ -8,7 +8,8 @@ import Stripes
 ///
 /// A range is resolved a window at a time (the next one while this one is read), each window is cut into
 /// segments, one for each stripe it touches, and several segments are on their way at once within the process's read
-/// budget. Each chunk is checked against its fingerprint before a byte of it is given out.
+/// budget. Each chunk is checked against its fingerprint before a byte of it is given out; one that is wrong is rebuilt
+/// without the blocks to blame.
 package final class ObjectReader: @unchecked Sendable {
   // Loop-confined.
   private let access: ClusterAccess
@@ -149,8 +150,13 @@ package final class ObjectReader: @unchecked Sendable {
       do throws(StripeError) {
         var slices: [Slice] = []
         for one in segments {
-          slices += try one.extract(
-            try await access.stripes.read(one.target, layout: one.layout, range: one.range))
+          let read = try await access.stripes.read(
+            one.target, layout: one.layout, range: one.range)
+          slices += try await one.extract(read) { piece async throws(StripeError) in
+            try await access.stripes.readDoubting(
+              one.target, layout: one.layout, range: piece.chunk
+            ) { Segment.isRight($0, piece) }
+          }
         }
         return slices
       } catch {

@@ -74,8 +74,12 @@ struct Segment: Sendable {
 
   /// The object's bytes in what was read of the stripe, after each chunk was checked. Nothing is copied.
   ///
-  /// - Parameter read: slices that together are `range`.
-  func extract(_ read: [Slice]) throws(StripeError) -> [Slice] {
+  /// - Parameters:
+  ///   - read: slices that together are `range`.
+  ///   - mend: called for each chunk that was read wrong; gives its right bytes, or throws.
+  func extract(
+    _ read: [Slice], mend: (Piece) async throws(StripeError) -> [Slice]
+  ) async throws(StripeError) -> [Slice] {
     var cursor = Cursor(read)
     var position = range.lowerBound
     var chunks: [[Slice]] = []
@@ -89,9 +93,7 @@ struct Segment: Sendable {
     var result: [Slice] = []
     result.reserveCapacity(chunks.count)
     for (index, piece) in pieces.enumerated() {
-      guard found[index] == piece.fingerprint else {
-        throw .corrupt("chunk \(piece.fingerprint) reads as \(found[index])")
-      }
+      if found[index] != piece.fingerprint { chunks[index] = try await mend(piece) }
       if piece.wanted.count == piece.chunk.count {
         result += chunks[index]
       } else {
@@ -101,6 +103,11 @@ struct Segment: Sendable {
       }
     }
     return result
+  }
+
+  /// Whether these slices together are the piece's chunk.
+  static func isRight(_ slices: [Slice], _ piece: Piece) -> Bool {
+    fingerprints(of: [slices]) == [piece.fingerprint]
   }
 
   /// Chunks that lie in one slice are hashed together, the few that lie across two blocks by themselves.
