@@ -137,6 +137,76 @@ private final class Pages: @unchecked Sendable {
     #expect(alone.count > 5)
   }
 
+  /// Gives equal pages one identity, as the state machine does.
+  private final class SharedPages: @unchecked Sendable {
+    // Confined to one test.
+    var identities: [Page: UInt64] = [:]
+
+    func manifest(of chunks: [ChunkHandle]) async throws -> (root: UInt64, pages: Set<Page>) {
+      var pages: Set<Page> = []
+      var builder = ManifestBuilder { page throws(DataPathError) in
+        pages.insert(page)
+        if let known = self.identities[page] { return known }
+        self.identities[page] = UInt64(self.identities.count)
+        return UInt64(self.identities.count - 1)
+      }
+      for chunk in chunks { try await builder.add(chunk) }
+      guard case .root(let root) = try await builder.finish() else { throw Unexpected() }
+      return (root, pages)
+    }
+  }
+
+  static func interior(_ pages: Set<Page>) -> Set<Page> {
+    pages.filter { if case .children = $0 { true } else { false } }
+  }
+
+  @Test(
+    "two large objects that differ in a few places share nearly all their pages, interior ones too",
+    arguments: Seed.several)
+  func sharingAfterChanges(seed: Seed) async throws {
+    var random = seed.generator
+    let store = SharedPages()
+    // Pages are as small as they get, so that there are thousands: a few pages of pages.
+    let common = Self.chunks(12_000, boundaryOdds: 2, &random)
+    let before = try await store.manifest(of: common)
+    #expect(Self.interior(before.pages).count > 30)
+    for _ in 0..<4 {
+      var changed = common
+      let place = Int(random.next() % UInt64(common.count))
+      switch random.next() % 3 {
+      case 0: changed.insert(contentsOf: Self.chunks(1, boundaryOdds: 256, &random), at: place)
+      case 1: changed.remove(at: place)
+      default: changed.insert(contentsOf: Self.chunks(700, boundaryOdds: 2, &random), at: place)
+      }
+      let added = changed.count > common.count + 1 ? 350 : 1
+      let after = try await store.manifest(of: changed)
+      let fresh = after.pages.subtracting(before.pages)
+      #expect(fresh.count - Self.interior(fresh).count <= added + 60)
+      // The path to the root, what was put in, and what a cut that moved takes with it.
+      #expect(Self.interior(fresh).count <= 12 + added / 16, "at \(place) of \(common.count)")
+    }
+  }
+
+  @Test(
+    "equal chunks without end make a manifest that is neither deep nor wide",
+    arguments: [UInt64(0), 1])
+  func monotony(lastWord: UInt64) async throws {
+    let store = SharedPages()
+    let chunk = ChunkHandle(
+      fingerprint: Fingerprint(w0: 1, w1: 2, w2: 3, w3: lastWord), byteCount: 1)
+    chunk.settle(
+      .success(ChunkHandle.Location(container: ContainerID(.data, 4), ordinal: 50)))
+    let (root, pages) = try await store.manifest(of: Array(repeating: chunk, count: 70_000))
+    #expect(pages.count < 40)
+    let byIdentity = Dictionary(uniqueKeysWithValues: store.identities.map { ($1, $0) })
+    func depth(_ page: UInt64) -> Int {
+      guard case .children(let children) = byIdentity[page] else { return 0 }
+      #expect(children.count <= Page.entryLimit)
+      return 1 + depth(children[0].page)
+    }
+    #expect(depth(root) <= 6)
+  }
+
   @Test("a chunk that could not be stored fails the manifest with its own error")
   func failure() async throws {
     var builder = ManifestBuilder { _ throws(DataPathError) in 1 }

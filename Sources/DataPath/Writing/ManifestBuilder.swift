@@ -5,17 +5,26 @@ import Ring
 /// Turns an object's chunks, in order, into runs and pages as their places become known, so that only one open page
 /// a level is in memory. Loop-confined.
 ///
-/// A page ends after a chunk whose fingerprint's last byte is zero, and after 1,024 entries at the latest, so that
-/// equal content gives equal pages wherever it stands.
+/// Pages of every level are cut where fingerprints say, so that equal content gives equal pages wherever it stands, and
+/// objects that differ in one place share all pages but those on its path to the root, or nearly. Let w be the last 64 bits of the
+/// last chunk's fingerprint. A page of chunks ends after a chunk with bits 0 to 7 of w zero; a page of children of level i
+/// (from 0) after a child whose last chunk has bits 8 + 6 i to 13 + 6 i zero, once it has 16 children. Both end at 1,024
+/// entries at the latest.
+///
+/// Without the 16, a repeated chunk with such bits would make pages of one child.
 struct ManifestBuilder {
   /// Runs of the open page.
   private var runs: [Run] = []
   private var chunksInPage = 0
+  /// The last 64 bits of the last chunk's fingerprint.
+  private var lastWord: UInt64 = 0
   /// Open interior pages, lowest level first.
   private var levels: [[Page.Child]] = []
   private(set) var byteCount: UInt64 = 0
 
   private let put: (Page) async throws(DataPathError) -> UInt64
+
+  private static let fewestChildren = 16
 
   /// - Parameter put: stores a page and returns its identity.
   init(put: @escaping (Page) async throws(DataPathError) -> UInt64) { self.put = put }
@@ -36,7 +45,8 @@ struct ManifestBuilder {
     }
     chunksInPage += 1
     byteCount += length
-    if chunksInPage == Page.entryLimit || handle.fingerprint.w3 & 0xFF == 0 { try await endPage() }
+    lastWord = handle.fingerprint.w3
+    if chunksInPage == Page.entryLimit || lastWord & 0xFF == 0 { try await endPage() }
   }
 
   /// The content of the object. Call once, after the last chunk.
@@ -65,8 +75,14 @@ struct ManifestBuilder {
   private mutating func append(_ child: Page.Child, level: Int) async throws(DataPathError) {
     if level == levels.count { levels.append([]) }
     levels[level].append(child)
-    if levels[level].count == Page.entryLimit { try await endLevel(level) }
+    let count = levels[level].count
+    if count == Page.entryLimit || count >= Self.fewestChildren && isCut(level) {
+      try await endLevel(level)
+    }
   }
+
+  /// Whether the last chunk's fingerprint ends a page of this level.
+  private func isCut(_ level: Int) -> Bool { lastWord >> UInt64(8 + 6 * level) & 0x3F == 0 }
 
   private mutating func endLevel(_ level: Int) async throws(DataPathError) {
     let children = levels[level]
