@@ -28,12 +28,15 @@ package final class CoordinatorClient: @unchecked Sendable {
   private var leader = 0
 
   private var session: UInt64?
+  private let tasks: OwnedTasks
   private let opening: SharedWork<UInt64>
+  private var isClosed = false
   private var nextSequence: UInt64 = 1
   private var unanswered: Set<UInt64> = []
   private let answered = WaitQueue()
   /// The protocol's bound on the distance between the lowest unanswered sequence number and a new one, less some room.
   private static let sequenceWindow: UInt64 = 1000
+  private static let callDeadline = Duration.seconds(10)
   /// Whether any coordinator ever answered: then its absence is waited out.
   private var hasMetCluster = false
   private let slots: Semaphore
@@ -53,7 +56,8 @@ package final class CoordinatorClient: @unchecked Sendable {
     self.name = name
     self.options = options
     slots = Semaphore(options.outstandingLimit)
-    opening = SharedWork(driver, "open session")
+    tasks = OwnedTasks(driver)
+    opening = SharedWork(tasks, "open session")
   }
 
   /// Asks a question; sent again while nobody leads.
@@ -65,11 +69,25 @@ package final class CoordinatorClient: @unchecked Sendable {
 
   /// Makes a change, exactly once.
   ///
+  /// A session that expired before the change can have been carried out is renewed. What belongs to it, as uploads do, went
+  /// with it, so such a change is then refused: noSuchUpload.
+  ///
   /// - Throws: ``DataPathError/refused(code:reason:)`` when the state machine refused it; then nothing was changed.
+  ///   ``DataPathError/outcomeUnknown`` when the session expired while the answer was waited for.
   package func execute(_ command: ClientCommand) async throws(DataPathError) -> CommandOutcome {
     await slots.acquire()
     defer { slots.release() }
-    let session = try await openSession()
+    while true {
+      let session = try await openSession()
+      if let outcome = try await execute(command, session) { return outcome }
+      if Task.isCancelled { throw .cancelled }
+    }
+  }
+
+  /// The outcome in this session; nil when the session had expired and the command surely was not carried out.
+  private func execute(_ command: ClientCommand, _ session: UInt64) async throws(DataPathError)
+    -> CommandOutcome?
+  {
     while let lowest = unanswered.min(), nextSequence - lowest >= Self.sequenceWindow {
       await answered.wait()
     }
@@ -80,32 +98,42 @@ package final class CoordinatorClient: @unchecked Sendable {
       unanswered.remove(sequence)
       answered.wakeAll()
     }
+    var mayHaveArrived = false
     let answer: Execute.Answer
     do throws(DataPathError) {
       // `lowestUnanswered` may be old when the request is sent again, which only keeps outcomes longer.
       let request = Execute(
         session: session, sequence: sequence, lowestUnanswered: unanswered.min() ?? sequence,
         command: command)
-      if driver.meets(.commandAnswerLost) { _ = try await send(request) }
-      answer = try await send(request)
-    } catch {
-      switch error.refusalCode {
-      case .noSuchSession, .outcomeUnknown:
-        forget(session)
-        throw .outcomeUnknown
-      default: throw error
+      if driver.meets(.commandAnswerLost) {
+        _ = try await send(request, mayHaveArrived: &mayHaveArrived)
+        mayHaveArrived = true
       }
+      answer = try await send(request, mayHaveArrived: &mayHaveArrived)
+    } catch {
+      return try afterRefusal(error, session, mayHaveArrived)
     }
     position = max(position, answer.position)
     if case .refused(let code, let reason) = answer.outcome {
-      switch RefusalCode(rawValue: code) {
-      case .noSuchSession, .outcomeUnknown:
-        forget(session)
-        throw .outcomeUnknown
-      default: throw .refused(code: code, reason: reason)
-      }
+      return try afterRefusal(.refused(code: code, reason: reason), session, mayHaveArrived)
     }
     return answer.outcome
+  }
+
+  /// Nil when the session had expired and the command surely was not carried out; otherwise throws what became of it.
+  private func afterRefusal(_ error: DataPathError, _ session: UInt64, _ mayHaveArrived: Bool)
+    throws(DataPathError) -> CommandOutcome?
+  {
+    switch error.refusalCode {
+    case .noSuchSession:
+      forget(session)
+      if !mayHaveArrived { return nil }
+      throw .outcomeUnknown
+    case .outcomeUnknown:
+      forget(session)
+      throw .outcomeUnknown
+    default: throw error
+    }
   }
 
   /// The session is gone: the next change opens another.
@@ -116,19 +144,25 @@ package final class CoordinatorClient: @unchecked Sendable {
     keeper = nil
   }
 
-  /// Ends the session; what it held is returned.
+  /// Ends the session; what it held is returned. Nothing can be asked or changed any more.
   ///
   /// Also when the calling task is cancelled: what a client that is interrupted held goes back at once.
   package func close() async {
+    isClosed = true
+    tasks.cancelAll()
     await driver.spawn("close session") { [self] in
+      await tasks.wait()
       keeper?.cancel()
       await keeper?.wait()
       keeper = nil
       guard let session else { return }
       self.session = nil
-      // The leader expires it by itself when this does not arrive.
-      _ = try? await wire.call(
-        CloseSession(session: session), at: addresses[leader], deadline: .seconds(2))
+      do throws(WireError) {
+        _ = try await wire.call(
+          CloseSession(session: session), at: addresses[leader], deadline: .seconds(2))
+      } catch {
+        // The leader expires it by itself.
+      }
     }.wait()
   }
 
@@ -147,45 +181,68 @@ package final class CoordinatorClient: @unchecked Sendable {
     keeper = driver.spawn("keep session") { [weak self, driver] in
       while await driver.sleep(interval) {
         guard let self else { return }
-        _ = try? await self.send(KeepSession(session: session))
+        do throws(DataPathError) {
+          _ = try await self.send(KeepSession(session: session))
+        } catch {
+          // It may be kept the next time; one that has expired never.
+          if error.refusalCode == .noSuchSession { return self.forget(session) }
+        }
       }
     }
   }
 
-  /// Sends to the leader, looking for it among the addresses until one answers or patience is over.
   private func send<Request: Call>(_ request: Request) async throws(DataPathError)
     -> Request.Answer
   {
-    let end = driver.now + options.patience
+    var mayHaveArrived = false
+    return try await send(request, mayHaveArrived: &mayHaveArrived)
+  }
+
+  /// Sends to the leader, looking for it among the addresses until one answers or patience is over.
+  ///
+  /// - Parameter mayHaveArrived: set when an earlier attempt may have been carried out.
+  private func send<Request: Call>(_ request: Request, mayHaveArrived: inout Bool)
+    async throws(DataPathError) -> Request.Answer
+  {
+    var end = driver.now + options.patience
     var pause = Duration.milliseconds(20)
     var misses = 0
     while true {
+      if isClosed { throw .cancelled }
+      let begun = driver.now
       do throws(WireError) {
         let answer = try await wire.call(
-          request, at: addresses[leader], deadline: .seconds(10)
+          request, at: addresses[leader], deadline: Self.callDeadline
         ).answer
         hasMetCluster = true
         return answer
       } catch {
-        if Task.isCancelled { throw .cancelled }
+        if Task.isCancelled || isClosed { throw .cancelled }
         switch error {
         case .refused(let code, let reason):
           hasMetCluster = true
           switch RefusalCode(rawValue: code) {
           case .notLeader:
+            // It may have led when the request came.
+            mayHaveArrived = true
             if let address = SocketAddress(reason), let index = addresses.firstIndex(of: address) {
               leader = index
             } else {
               leader = (leader + 1) % addresses.count
             }
-          case .unavailable: break
+          case .unavailable: mayHaveArrived = true
           default: throw DataPathError(error)
           }
-        case .unreachable, .disconnected, .deadline:
+        case .unreachable: leader = (leader + 1) % addresses.count
+        case .disconnected, .deadline:
+          mayHaveArrived = true
           leader = (leader + 1) % addresses.count
         case .wrongKey, .version, .malformed, .cancelled: throw DataPathError(error)
         }
         misses += 1
+        // A process that was stopped has not been waiting.
+        let stopped = driver.now - begun - Self.callDeadline
+        if stopped > .seconds(2) { end += stopped }
         // A cluster that was never there is told at once; one that was is waited for.
         if driver.now >= end
           || (!hasMetCluster && misses >= 3 * addresses.count && isUnreachable(error))

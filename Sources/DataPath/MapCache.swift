@@ -28,7 +28,7 @@ package final class MapCache: DeviceDirectory, @unchecked Sendable {
   package init(driver: any Driver, coordinator: CoordinatorClient) {
     self.driver = driver
     self.coordinator = coordinator
-    fetching = SharedWork(driver, "fetch map")
+    fetching = SharedWork(OwnedTasks(driver), "fetch map")
   }
 
   package func address(of device: DeviceID) -> SocketAddress? { places[device]?.address }
@@ -42,15 +42,15 @@ package final class MapCache: DeviceDirectory, @unchecked Sendable {
   /// Makes sure that the map is no older than `epoch` and knows `devices`, and is fresh.
   package func prepare(epoch: UInt64, devices: some Sequence<DeviceID>) async throws(DataPathError)
   {
-    if let fetchedAt, self.epoch >= epoch, driver.now - fetchedAt < Self.lifetime,
-      devices.allSatisfy({ places[$0] != nil })
-    {
-      return
-    }
+    func isKnown() -> Bool { self.epoch >= epoch && devices.allSatisfy { places[$0] != nil } }
+    if let fetchedAt, driver.now - fetchedAt < Self.lifetime, isKnown() { return }
+    // A fetch that began before this call may have been answered before there was what is asked for.
+    let isJoining = fetching.isUnderWay
     try await refresh()
+    if isJoining && !isKnown() { try await refresh() }
   }
 
-  /// Fetches the map; concurrent callers share one fetch.
+  /// Fetches the map; concurrent callers share one fetch, also one that began before.
   package func refresh() async throws(DataPathError) {
     try await fetching.run { [self] () async throws(DataPathError) in
       let answer = try await coordinator.query(GetMap(level: .strong))

@@ -6,14 +6,17 @@ import Ring
 final class SharedWork<Value: Sendable>: @unchecked Sendable {
   // Loop-confined.
   private typealias Waiter = Promise<Result<Value, DataPathError>>
-  private let driver: any Driver
+  private let tasks: OwnedTasks
   private let name: String
   private var waiters: [Waiter] = []
 
-  init(_ driver: any Driver, _ name: String) {
-    self.driver = driver
+  /// - Parameter tasks: of the owner, who can cancel it for all.
+  init(_ tasks: OwnedTasks, _ name: String) {
+    self.tasks = tasks
     self.name = name
   }
+
+  var isUnderWay: Bool { !waiters.isEmpty }
 
   /// The result of the run that is under way, or else of a new one of `work`.
   ///
@@ -25,7 +28,7 @@ final class SharedWork<Value: Sendable>: @unchecked Sendable {
     let mine = Waiter()
     waiters.append(mine)
     if waiters.count == 1 {
-      driver.spawn(name) { [self] in
+      tasks.spawn(name) { [self] in
         let result: Result<Value, DataPathError>
         do throws(DataPathError) {
           result = .success(try await work())

@@ -16,6 +16,8 @@ package struct Grant: Hashable, Sendable, WireValue {
   package var endStripe: UInt64
   /// The first ordinal this grant may use; the writer counts up from it.
   package var firstOrdinal: UInt64
+  /// How many ordinals, from `firstOrdinal`, it may use.
+  package static let ordinalCount: UInt64 = 1 << 20
   /// Data bytes the container may still take before it is full.
   package var byteLimit: UInt64
   /// Of the cluster map.

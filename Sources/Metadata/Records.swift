@@ -335,7 +335,7 @@ package struct OpenGrant: Hashable, Sendable, WireValue, StoredValue {
   package var registered: [NumberRun]
 
   package static let stripeCount: UInt64 = 4096
-  package static let ordinalCount: UInt64 = 1 << 20
+  package static let ordinalCount = Grant.ordinalCount
 
   init(
     id: UInt64, session: UInt64, container: ContainerID, firstStripe: UInt64, endStripe: UInt64,

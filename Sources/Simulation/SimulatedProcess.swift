@@ -51,6 +51,7 @@ package final class SimulatedProcess: Driver, @unchecked Sendable {
   private var operationIndex = 0
   private var underWay: [UInt64: PendingOperation] = [:]
   private var tasks: [UInt64: Task<Void, Never>] = [:]
+  private var spawnedNames: [UInt64: String] = [:]
   private var nextTask: UInt64 = 0
   private var laneFreeAt: [Int: Instant] = [:]
   private var posthumousCount = 0
@@ -176,8 +177,14 @@ package final class SimulatedProcess: Driver, @unchecked Sendable {
     let task = Task(name: "\(self.name)/\(name)", executorPreference: world.executor) {
       await body()
       self.tasks[id] = nil
+      self.spawnedNames[id] = nil
     }
-    if isAlive { tasks[id] = task } else { task.cancel() }
+    if isAlive {
+      tasks[id] = task
+      spawnedNames[id] = name
+    } else {
+      task.cancel()
+    }
     return SpawnedTask(task)
   }
 
@@ -197,6 +204,11 @@ package final class SimulatedProcess: Driver, @unchecked Sendable {
     clockDriftPartsPerMillion = partsPerMillion
     world.note(name, "clock drifts by \(partsPerMillion) ppm")
     world.count(.clockDrift)
+  }
+
+  /// Of the tasks that were spawned and have not ended, oldest first.
+  package var taskNames: [String] {
+    spawnedNames.sorted { $0.key < $1.key }.map(\.value)
   }
 
   // MARK: Life and death
@@ -237,6 +249,7 @@ package final class SimulatedProcess: Driver, @unchecked Sendable {
     for pending in operations { pending.abort() }
     for (_, task) in tasks.sorted(by: { $0.key < $1.key }) { task.cancel() }
     tasks = [:]
+    spawnedNames = [:]
   }
 
   /// A disk operation caught under way: done, not done, or a write done in part.

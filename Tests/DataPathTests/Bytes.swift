@@ -28,6 +28,7 @@ final class TestSource: ByteSource, @unchecked Sendable {
   var failsAfter: Int?
   /// Ends after these, whatever `byteCount` says.
   var endsAfter: Int?
+  var canRewind = true
   /// Before each read.
   var pause: (@Sendable () async -> Void)?
 
@@ -49,6 +50,7 @@ final class TestSource: ByteSource, @unchecked Sendable {
   }
 
   func rewind() -> Bool {
+    guard canRewind else { return false }
     offset = 0
     return true
   }
@@ -75,6 +77,7 @@ final class TestSink: ByteSink, @unchecked Sendable {
     bytes = [UInt8](repeating: 0, count: range.count)
   }
 
+  var writtenCount: Int { written.reduce(0) { $0 + $1.count } }
   var isComplete: Bool { written.reduce(0) { $0 + $1.count } == bytes.count }
 
   func write(_ slices: [Slice], at offset: UInt64) async throws(DataPathError) {

@@ -289,6 +289,42 @@ import Testing
     }
   }
 
+  @Test(
+    "objects that end in duplicates without end come through a window of a few chunks",
+    arguments: Seed.several)
+  func window(seed: Seed) throws {
+    try simulate(seed.value) { world in
+      var random = seed.generator
+      let cluster = try await SmallCluster(world, scheme: "2+1", nodes: 3)
+      let client = SmallClient(cluster, "client")
+      func zeros(_ chunks: Int) -> [UInt8] { [UInt8](repeating: 0, count: chunks * 128 << 10) }
+      let once = noise(100_000, &random)
+      let objects = [
+        once + zeros(8), zeros(6), once + zeros(5) + once, zeros(5) + once + zeros(5),
+      ]
+      for window in [1, 3] {
+        let writer = ObjectWriter(
+          client.access,
+          options: ObjectWriter.Options(pieceByteCount: 256 << 10, windowChunkCount: window))
+        // One after the other, and then all at once: others that could add to a stripe are no reason to wait for ever.
+        for (index, bytes) in objects.enumerated() {
+          let stored: Result<PutResult, DataPathError>? = await client.driver.withDeadline(
+            .seconds(10)
+          ) { await client.put(writer, "a\(index)", TestSource(bytes), unlessIdentical: false) }
+          _ = try #require(stored, "object \(index) through \(window)").get()
+        }
+        let stored = await client.driver.withDeadline(.seconds(20)) {
+          await Self.putAll(client, writer, objects, prefix: "b\(window)")
+        }
+        for result in try #require(stored) { _ = try result.get() }
+        try await writer.finish()
+        await Self.checkAll(client, objects, prefix: "a", seed)
+        await Self.checkAll(client, objects, prefix: "b\(window)", seed)
+      }
+      await client.close()
+    }
+  }
+
   @Test("a failing sink ends the read with its error; more lost nodes than m are named")
   func readErrors() throws {
     try simulate(21) { world in

@@ -43,4 +43,29 @@ import Testing
       await client.close()
     }
   }
+
+  @Test(
+    "pieces too small to hold two chunks are made larger, and a memory smaller than a piece is enough"
+  )
+  func tinyPieces() throws {
+    try simulate(4) { world in
+      var random = SeededGenerator(seed: 4)
+      let cluster = try await SmallCluster(world, scheme: "1+1", nodes: 2)
+      let client = SmallClient(cluster, "client")
+      for pieceByteCount in [0, 1, 4096, 128 << 10, Int.max] {
+        let writer = ObjectWriter(
+          client.access,
+          options: ObjectWriter.Options(memoryByteCount: 1, pieceByteCount: pieceByteCount))
+        // Zeros have chunks of the largest size only.
+        let bytes = [UInt8](repeating: 0, count: 300_000) + noise(300_000, &random)
+        let isStored: Result<PutResult, DataPathError>? = await client.driver.withDeadline(
+          .seconds(100)
+        ) { await client.put(writer, "k\(pieceByteCount)", TestSource(bytes)) }
+        _ = try #require(isStored).get()
+        try await writer.finish()
+        #expect(await client.get("k\(pieceByteCount)", 0..<600_000) == .success(bytes))
+      }
+      await client.close()
+    }
+  }
 }

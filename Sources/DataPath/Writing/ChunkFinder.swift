@@ -16,6 +16,7 @@ final class ChunkFinder: @unchecked Sendable {
   }
 
   private let access: ClusterAccess
+  private let tasks: OwnedTasks
   private var waiting: [Waiting] = []
   private var isAsking = false
   private var neighbours: [Fingerprint: FindChunks.Location] = [:]
@@ -24,7 +25,10 @@ final class ChunkFinder: @unchecked Sendable {
   /// About 10 MiB.
   private static let neighbourLimit = 100_000
 
-  init(_ access: ClusterAccess) { self.access = access }
+  init(_ access: ClusterAccess, _ tasks: OwnedTasks) {
+    self.access = access
+    self.tasks = tasks
+  }
 
   /// One location for each fingerprint; `byteCount` 0 where it is not stored. All are hints.
   func find(_ fingerprints: [Fingerprint]) async throws(DataPathError) -> [FindChunks.Location] {
@@ -35,7 +39,7 @@ final class ChunkFinder: @unchecked Sendable {
     waiting.append(Waiting(fingerprints: fingerprints, promise: promise))
     if !isAsking {
       isAsking = true
-      access.driver.spawn("find chunks") { await self.ask() }
+      tasks.spawn("find chunks") { await self.ask() }
     }
     return try await promise.get().get()
   }

@@ -13,7 +13,8 @@ final class ChunkHolder: @unchecked Sendable {
   }
 
   private let access: ClusterAccess
-  private let upload: Upload
+  private let upload: UploadIdentity
+  private let tasks: OwnedTasks
   private let storeAgain: @Sendable (ChunkHandle, ChunkBytes) async -> Void
   private var waiting: [Waiting] = []
   private var isHolding = false
@@ -21,13 +22,16 @@ final class ChunkHolder: @unchecked Sendable {
   private var held: Set<ChunkHandle.Location> = []
 
   private static let heldLimit = 200_000
+  /// Chunks in one command: as runs of one chunk each they are less than half of what the leader takes.
+  private static let batchLimit = 8192
 
   init(
-    _ access: ClusterAccess, upload: Upload,
+    _ access: ClusterAccess, upload: UploadIdentity, tasks: OwnedTasks,
     storeAgain: @escaping @Sendable (ChunkHandle, ChunkBytes) async -> Void
   ) {
     self.access = access
     self.upload = upload
+    self.tasks = tasks
     self.storeAgain = storeAgain
   }
 
@@ -39,16 +43,16 @@ final class ChunkHolder: @unchecked Sendable {
     waiting.append(Waiting(handle: handle, bytes: bytes, location: location))
     if !isHolding {
       isHolding = true
-      access.driver.spawn("hold chunks") { await self.run() }
+      tasks.spawn("hold chunks") { await self.run() }
     }
   }
 
   private func run() async {
     while !waiting.isEmpty {
-      let batch = waiting
-      waiting = []
+      let batch = Array(waiting.prefix(Self.batchLimit))
+      waiting.removeFirst(batch.count)
       do throws(DataPathError) {
-        let upload = try await upload.identity()
+        let upload = try await upload.number()
         let outcome = try await access.coordinator.execute(
           .holdChunks(upload: upload, runs: Self.runs(batch)))
         var missing: [Run] = []
@@ -95,36 +99,5 @@ final class ChunkHolder: @unchecked Sendable {
           byteCount: UInt64(one.handle.byteCount)))
     }
     return runs
-  }
-}
-
-/// The upload of one writer, opened when first needed. Loop-confined.
-final class Upload: @unchecked Sendable {
-  // Loop-confined.
-  private let access: ClusterAccess
-  private let opening: SharedWork<UInt64>
-  private var known: UInt64?
-
-  init(_ access: ClusterAccess) {
-    self.access = access
-    opening = SharedWork(access.driver, "open upload")
-  }
-
-  func identity() async throws(DataPathError) -> UInt64 {
-    if let known { return known }
-    return try await opening.run { [self] () async throws(DataPathError) in
-      if let known { return known }
-      guard case .number(let identity) = try await access.coordinator.execute(.openUpload) else {
-        throw .corrupt("answer to openUpload")
-      }
-      known = identity
-      return identity
-    }
-  }
-
-  func end() async throws(DataPathError) {
-    guard let identity = known else { return }
-    known = nil
-    _ = try await access.coordinator.execute(.endUpload(upload: identity))
   }
 }

@@ -27,7 +27,60 @@ extension ObjectWriter {
       guard source.rewind() else { throw .source("cannot be read a second time") }
     }
 
+    var attemptCount = 0
+    while true {
+      attemptCount += 1
+      let upload = upload
+      do throws(DataPathError) {
+        let stored = try await store(source, in: upload)
+        let identity = try await commit(
+          name, stored, in: upload, attributes, precondition, unlessIdentical)
+        return PutResult(
+          identity: identity, byteCount: stored.byteCount, contentHash: stored.contentHash,
+          wasIdentical: false)
+      } catch {
+        guard error.refusalCode == .noSuchUpload, attemptCount < Self.attemptLimit,
+          !Task.isCancelled
+        else { throw error }
+        // Nothing was committed. Chunks stored under that upload may be gone, so all is stored again.
+        replace(upload)
+        guard source.rewind() else {
+          throw .source("the session expired, and what was read cannot be read a second time")
+        }
+      }
+    }
+  }
+
+  /// How many sessions an object may outlive.
+  private static let attemptLimit = 5
+
+  /// An object whose bytes are all stored, or known to be.
+  private struct StoredObject {
+    var content: ObjectContent
+    var byteCount: UInt64
+    var contentHash: Fingerprint
+  }
+
+  /// Stores all bytes of `source` and the pages that name them.
+  ///
+  /// - Throws: `noSuchUpload` when the upload ended meanwhile.
+  private func store(_ source: any ByteSource, in upload: Upload) async throws(DataPathError)
+    -> StoredObject
+  {
+    do throws(DataPathError) {
+      return try await storeAll(source, upload)
+    } catch {
+      // Commands of an upload change nothing that shows, so it does not matter whether the last one was carried out.
+      guard error == .outcomeUnknown else { throw error }
+      throw .refused(code: RefusalCode.noSuchUpload.rawValue, reason: "the session expired")
+    }
+  }
+
+  private func storeAll(_ source: any ByteSource, _ upload: Upload) async throws(DataPathError)
+    -> StoredObject
+  {
     // A producer may still fill the open stripe; it counts until its last chunk is packed.
+    let packer = upload.packer
     packer.producerCount += 1
     var isProducing = true
     func stopProducing() {
@@ -40,29 +93,25 @@ extension ObjectWriter {
     let hash = ContentHash()
     var first = try await reader.next()
     guard first != nil else {
-      stopProducing()
-      return try await commit(
-        name, .inline([]), byteCount: 0, hash.finish(), attributes, precondition, unlessIdentical)
+      return StoredObject(content: .inline([]), byteCount: 0, contentHash: hash.finish())
     }
     if reader.isAtEnd, first!.bytes.count <= ObjectContent.inlineLimit {
-      stopProducing()
       let bytes = first!.bytes.array
-      return try await commit(
-        name, .inline(bytes), byteCount: UInt64(bytes.count), Fingerprint(of: bytes), attributes,
-        precondition, unlessIdentical)
+      return StoredObject(
+        content: .inline(bytes), byteCount: UInt64(bytes.count),
+        contentHash: Fingerprint(of: bytes))
     }
 
     // The manifest follows the chunks' places while the next chunks are read; `window` keeps it from falling far behind.
     let chunks = Channel<ChunkHandle>()
-    let window = Semaphore(4096)
+    let window = Semaphore(options.windowChunkCount)
     let manifest = Promise<Result<(ObjectContent, UInt64), DataPathError>>()
     let failed = Promise<DataPathError>()
-    let upload = upload
     let access = access
-    access.driver.spawn("manifest") {
+    tasks.spawn("manifest") {
       var builder = ManifestBuilder { page throws(DataPathError) in
         let outcome = try await access.coordinator.execute(
-          .putPage(upload: try await upload.identity(), page: page))
+          .putPage(upload: try await upload.identity.number(), page: page))
         guard case .number(let identity) = outcome else {
           throw .corrupt("chunks of this upload are gone")
         }
@@ -83,7 +132,7 @@ extension ObjectWriter {
       }
     }
     do throws(DataPathError) {
-      while let handles = try await storeNext(&first, &reader, hash) {
+      while let handles = try await storeNext(&first, &reader, hash, upload) {
         for handle in handles {
           if !window.tryAcquire() {
             // The manifest may wait for a chunk in the open stripe, which duplicates alone never fill.
@@ -108,47 +157,73 @@ extension ObjectWriter {
     packer.want()
     let (content, byteCount) = try await manifest.get().get()
     if Task.isCancelled { throw .cancelled }
-    return try await commit(
-      name, content, byteCount: byteCount, hash.finish(), attributes, precondition, unlessIdentical)
+    return StoredObject(content: content, byteCount: byteCount, contentHash: hash.finish())
   }
 
+  /// Makes the stored object visible and returns its identity.
+  ///
+  /// - Throws: ``DataPathError/outcomeUnknown`` when the session expired before the answer came and nobody can tell what
+  ///   became of it; `noSuchUpload` when it surely did not become visible.
   private func commit(
-    _ name: ObjectName, _ content: ObjectContent, byteCount: UInt64, _ contentHash: Fingerprint,
+    _ name: ObjectName, _ object: StoredObject, in upload: Upload,
     _ attributes: ObjectAttributes, _ precondition: Precondition, _ unlessIdentical: Bool
-  ) async throws(DataPathError) -> PutResult {
-    let upload: UInt64
-    if case .inline = content { upload = 0 } else { upload = try await self.upload.identity() }
-    let outcome = try await access.coordinator.execute(
-      .commitObject(
-        upload: upload, name: name, content: content, byteCount: byteCount,
-        contentHash: contentHash, attributes: attributes, precondition: precondition,
-        unlessIdentical: unlessIdentical, modified: 0))
-    guard case .number(let identity) = outcome else {
-      throw .corrupt("chunks of this upload are gone")
+  ) async throws(DataPathError) -> UInt64 {
+    let number: UInt64
+    if case .inline = object.content {
+      number = 0
+    } else {
+      number = try await upload.identity.number()
     }
-    return PutResult(
-      identity: identity, byteCount: byteCount, contentHash: contentHash, wasIdentical: false)
+    let before = access.coordinator.position
+    do throws(DataPathError) {
+      let outcome = try await access.coordinator.execute(
+        .commitObject(
+          upload: number, name: name, content: object.content, byteCount: object.byteCount,
+          contentHash: object.contentHash, attributes: attributes, precondition: precondition,
+          unlessIdentical: unlessIdentical, modified: 0))
+      guard case .number(let identity) = outcome else {
+        throw .corrupt("chunks of this upload are gone")
+      }
+      return identity
+    } catch {
+      guard error == .outcomeUnknown else { throw error }
+    }
+    // To commit again what was committed, and replaced since, would bring it back. The key may tell.
+    let current: ObjectRecord
+    do throws(DataPathError) {
+      current = try await access.coordinator.query(StatObject(level: .strong, name: name)).record
+    } catch {
+      throw .outcomeUnknown
+    }
+    if precondition == .none, unlessIdentical, current.contentHash == object.contentHash,
+      current.byteCount == object.byteCount, current.attributes.encoded == attributes.encoded
+    {
+      return current.identity
+    }
+    // A version from before the commit was sent is still there: ours never came, and its session's end keeps it out.
+    guard current.identity <= before else { throw .outcomeUnknown }
+    throw .refused(code: RefusalCode.noSuchUpload.rawValue, reason: "the session expired")
   }
 
   /// Stores the next piece (`first` before those of the reader); nil after the last. When this returns its share of the
   /// budget hangs on its chunks alone: an object that held a share while it waits for the next could wait for itself.
-  private func storeNext(_ first: inout Piece?, _ reader: inout PieceReader, _ hash: ContentHash)
-    async throws(DataPathError) -> [ChunkHandle]?
-  {
-    if let piece = first.take() { return try await store(piece, hash) }
+  private func storeNext(
+    _ first: inout Piece?, _ reader: inout PieceReader, _ hash: ContentHash, _ upload: Upload
+  ) async throws(DataPathError) -> [ChunkHandle]? {
+    if let piece = first.take() { return try await store(piece, hash, upload) }
     guard let piece = try await reader.next() else { return nil }
-    return try await store(piece, hash)
+    return try await store(piece, hash, upload)
   }
 
   /// Cuts a piece into chunks and sees to it that each is stored or held; returns their handles in order.
-  private func store(_ piece: Piece, _ hash: ContentHash) async throws(DataPathError)
-    -> [ChunkHandle]
+  private func store(_ piece: Piece, _ hash: ContentHash, _ upload: Upload)
+    async throws(DataPathError) -> [ChunkHandle]
   {
     let parts = piece.chunks()
     for part in parts { hash.add(part.fingerprint, byteCount: part.slice.count) }
     var asked = Set<Fingerprint>()
     let unknown = parts.map(\.fingerprint).filter {
-      knownHandle($0) == nil && asked.insert($0).inserted
+      upload.knownHandle($0) == nil && asked.insert($0).inserted
     }
     let found = try await finder.find(unknown)
     var locations: [Fingerprint: FindChunks.Location] = [:]
@@ -158,20 +233,22 @@ extension ObjectWriter {
     var handles: [ChunkHandle] = []
     for (fingerprint, slice) in parts {
       // Another object may have brought it while the index was asked.
-      if let handle = knownHandle(fingerprint) {
+      if let handle = upload.knownHandle(fingerprint) {
         handles.append(handle)
         continue
       }
       let handle = ChunkHandle(fingerprint: fingerprint, byteCount: slice.count)
-      remember(handle)
+      upload.remember(handle)
       handles.append(handle)
       let bytes = ChunkBytes(slice: slice, share: piece.share)
       if let location = locations[fingerprint], Int(location.byteCount) == slice.count {
-        holder.hold(
+        upload.holder.hold(
           handle, bytes,
           at: ChunkHandle.Location(container: location.container, ordinal: location.ordinal))
       } else {
-        await packer.pack(handle, bytes)
+        await upload.packer.pack(handle, bytes)
+        // The rest would fail as slowly.
+        if case .failure(let error) = handle.outcome { throw error }
       }
     }
     return handles

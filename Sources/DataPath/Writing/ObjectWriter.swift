@@ -31,69 +31,98 @@ package struct ExistingObject: Sendable {
 
 /// Writes objects, many at once, into stripes that they share. One for a process. Loop-confined.
 ///
-/// `ObjectWriter+Put.swift` is one object's way from source to commit. `ChunkFinder` asks which chunks are stored, `ChunkHolder`
-/// keeps those alive, `StripePacker` stores the others, `ManifestBuilder` makes pages of all of them.
+/// `ObjectWriter+Put.swift` is one object's way from source to commit. `ChunkFinder` asks which chunks are stored; an `Upload` is
+/// what the coordinator knows this writer by, and all that stands and falls with it: `ChunkHolder` keeps chunks that were found,
+/// `StripePacker` stores the others. `ManifestBuilder` makes pages of all of them.
 package final class ObjectWriter: @unchecked Sendable {
   // Loop-confined.
   package struct Options: Sendable {
     /// Plain bytes in memory, for all objects together, until they are safely stored or found stored.
     package var memoryByteCount: Int
-    /// Bytes read at once, at least two chunks of the largest size. Each piece costs one question to the dedup index.
+    /// Bytes read at once; less than two chunks of the largest size counts as two, more than 64 MiB as that. Each piece costs
+    /// one question to the dedup index.
     package var pieceByteCount: Int
-    package init(memoryByteCount: Int = 64 << 20, pieceByteCount: Int = 4 << 20) {
+    /// Chunks by which an object's reading may run ahead of its manifest.
+    package var windowChunkCount: Int
+    package init(
+      memoryByteCount: Int = 64 << 20, pieceByteCount: Int = 4 << 20, windowChunkCount: Int = 4096
+    ) {
       self.memoryByteCount = memoryByteCount
       self.pieceByteCount = pieceByteCount
+      self.windowChunkCount = windowChunkCount
     }
   }
 
   let access: ClusterAccess
   let options: Options
-  let upload: Upload
   let finder: ChunkFinder
-  let packer: StripePacker
   let budget: Semaphore
-  /// Chunks of this run, so that duplicates within it are found before the index knows them.
-  private var handles: [Fingerprint: ChunkHandle] = [:]
-  private(set) lazy var holder = ChunkHolder(access, upload: upload) {
-    [unowned self] handle, bytes in
-    finder.forget(handle.fingerprint)
-    await packer.pack(handle, bytes)
-    packer.want()
-  }
-
-  /// About 20 MiB of handles; then the table starts anew, and only speed is lost.
-  private static let handleLimit = 100_000
+  /// All that is started for objects; none outlives ``finish()`` or ``abandon()``.
+  let tasks: OwnedTasks
+  private var current: Upload
+  /// Those whose sessions expired.
+  private var ended: [Upload] = []
 
   package init(_ access: ClusterAccess, options: Options = Options()) {
+    var options = options
+    options.pieceByteCount = min(
+      max(options.pieceByteCount, 2 * Chunker.standard.maximum), Self.largestPiece)
+    options.memoryByteCount = max(options.memoryByteCount, 1)
+    options.windowChunkCount = max(options.windowChunkCount, 1)
     self.access = access
     self.options = options
-    upload = Upload(access)
-    finder = ChunkFinder(access)
-    packer = StripePacker(access, upload: upload, options: StripePacker.Options())
+    tasks = OwnedTasks(access.driver)
+    finder = ChunkFinder(access, tasks)
+    current = Upload(access, tasks: tasks, finder: finder, options: StripePacker.Options())
     budget = Semaphore(options.memoryByteCount)
   }
 
+  /// 2,048 of the smallest chunks: half of what one question to the index may hold.
+  private static let largestPiece = 64 << 20
+
+  /// What objects are stored under now.
+  var upload: Upload { current }
+
   /// Bytes of chunks that were not stored before.
-  package var newByteCount: UInt64 { packer.newByteCount }
+  package var newByteCount: UInt64 {
+    ended.reduce(current.packer.newByteCount) { $0 + $1.packer.newByteCount }
+  }
+
+  /// `upload` has ended: objects go on under another. Called by each object that finds out.
+  func replace(_ upload: Upload) {
+    guard upload === current else { return }
+    ended.append(upload)
+    current = Upload(access, tasks: tasks, finder: finder, options: StripePacker.Options())
+    upload.abandon(
+      .refused(code: RefusalCode.noSuchUpload.rawValue, reason: "the session expired"))
+  }
 
   /// Stores what is still open, gives the containers back and ends the upload. Call once, after the last `put`.
   package func finish() async throws(DataPathError) {
-    try await packer.finish()
-    try await upload.end()
-  }
-
-  func knownHandle(_ fingerprint: Fingerprint) -> ChunkHandle? {
-    guard let handle = handles[fingerprint] else { return nil }
-    // One that failed is no use to the next object.
-    if case .failure = handle.outcome {
-      handles[fingerprint] = nil
-      return nil
+    do throws(DataPathError) {
+      try await current.packer.finish()
+      try await current.identity.end()
+    } catch {
+      // Every object is committed; what the session held went back with it.
+      if !error.isEndOfUpload {
+        await abandon()
+        throw error
+      }
     }
-    return handle
+    tasks.cancelAll()
+    await tasks.wait()
   }
 
-  func remember(_ handle: ChunkHandle) {
-    if handles.count >= Self.handleLimit { handles = handles.filter { $0.value.outcome == nil } }
-    handles[handle.fingerprint] = handle
+  /// Ends all that is under way, without waiting for a device or the coordinator; objects not committed fail as cancelled.
+  /// What the upload held goes back when the session is closed. Nothing can be put after this.
+  package func abandon() async {
+    giveUp()
+    await tasks.wait()
+  }
+
+  /// ``abandon()`` without waiting for the end.
+  package func giveUp() {
+    current.abandon(.cancelled)
+    tasks.cancelAll()
   }
 }

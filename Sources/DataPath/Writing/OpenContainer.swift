@@ -10,6 +10,8 @@ final class OpenContainer: @unchecked Sendable {
   private var nextStripe: UInt64
   private var nextOrdinal: UInt64
   private var bytesLeft: UInt64
+  /// Of the grant's window.
+  private(set) var ordinalsLeft = Int(Grant.ordinalCount)
   /// Given up after a device failed: takes no more stripes.
   var isDead = false
   /// In stripe order; the front ones leave when they are registered or have failed.
@@ -24,7 +26,9 @@ final class OpenContainer: @unchecked Sendable {
     bytesLeft = signed.grant.byteLimit
   }
 
-  var isUsable: Bool { !isDead && nextStripe < grant.endStripe && bytesLeft > 0 }
+  var isUsable: Bool {
+    !isDead && nextStripe < grant.endStripe && bytesLeft > 0 && ordinalsLeft > 0
+  }
 
   func takeStripe() -> UInt64 {
     defer { nextStripe += 1 }
@@ -34,6 +38,7 @@ final class OpenContainer: @unchecked Sendable {
   func takeOrdinals(_ count: Int, byteCount: Int) -> UInt64 {
     defer {
       nextOrdinal += UInt64(count)
+      ordinalsLeft -= count
       bytesLeft -= min(bytesLeft, UInt64(byteCount))
     }
     return nextOrdinal

@@ -37,7 +37,8 @@ final class StripePacker: @unchecked Sendable {
   }
 
   private let access: ClusterAccess
-  private let upload: Upload
+  private let upload: UploadIdentity
+  private let tasks: OwnedTasks
   private let options: Options
   private var open: OpenStripe?
   private var container: OpenContainer?
@@ -55,6 +56,10 @@ final class StripePacker: @unchecked Sendable {
   private static let attemptLimit = 8
   /// How often a grant is asked for while the leader cannot give one.
   private static let grantAttemptLimit = 20
+  /// Chunks in one stripe, and in one command of several: at most 50 bytes each, so less than half of what the leader takes.
+  private static let chunkLimit = 4096
+  /// Why nothing more is stored.
+  private var abandoned: DataPathError?
   /// Objects that may still add chunks, and so are worth waiting for.
   var producerCount = 0 { didSet { flushIfAllWait() } }
   private var isWanted = false
@@ -62,24 +67,26 @@ final class StripePacker: @unchecked Sendable {
   /// Of new chunks, for the writer's report.
   private(set) var newByteCount: UInt64 = 0
 
-  init(_ access: ClusterAccess, upload: Upload, options: Options) {
+  init(_ access: ClusterAccess, upload: UploadIdentity, tasks: OwnedTasks, options: Options) {
     self.access = access
     self.upload = upload
+    self.tasks = tasks
     self.options = options
     slots = Semaphore(options.stripesInFlight)
-    granting = SharedWork(access.driver, "request grant")
+    granting = SharedWork(tasks, "request grant")
   }
 
   /// Copies the chunk into the open stripe; the handle settles when the stripe is registered, or cannot be stored.
   func pack(_ handle: ChunkHandle, _ bytes: ChunkBytes) async {
     newByteCount += UInt64(handle.byteCount)
     // Each sealed stripe holds its memory until it is settled.
-    while unsettledCount > options.stripesInFlight { await settled.wait() }
+    while unsettledCount > options.stripesInFlight && abandoned == nil { await settled.wait() }
     await pack(handle, bytes.slice)
   }
 
   private func pack(_ handle: ChunkHandle, _ slice: Slice) async {
     while true {
+      if let abandoned { return handle.settle(.failure(abandoned)) }
       let container: OpenContainer
       do throws(DataPathError) {
         container = try await usableContainer()
@@ -88,10 +95,12 @@ final class StripePacker: @unchecked Sendable {
         return
       }
       // No suspension from here on: the open stripe is ours.
+      if let abandoned { return handle.settle(.failure(abandoned)) }
       let frameByteCount = GroupHeader.byteCount + slice.count
       if let full = open,
         full.container !== container
           || full.byteCount + frameByteCount > StripeLayout.capacity(of: container.grant.scheme)
+          || full.entries.count >= min(Self.chunkLimit, container.ordinalsLeft)
       {
         seal()
         if !container.isUsable { continue }
@@ -126,7 +135,7 @@ final class StripePacker: @unchecked Sendable {
     guard isWanted, !isTimerRunning else { return }
     isTimerRunning = true
     let count = sealCount
-    access.driver.spawn("flush stripe") { [self] in
+    tasks.spawn("flush stripe") { [self] in
       await access.driver.sleep(options.patience)
       isTimerRunning = false
       guard isWanted else { return }
@@ -136,6 +145,22 @@ final class StripePacker: @unchecked Sendable {
 
   private func flushIfAllWait() {
     if isWanted && producerCount == 0 { seal() }
+  }
+
+  /// Whoever waits for a chunk, or to pack one, hears of `error` now. Stripes under way end without effect.
+  func abandon(_ error: DataPathError) {
+    guard abandoned == nil else { return }
+    abandoned = error
+    for entry in open?.entries ?? [] { entry.handle.settle(.failure(error)) }
+    open = nil
+    isWanted = false
+    for container in containers {
+      container.isDead = true
+      for stripe in container.outstanding {
+        for handle in stripe.handles { handle.settle(.failure(error)) }
+      }
+    }
+    settled.wakeAll()
   }
 
   /// Seals what is open, waits until every stripe is settled, and gives the containers back.
@@ -168,9 +193,11 @@ final class StripePacker: @unchecked Sendable {
 
   private func requestGrant() async throws(DataPathError) -> OpenContainer {
     // The one before is full or dead; it goes back as soon as nothing of it is under way.
-    let done = containers.filter { $0.outstanding.isEmpty }
-    containers.removeAll { $0.outstanding.isEmpty }
-    for old in done { try await release(old) }
+    // The open stripe may still be for it.
+    for old in containers where old.outstanding.isEmpty && open?.container !== old {
+      try await release(old)
+      containers.removeAll { $0 === old }
+    }
     var outcome: CommandOutcome?
     var attempt = 0
     while outcome == nil {
@@ -179,7 +206,7 @@ final class StripePacker: @unchecked Sendable {
       do throws(DataPathError) {
         outcome = try await access.coordinator.execute(
           .requestGrant(
-            upload: try await upload.identity(), avoid: avoided.keys.sorted(), placement: nil))
+            upload: try await upload.number(), avoid: avoided.keys.sorted(), placement: nil))
       } catch {
         attempt += 1
         let mayPass =
@@ -191,8 +218,12 @@ final class StripePacker: @unchecked Sendable {
         await access.driver.sleep(.milliseconds(200))
       }
     }
-    guard case .grant(let bytes) = outcome, let signed = try? SignedGrant(decoding: bytes) else {
-      throw .corrupt("answer to requestGrant")
+    guard case .grant(let bytes) = outcome else { throw .corrupt("answer to requestGrant") }
+    let signed: SignedGrant
+    do throws(ValueError) {
+      signed = try SignedGrant(decoding: bytes)
+    } catch {
+      throw .corrupt("the grant: \(error)")
     }
     try await access.map.prepare(epoch: signed.grant.epoch, devices: signed.grant.devices)
     return OpenContainer(signed)
@@ -240,7 +271,7 @@ final class StripePacker: @unchecked Sendable {
     container.outstanding.append(sealed)
     unsettledCount += 1
     let buffer = full.buffer
-    access.driver.spawn("store stripe") { await self.store(sealed, container, buffer) }
+    tasks.spawn("store stripe") { await self.store(sealed, container, buffer) }
   }
 
   private func store(_ sealed: SealedStripe, _ container: OpenContainer, _ buffer: Buffer) async {
@@ -308,13 +339,21 @@ final class StripePacker: @unchecked Sendable {
     }
     while true {
       container.outstanding.removeAll { $0.state == .failed }
-      let ready = Array(container.outstanding.prefix { $0.state == .acknowledged })
+      var ready: [SealedStripe] = []
+      var chunkCount = 0
+      for stripe in container.outstanding {
+        chunkCount += stripe.handles.count
+        guard stripe.state == .acknowledged, ready.isEmpty || chunkCount <= Self.chunkLimit else {
+          break
+        }
+        ready.append(stripe)
+      }
       if ready.isEmpty { return }
       var outcome: Result<Void, DataPathError>
       do throws(DataPathError) {
         _ = try await access.coordinator.execute(
           .registerStripes(
-            upload: try await upload.identity(), grant: container.grant.id,
+            upload: try await upload.number(), grant: container.grant.id,
             container: container.grant.container, stripes: ready.map(\.record)))
         outcome = .success(())
       } catch {

@@ -27,7 +27,11 @@ func put(_ context: Context) async throws(Failure) {
     if items.contains(where: { $0.source != .standardInput }) {
       try await upload.findExisting(below: target.key, atMost: items.count)
     }
-    let failures = await upload.run(items, jobs: jobs)
+    let failures = await withTaskCancellationHandler {
+      await upload.run(items, jobs: jobs)
+    } onCancel: {
+      upload.writer.giveUp()
+    }
     let finished = await upload.finish()
     await progress.finish()
     if let finished { throw finished }
@@ -118,8 +122,12 @@ private final class PutRun: @unchecked Sendable {
     }
   }
 
-  /// Also when the command was cancelled: the containers go back at once instead of when the session expires.
+  /// When the command was cancelled nothing more is stored; closing the session gives back what is held.
   func finish() async -> Failure? {
+    if Task.isCancelled {
+      await writer.abandon()
+      return nil
+    }
     let outcome = Promise<Failure?>()
     client.driver.spawn("finish put") { [writer, bucket] in
       do throws(DataPathError) {
