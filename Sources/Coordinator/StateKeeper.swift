@@ -23,6 +23,7 @@ package struct RocksStorage: StateStorage {
     try RocksStore(path: path, settings: settings)
   }
   package func close(_ store: any SnapshotStore) {
+    // What is not flushed is replayed from the log.
     try? store.flush()
     (store as? RocksStore)?.close()
   }
@@ -142,6 +143,7 @@ final class StateKeeper: @unchecked Sendable {
     guard isOpen else { return }
     isOpen = false
     let storage = storage
+    // Closing does not fail: what it could not flush is in the log.
     _ = try? await onLane { (box) throws(StoreError) in box.close(storage) }
   }
 
@@ -204,6 +206,7 @@ final class StateKeeper: @unchecked Sendable {
   }
 
   func endSnapshot() async {
+    // Letting go does not fail.
     _ = try? await onLane { (box) throws(StoreError) in
       box.snapshot?.close()
       box.snapshot = nil

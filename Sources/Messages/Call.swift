@@ -1,6 +1,9 @@
 package import Wire
 
 /// A request type, its method number and its answer type. Numbers are never reused.
+///
+/// - `NodeCalls`: what nodes answer
+/// - `Coordinator/`: what coordinators answer, 512 ... 767; questions about the state say how fresh it must be
 package protocol Call: WireValue {
   associatedtype Answer: WireValue
   static var method: UInt16 { get }

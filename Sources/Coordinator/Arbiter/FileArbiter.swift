@@ -1,6 +1,6 @@
 import Cluster
 package import Coding
-import Glibc  // Open flags only.
+import Glibc  // Open flags and error numbers only.
 import Messages
 package import Metadata
 package import Ring
@@ -128,8 +128,12 @@ package final class FileArbiter: Arbiter, @unchecked Sendable {
 
   /// Whether the lock file that we hold is still the one in the directory.
   private func isDirectoryOurs() async -> Bool {
-    guard let status = try? await driver.status(lockPath, followLinks: false) else { return false }
-    return status.inode == lockInode
+    do throws(RingError) {
+      return try await driver.status(lockPath, followLinks: false).inode == lockInode
+    } catch {
+      // Anything but its absence says nothing; the next look will tell. The nodes decide who leads anyway.
+      return error.errno != ENOENT && error.errno != ENOTDIR
+    }
   }
 
   // MARK: claiming
@@ -259,9 +263,14 @@ package final class FileArbiter: Arbiter, @unchecked Sendable {
       for (node, sentAt, answer) in await ask(asked, clusterID: clusterID, root: nil) {
         switch answer {
         case .success(let answer):
+          let shownRoot = try? RootRecord(decoding: answer.root)
+          // Who keeps a root that we cannot read is no witness of what counts.
+          guard shownRoot != nil || answer.root.isEmpty else {
+            strange.append(node)
+            continue
+          }
           lease.accept(node, sentAt: sentAt)
-          if let shownRoot = try? RootRecord(decoding: answer.root),
-            clusterID == 0 || shownRoot.clusterID == clusterID,
+          if let shownRoot, clusterID == 0 || shownRoot.clusterID == clusterID,
             shownRoot.isNewer(than: root)
           {
             root = shownRoot

@@ -1,0 +1,137 @@
+package import Cluster
+package import Wire
+
+/// How a device does, in a heartbeat.
+package struct DeviceReport: Hashable, Sendable, WireValue {
+  package var id: DeviceID
+  /// Bytes it may hold for us.
+  package var capacity: UInt64
+  /// Bytes that living blocks occupy, headers included.
+  package var used: UInt64
+  /// Of `used`, bytes in blocks of links and checkpoints.
+  package var linkBytes: UInt64
+  /// Bytes it can still take for data: without the reserve.
+  package var free: UInt64
+  package var tier: String
+  /// Retired after a failed write or sync.
+  package var isFailed: Bool
+
+  package init(
+    id: DeviceID, capacity: UInt64, used: UInt64, linkBytes: UInt64, free: UInt64, tier: String,
+    isFailed: Bool
+  ) {
+    self.id = id
+    self.capacity = capacity
+    self.used = used
+    self.linkBytes = linkBytes
+    self.free = free
+    self.tier = tier
+    self.isFailed = isFailed
+  }
+  package func encode(into writer: inout ByteWriter) {
+    writer.value(id)
+    writer.varint(capacity)
+    writer.varint(used)
+    writer.varint(linkBytes)
+    writer.varint(free)
+    writer.string(tier)
+    writer.bool(isFailed)
+  }
+  package init(from reader: inout ByteReader) throws(ValueError) {
+    id = try reader.value()
+    capacity = try reader.varint()
+    used = try reader.varint()
+    linkBytes = try reader.varint()
+    free = try reader.varint()
+    tier = try reader.string()
+    isFailed = try reader.bool()
+  }
+}
+
+/// A node says that it is there; sent at start and every second.
+/// Refused: failed when it belongs to another cluster.
+package struct Hello: Call {
+  package static let method: UInt16 = 512
+  /// 0 when the node has never belonged to a cluster.
+  package var clusterID: UInt64
+  package var node: NodeID
+  /// The operator's name.
+  package var name: String
+  /// Where it serves blocks; empty: as the connection comes from.
+  package var host: String
+  package var port: UInt16
+  /// Failure domain path, widest first.
+  package var domain: [String]
+  package var devices: [DeviceReport]
+  /// The highest leader epoch it has seen.
+  package var highestEpoch: UInt64
+  /// Blocks found corrupt since it started.
+  package var corruptBlocks: UInt64
+
+  package init(
+    clusterID: UInt64, node: NodeID, name: String, host: String, port: UInt16, domain: [String],
+    devices: [DeviceReport], highestEpoch: UInt64, corruptBlocks: UInt64
+  ) {
+    self.clusterID = clusterID
+    self.node = node
+    self.name = name
+    self.host = host
+    self.port = port
+    self.domain = domain
+    self.devices = devices
+    self.highestEpoch = highestEpoch
+    self.corruptBlocks = corruptBlocks
+  }
+  package func encode(into writer: inout ByteWriter) {
+    writer.varint(clusterID)
+    writer.value(node)
+    writer.string(name)
+    writer.string(host)
+    writer.fixed(port)
+    writer.list(domain)
+    writer.list(devices)
+    writer.varint(highestEpoch)
+    writer.varint(corruptBlocks)
+  }
+  package init(from reader: inout ByteReader) throws(ValueError) {
+    clusterID = try reader.varint()
+    node = try reader.value()
+    name = try reader.string()
+    host = try reader.string()
+    port = try reader.fixed()
+    domain = try reader.list()
+    devices = try reader.list()
+    highestEpoch = try reader.varint()
+    corruptBlocks = try reader.varint()
+  }
+  package struct Answer: Hashable, Sendable, WireValue {
+    /// 0 while the cluster is not founded.
+    package var clusterID: UInt64
+    /// 0 when this coordinator does not lead.
+    package var leaderEpoch: UInt64
+    package var mapEpoch: UInt64
+    /// When to say hello again.
+    package var intervalMilliseconds: UInt32
+
+    package init(
+      clusterID: UInt64, leaderEpoch: UInt64, mapEpoch: UInt64, intervalMilliseconds: UInt32
+    ) {
+      self.clusterID = clusterID
+      self.leaderEpoch = leaderEpoch
+      self.mapEpoch = mapEpoch
+      self.intervalMilliseconds = intervalMilliseconds
+    }
+    package func encode(into writer: inout ByteWriter) {
+      writer.varint(clusterID)
+      writer.varint(leaderEpoch)
+      writer.varint(mapEpoch)
+      writer.varint(intervalMilliseconds)
+    }
+    package init(from reader: inout ByteReader) throws(ValueError) {
+      clusterID = try reader.varint()
+      leaderEpoch = try reader.varint()
+      mapEpoch = try reader.varint()
+      intervalMilliseconds = try reader.varint32()
+    }
+  }
+}
