@@ -100,6 +100,7 @@ final class TrialState: @unchecked Sendable {
   private var report: TrialReport
   var world: SimulatedWorld?
   private var executor: FaultExecutor?
+  private var workload: WorkloadRun?
 
   init(_ seed: UInt64) { report = TrialReport(seed: seed) }
 
@@ -121,12 +122,16 @@ final class TrialState: @unchecked Sendable {
     let cluster = SimulatedCluster(world, scenario)
     let executor = FaultExecutor(cluster, trace: options.trace)
     self.executor = executor
+    let workload = WorkloadRun(cluster, kept: options.keptOperations)
+    self.workload = workload
+    report.plannedOperationCount = workload.plannedOperationCount
+    executor.killClient = { workload.killClient($0, for: $1) }
     /// Lets time pass, and looks whether something has failed.
     func wait(_ duration: Duration) async throws {
       let end = world.now + duration
       while world.now < end {
         await world.sleep(min(.milliseconds(50), end - world.now))
-        if let failure = cluster.failure { throw failure }
+        if let failure = cluster.failure ?? workload.failure { throw failure }
         if let isOver = options.isOver, isOver() {
           throw TrialFailure(property: "real time", detail: "took too long", at: world.now)
         }
@@ -134,14 +139,18 @@ final class TrialState: @unchecked Sendable {
     }
     try await cluster.start()
     for (point, rate) in scenario.injections { world.injections[point] = rate }
+    try await workload.start()
     executor.start(kept)
     try await wait(scenario.workload.duration)
     executor.stop()
     world.injections.stop()
     try await cluster.settle()
+    try await workload.stop()
+    try await workload.check()
     if scenario.endsInDarkness {
       await cluster.darken()
       try await cluster.settle()
+      try await workload.check()
     }
     cluster.stopSupervising()
   }
@@ -151,6 +160,13 @@ final class TrialState: @unchecked Sendable {
       report.eventHash = world.eventHash
       report.simulated = world.now
       for (point, count) in world.injections.met { report.injections["\(point)"] = count }
+    }
+    if let workload {
+      report.operations = workload.operations
+      report.operationCount = workload.operations.values.reduce(0) {
+        $0 + $1.ok + $1.inDoubt + $1.refused
+      }
+      report.byteCount = workload.byteCount
     }
     if let executor {
       for (kind, count) in executor.counts { report.faults[kind.rawValue] = count }

@@ -541,7 +541,7 @@ package struct HistoryChecker {
     for item in page.entries { listed[item.key] = Self.version(item) }
     var groups: [String: [String]] = [:]
     for key in keysOfBucket[request.bucket] ?? [] {
-      guard key.hasPrefix(request.prefix),
+      guard key.utf8.starts(with: request.prefix.utf8),
         Self.precedes(request.after, key) || request.after.isEmpty
       else { continue }
       if let next = page.next, Self.precedes(next, key) { continue }
@@ -594,7 +594,9 @@ package struct HistoryChecker {
     for (one, next) in zip(page.prefixes, page.prefixes.dropFirst())
     where !precedes(one, next) { return "group \(one) before \(next)" }
     for item in page.entries {
-      guard item.key.hasPrefix(request.prefix) else { return "\(item.key) has not the prefix" }
+      guard item.key.utf8.starts(with: request.prefix.utf8) else {
+        return "\(item.key) has not the prefix"
+      }
       guard request.after.isEmpty || precedes(request.after, item.key) else {
         return "\(item.key) is not after \(request.after)"
       }

@@ -1,0 +1,170 @@
+internal import Coding
+internal import DataPath
+internal import Messages
+internal import Ring
+internal import Simulation
+
+/// The clients of a trial, what they do, and what they are told. Loop-confined.
+///
+/// - `PlannedOperation`, ``WorkloadPlan``: what is to be done, drawn beforehand
+/// - ``WorkloadClient``: does it and writes the history
+/// - `Content`, `ContentStreams`: bytes that are made, not kept
+package final class WorkloadRun: @unchecked Sendable {
+  let cluster: SimulatedCluster
+  let world: SimulatedWorld
+  let plan: WorkloadPlan
+  var history = History()
+  private(set) var clients: [WorkloadClient] = []
+  /// The first broken property found so far.
+  package private(set) var failure: TrialFailure?
+  package private(set) var operations: [String: OperationCounts] = [:]
+  /// Written and read by clients.
+  package internal(set) var byteCount: UInt64 = 0
+  package let plannedOperationCount: Int
+  /// No faults now, and none that anybody may still suffer from: nothing is excused.
+  private(set) var isCalm: Bool
+  private(set) var isStopping = false
+  private(set) var isOver = false
+  private let ended = WaitQueue()
+  private var contentOfTag: [String: Content] = [:]
+  private var contentsOfHash: [Fingerprint: Content] = [:]
+  private var contentsOfByteCount: [UInt64: [Content]] = [:]
+  private var checkCount = 0
+
+  /// - Parameter kept: numbers of the operations to carry out; nil: all.
+  package init(_ cluster: SimulatedCluster, kept: Set<Int>? = nil) {
+    self.cluster = cluster
+    world = cluster.world
+    let scenario = cluster.scenario
+    isCalm = scenario.faults.isCalm
+    plan = WorkloadPlan(
+      seed: world.seed, shape: scenario.workload, borders: Self.borders(scenario.scheme))
+    plannedOperationCount = plan.operationCount
+    for (index, operations) in plan.operations.enumerated() {
+      var random = world.random(named: "client/\(index)")
+      clients.append(
+        WorkloadClient(
+          self, index, operations.filter { kept?.contains($0.number) ?? true }, random: &random))
+    }
+  }
+
+  /// Lengths where something changes: inline limit, chunks, pieces, blocks and stripes with the frames around groups.
+  private static func borders(_ scheme: Scheme) -> [UInt64] {
+    let block = 1 << 20 - 4096
+    return [
+      0, 1, 4096, 32 << 10, 64 << 10, 128 << 10, 256 << 10, 1 << 20, block, block - 48,
+      block * scheme.k, block * scheme.k - 48, block * scheme.k * 2, 4 << 20,
+    ].filter { $0 >= 0 }.map(UInt64.init)
+  }
+
+  // MARK: Course
+
+  /// Makes the buckets and lets the clients begin.
+  package func start() async throws {
+    let client = cluster.client(named: "maker")
+    for bucket in plan.lastingBuckets {
+      let entry = history.invoke("maker", .createBucket(bucket), at: world.now)
+      do throws(DataPathError) {
+        _ = try await client.coordinator.execute(.createBucket(name: bucket))
+      } catch {
+        throw TrialFailure(property: "liveness", detail: "no bucket: \(error)", at: world.now)
+      }
+      history.answer(entry, .done, at: world.now)
+    }
+    await client.close()
+    for client in clients { client.start() }
+  }
+
+  /// Kills a client's process; it comes back after `rest`.
+  package func killClient(_ index: Int, for rest: Duration) {
+    guard clients.indices.contains(index), !isOver else { return }
+    clients[index].kill(for: rest, itself: false)
+  }
+
+  /// Begins no more operations and waits for those under way. Call it when all is healed.
+  package func stop() async throws {
+    isStopping = true
+    for client in clients { client.wake() }
+    let end = world.now + .seconds(180)
+    while !clients.allSatisfy(\.isIdle) {
+      if let failure { throw failure }
+      if world.now > end {
+        let busy = clients.filter { !$0.isIdle }.map { "client\($0.index)" }
+        throw TrialFailure(
+          property: "liveness",
+          detail:
+            "operations of \(busy) are under way \(Duration.seconds(180)) after the last fault",
+          at: world.now)
+      }
+      await world.sleep(.milliseconds(50))
+    }
+    isOver = true
+    for client in clients { await client.close() }
+    if let failure { throw failure }
+  }
+
+  func operationEnded() { ended.wakeAll() }
+
+  func fail(_ property: String, _ detail: String) {
+    if failure == nil {
+      failure = TrialFailure(property: property, detail: detail, at: world.now)
+    }
+  }
+
+  func unexcused(_ label: String, _ error: DataPathError) {
+    fail("error", "\(label): \(error)")
+  }
+
+  func count(_ kind: String, _ outcome: History.Outcome) {
+    switch outcome {
+    case .inDoubt: operations[kind, default: OperationCounts()].inDoubt += 1
+    case .failed, .noSuchKey, .noSuchBucket, .preconditionFailed, .bucketExists, .bucketNotEmpty:
+      operations[kind, default: OperationCounts()].refused += 1
+    default: operations[kind, default: OperationCounts()].ok += 1
+    }
+  }
+
+  // MARK: Bytes
+
+  /// Its content may be met from now on.
+  func note(_ put: PlannedOperation.Put) {
+    guard contentOfTag[put.tag] == nil else { return }
+    contentOfTag[put.tag] = put.content
+    contentsOfByteCount[put.content.byteCount, default: []].append(put.content)
+  }
+
+  func note(_ content: Content, has hash: Fingerprint) {
+    if let other = contentsOfHash[hash] {
+      if other.byteCount != content.byteCount {
+        fail("bytes", "contents of \(other.byteCount) and \(content.byteCount) bytes have one hash")
+      }
+      return
+    }
+    contentsOfHash[hash] = content
+  }
+
+  /// What a version may hold, going by its mark or, where that is a copy's own, by its hash and length.
+  func contents(of version: History.Version) -> [Content] {
+    if let content = contentOfTag[version.tag] { return [content] }
+    if let content = contentsOfHash[version.contentHash] { return [content] }
+    return contentsOfByteCount[version.byteCount] ?? []
+  }
+
+  func learn(_ candidates: [Content], of version: History.Version) {
+    if candidates.count == 1 { note(candidates[0], has: version.contentHash) }
+  }
+
+  // MARK: The end
+
+  /// Looks at everything once more with clients that nothing disturbs, and judges the history.
+  package func check() async throws {
+    isCalm = true
+    checkCount += 1
+    let checker = FinalChecks(self, round: checkCount)
+    try await checker.servesAgain()
+    try await checker.lookAtEverything()
+    if let failure { throw failure }
+    if let failure = HistoryChecker.check(history) { throw failure }
+    try await checker.audit()
+  }
+}
