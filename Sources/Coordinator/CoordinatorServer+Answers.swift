@@ -123,7 +123,7 @@ extension CoordinatorServer {
     let (_, outcome) = try await leadership.submit(.openSession(client: request.client))
     switch outcome {
     case .number(let session):
-      leadership.opened(session)
+      leadership.sessions.open(session, at: driver.now)
       return OpenSession.Answer(
         session: session,
         lifetimeMilliseconds: UInt32(clamping: configuration.sessionLifetime.wholeMilliseconds))
@@ -134,27 +134,35 @@ extension CoordinatorServer {
 
   private func keepSession(_ request: KeepSession) async throws(Refusal) -> Done {
     let leadership = try leading()
-    guard leadership.sessions[request.session] != nil else {
+    guard leadership.sessions.contains(request.session) else {
       throw Refusal(.noSuchSession, "session \(request.session)")
     }
-    leadership.heard(request.session)
+    leadership.sessions.hear(request.session, at: driver.now)
     return Done()
   }
 
   private func closeSession(_ request: CloseSession) async throws(Refusal) -> Done {
     let leadership = try leading()
     let (_, outcome) = try await leadership.submit(.closeSession(session: request.session))
-    leadership.closed(request.session)
+    leadership.sessions.close(request.session)
     if case .refused(let code, let reason) = outcome { throw Refusal(code: code, reason: reason) }
     return Done()
   }
 
   private func execute(_ request: Execute) async throws(Refusal) -> Execute.Answer {
     let leadership = try leading()
-    guard leadership.sessions[request.session] != nil else {
+    guard leadership.sessions.contains(request.session) else {
       throw Refusal(.noSuchSession, "session \(request.session)")
     }
-    leadership.heard(request.session)
+    leadership.sessions.hear(request.session, at: driver.now)
+    if let outcome = leadership.sessions.answer(request) {
+      return Execute.Answer(position: keeper.appliedPosition, outcome: outcome)
+    }
+    /// For commands that change nothing.
+    func answerUnlogged(_ outcome: CommandOutcome) -> Execute.Answer {
+      leadership.sessions.note(outcome, for: request)
+      return Execute.Answer(position: keeper.appliedPosition, outcome: outcome)
+    }
     var command = request.command
     switch command {
     case .requestGrant(let upload, let avoid, _):
@@ -163,9 +171,8 @@ extension CoordinatorServer {
         if let known = try await known(request) {
           return Execute.Answer(position: keeper.appliedPosition, outcome: try signed(known))
         }
-        return Execute.Answer(
-          position: keeper.appliedPosition,
-          outcome: .refused(
+        return answerUnlogged(
+          .refused(
             code: RefusalCode.tooFewDomains.rawValue,
             reason: DomainShortage(placement, nodes, m: scheme.m, avoiding: avoid).description))
       }
@@ -173,13 +180,13 @@ extension CoordinatorServer {
     case .commitObject(
       let upload, let name, let content, let byteCount, let contentHash, let attributes,
       let precondition, let unlessIdentical, _):
-      if unlessIdentical, precondition == .none {
+      if unlessIdentical, precondition == .none, !leadership.sessions.isLogged(request) {
         let identity = try await query(.strong) { (machine) throws(StoreError) in
           try machine.isIdentical(
             name, contentHash: contentHash, byteCount: byteCount, attributes: attributes)
         }
-        if let identity {
-          return Execute.Answer(position: keeper.appliedPosition, outcome: .number(identity))
+        if let identity, !leadership.sessions.isLogged(request) {
+          return answerUnlogged(.number(identity))
         }
       }
       command = .commitObject(
@@ -192,6 +199,11 @@ extension CoordinatorServer {
         precondition: precondition, modified: driver.wallClock.wholeMilliseconds)
     default: break
     }
+    // Another copy may have been answered while this one looked at the state.
+    if let outcome = leadership.sessions.answer(request) {
+      return Execute.Answer(position: keeper.appliedPosition, outcome: outcome)
+    }
+    leadership.sessions.noteLogged(request)
     let (position, outcome) = try await leadership.submit(
       .client(
         session: request.session, sequence: request.sequence,

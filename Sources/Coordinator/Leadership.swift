@@ -14,8 +14,7 @@ final class Leadership: @unchecked Sendable {
   let driver: any Driver
   private(set) var writer: LogWriter?
   private(set) var pipeline: CommandPipeline?
-  /// When a session was last heard of.
-  private(set) var sessions: [UInt64: Duration] = [:]
+  var sessions = SessionTable()
   private var duties: [SpawnedTask] = []
   private(set) var isOver = false
   /// Set when the lead was given up because too few nodes were heard of.
@@ -71,14 +70,17 @@ final class Leadership: @unchecked Sendable {
     ) { [weak self] in self?.storeFailed($0) }
     self.pipeline = pipeline
     pipeline.start()
-    if keeper.appliedPosition == 0 {
+    while keeper.appliedPosition == 0 {
       let command = Command.found(
         clusterID: root.clusterID, scheme: root.scheme,
         created: driver.wallClock.wholeMilliseconds)
       do throws(Refusal) {
         _ = try await pipeline.submit(command)
       } catch {
-        throw .lost(await lossReason())
+        guard arbiter.isHeld else { throw .lost(await lossReason()) }
+        // The log is stuck, and may go on later. A second founding is refused by the state machine.
+        report(error.reason)
+        guard await driver.sleep(.milliseconds(200)) else { throw .stopped }
       }
     }
     // A command that follows at once finds a map to place containers on.
@@ -88,7 +90,7 @@ final class Leadership: @unchecked Sendable {
         try machine.allSessions().map(\.id)
       }
       // Whoever was heard by an earlier leader gets a full lifetime from now.
-      for session in known { sessions[session] = driver.now }
+      for session in known { sessions.open(session, at: driver.now) }
     } catch {
       storeFailed(error)
       throw .lost(await lossReason())
@@ -254,10 +256,6 @@ final class Leadership: @unchecked Sendable {
     }
   }
 
-  func heard(_ session: UInt64) { if sessions[session] != nil { sessions[session] = driver.now } }
-  func opened(_ session: UInt64) { sessions[session] = driver.now }
-  func closed(_ session: UInt64) { sessions[session] = nil }
-
   /// Starts a duty: a task that ends with the term.
   private func duty(_ name: String, _ body: @escaping @Sendable () async -> Void) {
     duties.append(driver.spawn(name, body))
@@ -309,23 +307,20 @@ final class Leadership: @unchecked Sendable {
 
   private func expireSessions() async {
     while await pause(.seconds(1)) {
-      let silent = sessions.keys.sorted().filter {
-        driver.now - sessions[$0]! > configuration.sessionLifetime
-          || driver.meets(.sessionExpiredEarly)
-      }
+      let silent = sessions.silent(since: driver.now - configuration.sessionLifetime)
       // Each takes its outcomes, uploads and grants along: not too many in one batch.
       var next = silent[...]
       while !next.isEmpty && isLeading() {
         let some = Array(next.prefix(64))
         next = next.dropFirst(64)
-        for session in some { sessions[session] = nil }
+        for session in some { sessions.close(session) }
         do throws(Refusal) {
           _ = try await submit(.expireSessions(some))
           log.info("sessions expired", ["count": some.count])
         } catch {
           // Tried again, by us or by the next leader.
-          for session in some where sessions[session] == nil {
-            sessions[session] = driver.now - configuration.sessionLifetime
+          for session in some {
+            sessions.open(session, at: driver.now - configuration.sessionLifetime)
           }
           break
         }

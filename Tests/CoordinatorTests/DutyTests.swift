@@ -450,6 +450,45 @@ struct DutyTests {
     }
   }
 
+  @Test("a copy of an answered command that comes late changes nothing, logged or not")
+  func lateCopies() throws {
+    try SimulatedWorld.run(seed: 15) { world in
+      let (_, client, _) = try await Self.scene(world, "1+1", 2)
+      let session = try await client.ask(OpenSession(client: "test")).session
+      let other = ModelClient(world, "other", addresses: client.addresses)
+      #expect(try await client.execute(.createBucket(name: "bucket")) == .done)
+      let name = ObjectName(bucket: "bucket", key: "key")
+      @Sendable func put(_ text: String) -> ClientCommand {
+        .commitObject(
+          upload: 0, name: name, content: .inline(Array(text.utf8)),
+          byteCount: UInt64(text.utf8.count), contentHash: Fingerprint(of: Array(text.utf8)),
+          attributes: ObjectAttributes(), precondition: .none, unlessIdentical: true, modified: 0)
+      }
+      @Sendable func execute(_ sequence: UInt64, _ text: String, lowest: UInt64) -> Execute {
+        Execute(
+          session: session, sequence: sequence, lowestUnanswered: lowest, command: put(text))
+      }
+      func hash() async throws -> Fingerprint {
+        try await client.ask(StatObject(level: .strong, name: name)).record.contentHash
+      }
+      let first = try await client.ask(execute(1, "old", lowest: 1)).outcome
+      // The same again is answered from the state.
+      #expect(try await client.ask(execute(2, "old", lowest: 2)).outcome == first)
+      #expect(try await number(other.execute(put("new"))) > number(first))
+      let wanted = try await hash()
+      #expect(try await client.ask(execute(2, "old", lowest: 2)).outcome == first)
+      #expect(try await hash() == wanted)
+      // One that the client has gone on from, without anything being logged for it since.
+      #expect(try await number(client.ask(execute(3, "new", lowest: 3)).outcome) > 0)
+      #expect(try await number(other.execute(put("newer"))) > 0)
+      let newer = try await hash()
+      guard case .refused(let code, _) = try await client.ask(execute(2, "old", lowest: 2)).outcome
+      else { throw TestFailure("carried out") }
+      #expect(code == RefusalCode.outcomeUnknown.rawValue)
+      #expect(try await hash() == newer)
+    }
+  }
+
   private func number(_ outcome: CommandOutcome) throws -> UInt64 {
     guard case .number(let number) = outcome else { throw TestFailure("\(outcome)") }
     return number
