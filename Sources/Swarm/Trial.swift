@@ -10,6 +10,8 @@ package struct TrialOptions: Sendable {
   package var keptFaults: Set<Int>?
   /// Global indices of planned operations; nil: all.
   package var keptOperations: Set<Int>?
+  /// Told how many faults and operations are planned, before any of them: also of a trial that then traps.
+  package var onPlan: (@Sendable (_ faults: Int, _ operations: Int) -> Void)?
   /// Called with a readable line for every event.
   package var trace: (@Sendable (String) -> Void)?
   /// The bound in real time: asked now and then; true ends the trial with the failure "real time".
@@ -125,6 +127,7 @@ final class TrialState: @unchecked Sendable {
     let workload = WorkloadRun(cluster, kept: options.keptOperations)
     self.workload = workload
     report.plannedOperationCount = workload.plannedOperationCount
+    options.onPlan?(planned.count, workload.plannedOperationCount)
     executor.killClient = { workload.killClient($0, for: $1) }
     /// Lets time pass, and looks whether something has failed.
     func wait(_ duration: Duration) async throws {

@@ -1,4 +1,5 @@
 import CCommit
+import Glibc  // fflush only.
 import Ring
 import Service
 import Simulation
@@ -164,6 +165,13 @@ func runTrial(
   options.keptFaults = request.keptFaults.map { Set($0) }
   options.keptOperations = request.keptOperations.map { Set($0) }
   options.trace = trace
+  if context.arguments.has("--child") {
+    options.onPlan = { faults, operations in
+      print(SimulationRecord.plan(faults: faults, operations: operations))
+      // A trap that follows takes what is not out yet.
+      fflush(nil)
+    }
+  }
   options.isOver = { isOver.isRaised }
   let began = driver.now
   var report = await driver.offload(lane: 0) { [options] in
@@ -245,7 +253,9 @@ private func shrink(
   let start = Shrinker.Candidate(
     faults: request.keptFaults ?? Array(0..<first.trial.plannedFaultCount),
     operations: request.keptOperations ?? Array(0..<first.trial.plannedOperationCount),
-    seconds: request.seconds ?? max(1, Int(first.trial.simulated.components.seconds) + 1))
+    // A trial that trapped says nothing of its time.
+    seconds: request.seconds
+      ?? (first.trial.simulated > .zero ? Int(first.trial.simulated.components.seconds) + 1 : 128))
   func asked(_ candidate: Shrinker.Candidate) -> SimulationRequest {
     var asked = request
     asked.keptFaults = candidate.faults

@@ -55,7 +55,7 @@ enum SimulationChild {
     let log = folder.newFile()
     let began = driver.now
     var words = request.words(seed) + ["--child"]
-    words += ["--time-limit", "\(max(1, request.timeLimit.components.seconds))s"]
+    words += ["--time-limit", "\(max(1, Int(request.timeLimit / .milliseconds(1))))ms"]
     if request.isTwice { words.append("--twice") }
     let launch = ProcessLaunch(
       executable: HostProcess.executablePath, arguments: words, logPath: log)
@@ -86,18 +86,23 @@ enum SimulationChild {
     try? await driver.remove(log)
     let lines = String(decoding: said, as: UTF8.self).split(separator: "\n").map(String.init)
     if status == 0, let report = SimulationRecord.read(lines) { return report }
+    let plan = SimulationRecord.readPlan(lines)
+    func failed(_ property: String, _ detail: String) -> SimulationReport {
+      var report = broken(seed, property, detail, elapsed)
+      report.trial.plannedFaultCount = plan.faults
+      report.trial.plannedOperationCount = plan.operations
+      return report
+    }
     if isLate.isRaised {
-      return broken(
-        seed, "real time", "killed after \(elapsed.text): it did not end by itself", elapsed)
+      return failed("real time", "killed after \(elapsed.text): it did not end by itself")
     }
     let what =
       status > 128 ? "signal \(status - 128)" : status == 0 ? "no report" : "exit status \(status)"
     // What a trap says of itself, else the last words.
-    let fatal = lines.firstIndex { $0.contains("Fatal error") || $0.contains("precondition") }
-    let told = fatal.map { lines[$0...].prefix(6) } ?? lines.suffix(6)
-    return broken(
-      seed, "the process survives",
-      ([what] + told).joined(separator: "\n"), elapsed)
+    let spoken = lines.filter { !SimulationRecord.isRecord($0) }
+    let fatal = spoken.firstIndex { $0.contains("Fatal error") || $0.contains("precondition") }
+    let told = fatal.map { spoken[$0...].prefix(6) } ?? spoken.suffix(6)
+    return failed("the process survives", ([what] + told).joined(separator: "\n"))
   }
 
   private static func broken(

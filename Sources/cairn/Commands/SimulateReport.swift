@@ -38,6 +38,22 @@ enum SimulationRecord {
     return lines
   }
 
+  /// Said before anything is simulated.
+  static func plan(faults: Int, operations: Int) -> String {
+    "\(mark)\tplan\t\(faults)\t\(operations)"
+  }
+
+  static func isRecord(_ line: String) -> Bool { line.hasPrefix(mark + "\t") }
+
+  /// What a child that did not live to report had planned.
+  static func readPlan(_ lines: [String]) -> (faults: Int, operations: Int) {
+    for line in lines where line.hasPrefix(mark + "\tplan\t") {
+      let fields = line.split(separator: "\t")
+      if fields.count == 4 { return (Int(fields[2]) ?? 0, Int(fields[3]) ?? 0) }
+    }
+    return (0, 0)
+  }
+
   /// Nil when the record is not whole.
   static func read(_ lines: [String]) -> SimulationReport? {
     var report: SimulationReport?
@@ -72,6 +88,7 @@ enum SimulationRecord {
       case ("failure", 5):
         report?.trial.failure = TrialFailure(
           property: fields[2], detail: fields[3], at: .nanoseconds(Int64(clamping: numbers[2])))
+      case ("plan", 4): break
       case ("end", 2): isWhole = true
       default: return nil
       }
@@ -199,7 +216,8 @@ struct SimulationSummary {
     for other in failed.dropFirst() {
       lines.append("seed \(other.seed) FAILED: \(other.failure!.property)")
     }
-    let which = seedCount == 1 ? "seed \(first)" : "\(seedCount) seeds from \(first) to \(last)"
+    let which =
+      seedCount == 1 ? "seed \(hashes[0].seed)" : "\(seedCount) seeds from \(first) to \(last)"
     let verdict =
       failed.isEmpty ? "all held" : seedCount == 1 ? "FAILED" : "\(failed.count) FAILED"
     lines.append("\(which), commit \(commit): \(verdict)")
