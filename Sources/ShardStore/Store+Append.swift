@@ -294,6 +294,10 @@ extension ShardStore {
   func retire(_ reason: String, isForGood: Bool = true) {
     guard case .healthy = state else { return }
     state = .retired(reason: reason)
+    if isForGood {
+      retiredForGood = reason
+      onRetirement?(reason)
+    }
     let failed = uncommitted[uncommittedHead...]
     uncommitted = []
     uncommittedHead = 0
@@ -308,6 +312,8 @@ extension ShardStore {
     let path = path
     let driver = driver
     background("note retirement") {
+      // A device that fails may not take these. Whoever asked for ``onRetirement`` remembers instead; a damaged index is
+      // found damaged again.
       if isForGood {
         try? await driver.replaceFile(path + "/retired", with: Array(reason.utf8))
       } else {

@@ -9,30 +9,35 @@ extension ShardStore {
   /// - Parameters:
   ///   - node: whose device it must be.
   ///   - cluster: the cluster it must belong to, if the node knows one; a device that knows none takes it.
+  ///   - retired: why the node knows it to be retired, should the device itself not have been able to note it.
   /// - Throws: `inUse`, `notFormatted`, `foreign`, `newerFormat`, `identityDamaged`, `system`.
   package static func open(
-    _ path: String, node: NodeID, cluster: UInt64?, settings: StoreSettings, on driver: any Driver
+    _ path: String, node: NodeID, cluster: UInt64?, settings: StoreSettings,
+    retired: String? = nil, on driver: any Driver
   ) async throws(StoreError) -> ShardStore {
     // Before anything is touched: whose is it?
     var identity = try await DeviceIdentity.load(path, on: driver)
     try identity.check(node: node, cluster: cluster, path: path)
-    let lockFile: File
-    do {
-      lockFile = try await File.open(path + "/lock", O_RDWR | O_CREAT, mode: 0o600, on: driver)
-    } catch {
-      throw .system(error)
-    }
+    let (lockFile, isReadOnly) = try await openLock(path, on: driver)
     do throws(StoreError) {
       let isOurs: Bool
       do throws(RingError) { isOurs = try await lockFile.lock() } catch { throw .system(error) }
       guard isOurs else { throw .inUse(path: path) }
-      identity = try await DeviceIdentity.load(path, on: driver)
-      try identity.check(node: node, cluster: cluster, path: path)
+      if identity.cluster == 0 {
+        // It may have been given one meanwhile; nothing else of it ever changes.
+        identity = try await DeviceIdentity.load(path, on: driver)
+        try identity.check(node: node, cluster: cluster, path: path)
+      }
       let store = ShardStore(
         path: path, settings: settings, identity: identity, lockFile: lockFile, driver: driver)
       do throws(StoreError) {
-        try await store.recover()
-        if let cluster, cluster != 0 { try await store.adopt(cluster: cluster) }
+        if isReadOnly { store.volumes.accessMode = O_RDONLY }
+        try await store.recover(
+          retired: retired ?? (isReadOnly ? "the file system is read-only" : nil))
+        // A retired device keeps what it says.
+        if let cluster, cluster != 0, store.state == .healthy {
+          try await store.adopt(cluster: cluster)
+        }
       } catch {
         await store.volumes.closeAll()
         await store.index.close()
@@ -43,6 +48,23 @@ extension ShardStore {
     } catch {
       await lockFile.close()
       throw error
+    }
+  }
+
+  /// A file system that lets nothing be written, as the kernel makes one after errors, may still be read.
+  private static func openLock(_ path: String, on driver: any Driver) async throws(StoreError)
+    -> (file: File, isReadOnly: Bool)
+  {
+    let name = path + "/lock"
+    do throws(RingError) {
+      do throws(RingError) {
+        return (try await File.open(name, O_RDWR | O_CREAT, mode: 0o600, on: driver), false)
+      } catch {
+        guard error.errno == EROFS else { throw error }
+        return (try await File.open(name, O_RDONLY, on: driver), true)
+      }
+    } catch {
+      throw .system(error)
     }
   }
 

@@ -23,10 +23,9 @@ extension ShardStore {
   /// Sequences skipped at each opening: more than a process can have in flight.
   static let sequenceGap: UInt64 = 1 << 20
 
-  func recover() async throws(StoreError) {
-    if let reason = try? await driver.readFile(path + "/retired", limit: 64 << 10) {
-      state = .retired(reason: String(decoding: reason, as: UTF8.self))
-    }
+  /// - Parameter retired: why nothing is to be written, where that is known already.
+  func recover(retired: String? = nil) async throws(StoreError) {
+    if let reason = await notedRetirement() ?? retired { state = .retired(reason: reason) }
     await refreshSpace()
     let found = try await findVolumes()
     var reason = await loadIndex(found)
@@ -43,6 +42,16 @@ extension ShardStore {
       _ = try await replay()
     }
     await settle()
+  }
+
+  /// What the file `retired` says; nil when there is none. One that cannot be read counts too.
+  private func notedRetirement() async -> String? {
+    do throws(RingError) {
+      let note = try await driver.readFile(path + "/retired", limit: 64 << 10)
+      return String(decoding: note, as: UTF8.self)
+    } catch {
+      return error.errno == ENOENT ? nil : "\(error)"
+    }
   }
 
   private struct FoundVolume {
@@ -62,7 +71,7 @@ extension ShardStore {
         let name = "volumes/" + String(decoding: entry.name, as: UTF8.self)
         let byteCount = try await driver.status(path + "/" + name).byteCount
         var volume = FoundVolume(number: number, id: id, byteCount: byteCount, madeByteCount: 0)
-        let file = try await volumes.openFile(name, O_RDWR)
+        let file = try await volumes.openFile(name, volumes.accessMode)
         let count = (try? await file.read(into: header, at: 0)) ?? 0
         await file.close()
         switch header[0..<count].withBytes({ VolumeHeader.parse($0) }) {
@@ -303,7 +312,7 @@ extension ShardStore {
     while head < waiting.count {
       let candidate = waiting[head]
       guard missing(before: candidate, after: lastVolume, above: proven) == 0,
-        await isWhole(candidate)
+        await confirm(candidate)
       else { break }
       try await apply(candidate, after: lastVolume)
       lastVolume = candidate.volume
@@ -342,18 +351,29 @@ extension ShardStore {
     return here + (cut > base ? cut - base : 0)
   }
 
-  private func isWhole(_ candidate: Candidate) async -> Bool {
+  /// Whether an unproven record is whole. If so it is written again, the same bytes in the same place: when its sync
+  /// failed, or nobody lived to ask, the kernel may show what the medium never got, and no later sync would bring it.
+  private func confirm(_ candidate: Candidate) async -> Bool {
     let header = candidate.header
-    let payload = driver.buffers.slice(RecordHeader.padded(header.payloadByteCount))
-    guard payload.count > 0 else { return true }
+    let record = driver.buffers.slice(Int(header.recordByteCount))
     do throws(StoreError) {
-      try await fill(
-        payload, volume: candidate.volume.number,
-        at: header.offset + UInt64(RecordHeader.byteCount))
+      try await fill(record, volume: candidate.volume.number, at: header.offset)
     } catch {
       return false
     }
-    return payload.withBytes { header.matches($0) }
+    let payload = record[RecordHeader.byteCount..<record.count]
+    guard case .header(header) = record.withBytes({ RecordHeader.parse($0) }),
+      payload.withBytes({ header.matches($0) })
+    else { return false }
+    guard case .healthy = state else { return true }
+    do throws(RingError) {
+      try await volumes.use(candidate.volume) { file throws(RingError) in
+        try await file.write([record], at: header.offset)
+      }
+    } catch {
+      retire("\(error)")
+    }
+    return true
   }
 
   /// Takes one record in, as it was when it became durable.

@@ -41,6 +41,10 @@ package final class ShardStore: @unchecked Sendable {
   let lockFile: File
 
   package internal(set) var state = StoreState.healthy
+  /// Why a write or a sync failed since the device was opened; nil when none did.
+  package internal(set) var retiredForGood: String?
+  /// Told when that happens after opening.
+  package var onRetirement: ((String) -> Void)?
   /// What opening found.
   package internal(set) var recovery = RecoveryReport()
   var isClosing = false

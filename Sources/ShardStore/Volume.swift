@@ -156,6 +156,8 @@ final class VolumeSet: @unchecked Sendable {
   /// Sums over all volumes of what is taken, and of what is preallocated but not taken yet.
   private(set) var occupiedByteCount: UInt64 = 0
   private(set) var unusedByteCount: UInt64 = 0
+  /// O_RDONLY where nothing can be written.
+  var accessMode = O_RDWR
   /// O_DIRECT, unless the file system refused it.
   private(set) var directFlag = O_DIRECT
 
@@ -224,7 +226,7 @@ final class VolumeSet: @unchecked Sendable {
       let gate = Gate()
       volume.opening = gate
       do throws(RingError) {
-        let file = try await openFile(volume.name, O_RDWR)
+        let file = try await openFile(volume.name, accessMode)
         volume.opening = nil
         attach(file, to: volume)
         gate.open()

@@ -155,6 +155,120 @@ struct FailureTests {
     }
   }
 
+  @Test(
+    "of a device whose sync failed and that could not note it, what a restart shows is really there",
+    arguments: Seed.several)
+  func failedSyncAndRestart(seed: Seed) throws {
+    var random = seed.generator
+    for _ in 0..<10 {
+      let healthy = Int.random(in: 0..<30, using: &random)
+      try withDevice(seed: random.next()) { world, process in
+        let disk = world.disk("node")
+        let store = try await StoreScene.open(process)
+        let counter = Acknowledged()
+        disk.faults = { access in
+          if access.path.contains("/retired") { return .fail(5) }
+          guard access.kind == .synchronize, access.path.contains("volumes/") else {
+            return .none
+          }
+          counter.count += 1
+          return counter.count > healthy ? .fail(5) : .none
+        }
+        let written = Acknowledged()
+        await withTaskGroup { group in
+          for worker in 0..<4 as Range<UInt64> {
+            group.addTask {
+              for stripe in 0..<60 as Range<UInt64> {
+                let sample = Sample(key(worker, stripe), units: 2, fill: worker << 8 | stripe)
+                written.samples.append(sample)
+                do throws(StoreError) { try await sample.write(to: store) } catch { break }
+              }
+            }
+          }
+        }
+        #expect(store.retiredForGood != nil)
+        process.kill()
+        disk.faults = nil
+
+        let again = try await StoreScene.open(world.process("node"))
+        #expect(again.state == .healthy)
+        var served: [Sample] = []
+        for sample in written.samples {
+          do throws(StoreError) {
+            #expect(try await sample.isIn(again))
+            served.append(sample)
+          } catch {
+            #expect(error == .noSuchBlock)
+          }
+        }
+        world.machine("node").powerCut()
+        let last = try await StoreScene.open(world.process("node"))
+        for sample in served {
+          do throws(StoreError) { #expect(try await sample.isIn(last)) } catch {
+            Issue.record("\(sample.block.key) was shown: \(error)")
+          }
+        }
+        await last.close()
+      }
+    }
+  }
+
+  @Test(
+    "a device on a read-only file system is read and takes nothing; it is healthy again afterwards",
+    arguments: [true, false])
+  func readOnly(isClosed: Bool) throws {
+    try withDevice { world, process in
+      let disk = world.disk("node")
+      let samples = (0..<20 as Range<UInt64>).map { Sample(key(1, $0), units: 2, fill: $0) }
+      var store = try await StoreScene.open(process)
+      for sample in samples { try await sample.write(to: store) }
+      if isClosed { await store.close() }
+      process.kill()
+
+      disk.isReadOnly = true
+      store = try await StoreScene.open(world.process("node"))
+      #expect(store.state == .retired(reason: "the file system is read-only"))
+      #expect(store.retiredForGood == nil)
+      #expect(await store.usage().freeByteCount == 0)
+      for sample in samples { #expect(try await sample.isIn(store)) }
+      await expect(.deviceFailed("the file system is read-only")) { () throws(StoreError) in
+        try await Sample(key(2, 0), units: 1, fill: 1).write(to: store)
+      }
+      await expect(.deviceFailed("the file system is read-only")) { () throws(StoreError) in
+        try await store.delete([shard(1)], epoch: 0)
+      }
+      await store.close()
+
+      disk.isReadOnly = false
+      store = try await StoreScene.open(world.living("node")!)
+      #expect(store.state == .healthy)
+      for sample in samples { #expect(try await sample.isIn(store)) }
+      try await Sample(key(2, 0), units: 1, fill: 1).write(to: store)
+      await store.close()
+    }
+  }
+
+  @Test("a device said to be retired, or whose note of it cannot be read, takes nothing")
+  func knownRetirement() throws {
+    try withDevice { world, process in
+      let sample = Sample(key(1, 0), units: 1, fill: 1)
+      var store = try await StoreScene.open(process)
+      try await sample.write(to: store)
+      await store.close()
+      for isKnown in [true, false] {
+        world.disk("node").faults = { access in
+          access.path.hasSuffix("/retired") && !isKnown ? .fail(5) : .none
+        }
+        store = try await ShardStore.open(
+          StoreScene.path, node: StoreScene.node, cluster: StoreScene.cluster,
+          settings: StoreScene.settings(), retired: isKnown ? "it failed" : nil, on: process)
+        #expect(store.state != .healthy)
+        #expect(try await sample.isIn(store))
+        await store.close()
+      }
+    }
+  }
+
   @Test("a full device refuses data before a byte is written; links, fences and deletes go on")
   func full() throws {
     try withDevice { world, process in
