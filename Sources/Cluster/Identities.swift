@@ -19,6 +19,13 @@ package struct DeviceID: Hashable, Comparable, Sendable, WireValue, CustomString
   package func encode(into writer: inout ByteWriter) { writer.fixed(raw) }
   package init(from reader: inout ByteReader) throws(ValueError) { raw = try reader.fixed() }
   package var description: String { "d-" + hexadecimal(raw) }
+  /// Reads what ``description`` shows; nil when it is something else.
+  package init?(_ text: String) {
+    guard text.utf8.count == 18, text.hasPrefix("d-"),
+      let raw = UInt64(text.dropFirst(2), radix: 16)
+    else { return nil }
+    self.raw = raw
+  }
 }
 
 package enum ContainerKind: UInt8, Sendable {

@@ -1,3 +1,4 @@
+package import Cluster
 package import Ring
 package import ShardStore
 package import Wire
@@ -10,11 +11,16 @@ package struct NodeConfiguration: Sendable {
     /// "nvme", "ssd", "hdd"…; free text until tiers are used.
     package var tier: String
     package var settings: StoreSettings
+    /// The device that stood here and is given up: an empty path takes a new one in its place.
+    package var replaces: DeviceID?
 
-    package init(path: String, tier: String, settings: StoreSettings) {
+    package init(
+      path: String, tier: String, settings: StoreSettings, replaces: DeviceID? = nil
+    ) {
       self.path = path
       self.tier = tier
       self.settings = settings
+      self.replaces = replaces
     }
   }
 

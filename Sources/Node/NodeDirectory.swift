@@ -55,23 +55,31 @@ struct NodeIdentity: Equatable, Sendable {
   }
 }
 
-/// The node's own directory: `identity`, `lock` and `lease`. Loop-confined.
+/// The node's own directory: `identity`, `lock`, `devices` and `lease`. Loop-confined.
 final class NodeDirectory: @unchecked Sendable {
   let path: String
   private let driver: any Driver
   private let lockFile: File
   private(set) var identity: NodeIdentity
+  private(set) var ledger: DeviceLedger
+  private var savedLedger: DeviceLedger
+  private let ledgerTurn = Semaphore(1)
 
-  private init(path: String, driver: any Driver, lockFile: File, identity: NodeIdentity) {
+  private init(
+    path: String, driver: any Driver, lockFile: File, identity: NodeIdentity, ledger: DeviceLedger
+  ) {
     self.path = path
     self.driver = driver
     self.lockFile = lockFile
     self.identity = identity
+    self.ledger = ledger
+    savedLedger = ledger
   }
 
   /// Opens the directory, or makes it for a new node of this name.
   ///
-  /// - Throws: `inUse`; `foreign` when it was made for a node of another name; `newerFormat`, `identityDamaged`.
+  /// - Throws: `inUse`; `foreign` when it was made for a node of another name; `newerFormat`, `identityDamaged`,
+  ///   `ledgerDamaged`.
   static func open(_ path: String, name: String, on driver: any Driver) async throws(NodeError)
     -> NodeDirectory
   {
@@ -98,7 +106,9 @@ final class NodeDirectory: @unchecked Sendable {
     }
     do throws(NodeError) {
       let identity = try await load(path, name: name, on: driver)
-      return NodeDirectory(path: path, driver: driver, lockFile: lockFile, identity: identity)
+      let ledger = try await loadLedger(path, on: driver)
+      return NodeDirectory(
+        path: path, driver: driver, lockFile: lockFile, identity: identity, ledger: ledger)
     } catch {
       await lockFile.close()
       throw error
@@ -132,6 +142,34 @@ final class NodeDirectory: @unchecked Sendable {
       throw .system(error)
     }
     return fresh
+  }
+
+  /// A directory from before there was a ledger knows of no device, like a new one.
+  private static func loadLedger(_ path: String, on driver: any Driver) async throws(NodeError)
+    -> DeviceLedger
+  {
+    let bytes: [UInt8]
+    do throws(RingError) { bytes = try await driver.readFile(path + "/devices") } catch {
+      if error.errno == Errno.noEntry { return DeviceLedger() }
+      throw .system(error)
+    }
+    return try DeviceLedger.parse(bytes, path: path + "/devices")
+  }
+
+  /// Changes the ledger, durably; in memory in any case.
+  func note(_ change: (inout DeviceLedger) -> Void) async throws(RingError) {
+    change(&ledger)
+    await ledgerTurn.acquire()
+    defer { ledgerTurn.release() }
+    let next = ledger
+    guard next != savedLedger else { return }
+    try await driver.replaceFile(path + "/devices", with: next.encoded)
+    savedLedger = next
+  }
+
+  /// A device's path as the ledger has it: a node's directory may be moved with the devices in it.
+  func ledgerPath(_ device: String) -> String {
+    device.hasPrefix(path + "/") ? String(device.dropFirst(path.utf8.count + 1)) : device
   }
 
   /// Notes for ever which cluster the node belongs to.

@@ -1,5 +1,4 @@
 package import Ring
-package import ShardStore
 
 /// Why a node did not start; one line for people. Nothing was changed, unless a fresh directory or device was being
 /// made.
@@ -11,8 +10,10 @@ package enum NodeError: Error, Equatable, CustomStringConvertible {
   case newerFormat(path: String, version: UInt32)
   /// The file that says which node this is is damaged.
   case identityDamaged(path: String)
-  case noDevices
-  case device(path: String, StoreError)
+  /// The file that says which devices stood where is damaged.
+  case ledgerDamaged(path: String)
+  /// Not one device could be opened; the text says why each could not.
+  case noDevices(String)
   case system(RingError)
 
   package var description: String {
@@ -22,8 +23,9 @@ package enum NodeError: Error, Equatable, CustomStringConvertible {
     case .newerFormat(let path, let version):
       "written by a newer version (format \(version)): \(path)"
     case .identityDamaged(let path): "the node's identity is damaged: \(path)"
-    case .noDevices: "no device could be opened"
-    case .device(let path, let error): "\(error): \(path)"
+    case .ledgerDamaged(let path):
+      "the list of the node's devices is damaged; with all of them mounted, remove it: \(path)"
+    case .noDevices(let reasons): "no device could be opened: \(reasons)"
     case .system(let error): "\(error)"
     }
   }

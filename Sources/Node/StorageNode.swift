@@ -12,6 +12,7 @@ internal import Wire
 ///
 ///     NodeConfiguration       what it is told
 ///     NodeDirectory           whose directory this is
+///     DeviceLedger            which device stood where
 ///     LeaseKeeper             the highest epoch and the newest root it was shown
 ///     GrantChecker            who may write what
 ///     StorageNode+Calls       each call's answer
@@ -25,6 +26,8 @@ package final class StorageNode: @unchecked Sendable {
   private(set) var directory: NodeDirectory?
   /// In the order of the configuration.
   private(set) var stores: [(device: NodeConfiguration.Device, store: ShardStore)] = []
+  /// Why devices of the configuration are not among them.
+  private var unopened: [String] = []
   var byDevice: [DeviceID: ShardStore] = [:]
   var lease: LeaseKeeper?
   let grants: GrantChecker
@@ -37,6 +40,9 @@ package final class StorageNode: @unchecked Sendable {
   /// Where it serves, once started.
   package private(set) var address: SocketAddress?
   let adoption = Semaphore(1)
+  /// Retirements on their way into the node's directory.
+  private var retirements = 0
+  private let retirementsNoted = WaitQueue()
   /// What the log was told already.
   var toldRetired: Set<DeviceID> = []
   var toldCorrupt: [DeviceID: UInt64] = [:]
@@ -61,7 +67,8 @@ package final class StorageNode: @unchecked Sendable {
     stores.reduce(lease?.record.epoch ?? 0) { max($0, $1.store.highestEpoch) }
   }
 
-  /// Opens directory and devices (formatting those that are new), listens, and begins to say hello.
+  /// Opens directory and devices (formatting those that are new), listens, and begins to say hello. A device that
+  /// cannot be opened, or is not where it was, is left out: the others serve.
   ///
   /// - Returns: the address with its real port.
   /// - Throws: ``NodeError``; nothing is left open then.
@@ -82,7 +89,7 @@ package final class StorageNode: @unchecked Sendable {
       configuration.directory, name: configuration.name, on: driver)
     self.directory = directory
     for device in configuration.devices { try await open(device, directory) }
-    guard !stores.isEmpty else { throw .noDevices }
+    guard !stores.isEmpty else { throw .noDevices(unopened.joined(separator: "; ")) }
 
     let (lease, damaged) = await LeaseKeeper.open(
       [directory.path] + stores.map(\.store.path), node: directory.identity.node, on: driver)
@@ -130,16 +137,26 @@ package final class StorageNode: @unchecked Sendable {
     async throws(NodeError)
   {
     let identity = directory.identity
+    let path = directory.ledgerPath(device.path)
     do throws(StoreError) {
-      if await !ShardStore.isFormatted(device.path, on: driver) {
+      if try await !ShardStore.isFormatted(device.path, on: driver) {
+        if let known = directory.ledger[path], known.device != device.replaces {
+          // Most likely it is not mounted, and what is written here now would be hidden once it is.
+          leaveOut(
+            device.path,
+            "device \(known.device) stood here and is gone: mount it, or give it up with "
+              + "replaces = \"\(known.device)\"")
+          return
+        }
         let id = try await ShardStore.format(
           device.path, node: identity.node, cluster: identity.cluster, on: driver)
         log.info("device formatted", ["path": device.path, "id": id])
       }
+      let id = try await ShardStore.identify(device.path, on: driver)
       let store = try await ShardStore.open(
         device.path, node: identity.node,
         cluster: identity.cluster == 0 ? nil : identity.cluster, settings: device.settings,
-        on: driver)
+        retired: directory.ledger.retired(id), on: driver)
       guard byDevice[store.device] == nil else {
         await store.close()
         throw .foreign("\(device.path) is a copy of another device of this node")
@@ -152,24 +169,61 @@ package final class StorageNode: @unchecked Sendable {
       }
       stores.append((device, store))
       byDevice[store.device] = store
-      report(store)
+      await note(directory) { $0.place(store.device, at: path) }
+      if let reason = store.retiredForGood { noteRetirement(of: store.device, reason) }
+      store.onRetirement = { [unowned self, device = store.device] reason in
+        noteRetirement(of: device, reason)
+      }
+      await report(store)
     } catch {
       switch error {
-      case .system, .deviceFailed:
-        // The others may serve; what was on this one is rebuilt from them.
-        log.error("device cannot be opened", ["path": device.path, "reason": "\(error)"])
       case .foreign(let what): throw .foreign(what)
       case .newerFormat(let path, let version): throw .newerFormat(path: path, version: version)
       case .inUse(let path): throw .inUse(path: path)
-      default: throw .device(path: device.path, error)
+      default: leaveOut(device.path, "\(error)")
       }
     }
   }
 
+  /// The others may serve; what was on this one is rebuilt from them.
+  private func leaveOut(_ path: String, _ reason: String) {
+    log.error("device left out", ["path": path, "reason": reason])
+    unopened.append("\(path): \(reason)")
+  }
+
+  private func noteRetirement(of device: DeviceID, _ reason: String) {
+    guard let directory else { return }
+    retirements += 1
+    driver.spawn("note retirement") { [self] in
+      await note(directory) { $0.retire(device, reason) }
+      retirements -= 1
+      retirementsNoted.wakeAll()
+    }
+  }
+
+  private func note(_ directory: NodeDirectory, _ change: (inout DeviceLedger) -> Void) async {
+    do throws(RingError) { try await directory.note(change) } catch {
+      log.error("cannot note devices", ["path": directory.path, "reason": "\(error)"])
+    }
+  }
+
   /// Tells the log what recovery found.
-  private func report(_ store: ShardStore) {
+  private func report(_ store: ShardStore) async {
     let found = store.recovery
-    log.info("device opened", ["path": store.path, "id": store.device, "state": "\(store.state)"])
+    let usage = await store.usage()
+    log.info(
+      "device opened",
+      [
+        "path": store.path, "id": store.device, "state": "\(store.state)",
+        "capacity": usage.capacity, "free": usage.freeByteCount,
+      ])
+    if usage.capacity < store.settings.capacity {
+      log.warning(
+        "device is smaller than configured",
+        [
+          "path": store.path, "configured": store.settings.capacity, "capacity": usage.capacity,
+        ])
+    }
     guard !found.isClean else { return }
     log.warning(
       "device recovered",
@@ -199,6 +253,7 @@ package final class StorageNode: @unchecked Sendable {
     await client?.close()
     client = nil
     for (_, store) in stores { await store.close() }
+    while retirements > 0 { await retirementsNoted.wait() }
     stores = []
     byDevice = [:]
     await directory?.close()

@@ -119,8 +119,24 @@ extension ShardStore {
   }
 
   /// Whether `path` holds a device, of whatever node.
-  package static func isFormatted(_ path: String, on driver: any Driver) async -> Bool {
-    await driver.exists(path + "/identity")
+  package static func isFormatted(_ path: String, on driver: any Driver) async throws(StoreError)
+    -> Bool
+  {
+    do throws(RingError) {
+      _ = try await driver.status(path + "/identity")
+      return true
+    } catch {
+      // A device that cannot be asked is not an empty one.
+      guard error.errno == ENOENT || error.errno == ENOTDIR else { throw .system(error) }
+      return false
+    }
+  }
+
+  /// Which device `path` holds.
+  package static func identify(_ path: String, on driver: any Driver) async throws(StoreError)
+    -> DeviceID
+  {
+    try await DeviceIdentity.load(path, on: driver).device
   }
 
   /// Writes the cluster's id into a device that has none yet. The same id again changes nothing.

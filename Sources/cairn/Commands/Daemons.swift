@@ -1,3 +1,4 @@
+import Cluster
 import Coding
 import Coordinator
 import Node
@@ -78,7 +79,8 @@ func runNode(_ context: Context) async throws(Failure) {
           tier: try table.value("tier", default: ""),
           settings: StoreSettings(
             capacity: capacity.byteCount, volumeByteCount: volume.byteCount,
-            reserveByteCount: reserve?.byteCount)))
+            reserveByteCount: reserve?.byteCount),
+          replaces: try replacedDevice(in: table)))
     }
     if devices.isEmpty { throw root.error("device", "must name at least one device") }
     var configuration = NodeConfiguration(
@@ -105,6 +107,15 @@ func runNode(_ context: Context) async throws(Failure) {
   _ = await context.driver.submit(.waitForSignal([Signal.interrupt, Signal.terminate]))
   await node.stop()
   await log.flush()
+}
+
+private func replacedDevice(in table: ConfigurationTable) throws(ConfigurationError) -> DeviceID? {
+  let text: String? = try table.optional("replaces")
+  guard let text else { return nil }
+  guard let device = DeviceID(text) else {
+    throw table.error("replaces", "must be a device's id as in the log, \"d-\" and 16 digits")
+  }
+  return device
 }
 
 private func configPath(_ context: Context) throws(Failure) -> String {
