@@ -99,6 +99,8 @@ extension ShardStore {
       guard try await driver.list(path + "/volumes").isEmpty else {
         throw StoreError.alreadyFormatted(path: path)
       }
+      // The identity says that the rest is there, so the rest must not be lost to a power cut that keeps it.
+      try await driver.synchronizeDirectory(path)
       let identity = DeviceIdentity(
         device: DeviceID(driver.random()), node: node, cluster: cluster)
       try await driver.replaceFile(path + "/identity", with: identity.encoded)
