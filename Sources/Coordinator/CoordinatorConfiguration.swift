@@ -27,6 +27,8 @@ package struct CoordinatorConfiguration: Sendable {
   /// Between the moment when a container is condemned and the deletion of its blocks, so that readers
   /// who have just resolved it come through.
   package var deletionGrace = Duration.seconds(30)
+  /// How often all that devices hold is compared with what is known.
+  package var inventoryInterval = Duration.seconds(3600)
   /// A device that has not stored a block of the log by then is given up by the log.
   package var slowLogDevice = Duration.seconds(3)
   /// How long take-over waits for one more device of the open link when others answered.

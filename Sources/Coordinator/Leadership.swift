@@ -294,7 +294,7 @@ final class Leadership: @unchecked Sendable {
     duty("trash") { [self] in await returnTrash() }
     duty("deletions") { [self] in await deleteContainers() }
     duty("ended grants") { [self] in await clearGrants() }
-    duty("old links") { [self] in await deleteLinks() }
+    duty("strays") { [self] in await deleteStrays() }
     duty("checkpoints") { [self] in await writeCheckpoints() }
     duty("flush") { [self] in await flush() }
   }

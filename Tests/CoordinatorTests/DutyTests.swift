@@ -489,6 +489,40 @@ struct DutyTests {
     }
   }
 
+  @Test(
+    "shards of containers that are forgotten are deleted wherever they turn up, others are kept")
+  func strays() throws {
+    try SimulatedWorld.run(seed: 16) { world in
+      let (cluster, client, server) = try await Self.scene(world, "2+1", 4) {
+        $0.inventoryInterval = .seconds(30)
+      }
+      await world.sleep(.seconds(10))
+      let upload = try number(try await client.execute(.openUpload))
+      let outcome = try await client.execute(
+        .requestGrant(upload: upload, avoid: [], placement: nil))
+      guard case .grant(let bytes) = outcome else { throw TestFailure("\(outcome)") }
+      let grant = try SignedGrant(decoding: bytes).grant
+      let position = server.keeper.appliedPosition
+      func plant(_ number: UInt64, on disk: ModelDisk) -> ShardKey {
+        let shard = ShardKey(
+          container: ContainerID(.data, number), generation: number, shardIndex: 0)
+        disk.blocks[BlockKey(shard: shard, stripe: 0)] =
+          cluster.disks.compactMap(\.blocks.values.first).first
+        return shard
+      }
+      let disk = cluster.disks[2]
+      // Position 1 founded the cluster: no container was ever granted there, or it is forgotten.
+      let stray = plant(1, on: disk)
+      let open = plant(grant.container.number, on: disk)
+      let later = plant(position + 1_000_000, on: disk)
+      await world.sleep(.seconds(45))
+      let left = Set(disk.shards)
+      #expect(!left.contains(stray))
+      #expect(left.isSuperset(of: [open, later]))
+      #expect(try await client.buckets() == [])
+    }
+  }
+
   private func number(_ outcome: CommandOutcome) throws -> UInt64 {
     guard case .number(let number) = outcome else { throw TestFailure("\(outcome)") }
     return number
