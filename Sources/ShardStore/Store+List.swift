@@ -50,11 +50,11 @@ extension ShardStore {
     }
     let limit = byteLimit
     let occupied = occupiedByteCount
-    let taken = occupied + settings.reserveByteCount
+    let taken = occupied + reserveByteCount
     let isHealthy = state == .healthy
     return StoreUsage(
       capacity: limit, usedByteCount: used, linkByteCount: links, occupiedByteCount: occupied,
       freeByteCount: isHealthy && limit > taken ? limit - taken : 0,
-      reserveByteCount: settings.reserveByteCount, blockCount: blocks)
+      reserveByteCount: reserveByteCount, blockCount: blocks)
   }
 }

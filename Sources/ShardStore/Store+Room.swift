@@ -10,6 +10,18 @@ extension ShardStore {
     min(64 << 10, max(8 << 10, settings.volumeByteCount / 16 / 4096 * 4096))
   }
 
+  /// What the store could occupy if nobody else used the file system.
+  var largestByteCount: UInt64 { min(settings.capacity, fileSystemByteCount) }
+
+  /// Bytes only links, deletes, fences and compaction may use. A capacity that the file system does not have must not
+  /// ask for a reserve that leaves nothing.
+  var reserveByteCount: UInt64 { min(settings.reserveByteCount, largestByteCount / 4) }
+
+  /// Bytes of a volume: on a small file system smaller ones, lest the open one and the next take what the index needs.
+  var volumeByteCount: UInt64 {
+    min(settings.volumeByteCount, max(16 << 10, largestByteCount / 16 / 4096 * 4096))
+  }
+
   /// All bytes the store occupies. The unused part of a preallocated volume counts as free.
   var occupiedByteCount: UInt64 { volumes.occupiedByteCount + index.runByteCount }
 
@@ -30,6 +42,7 @@ extension ShardStore {
       return
     }
     freeSpace = space.freeByteCount
+    fileSystemByteCount = space.totalByteCount
   }
 
   /// The open volume when it has room for `byteCount` bytes; nil when another is to be opened first.
@@ -38,10 +51,10 @@ extension ShardStore {
     switch purpose {
     case .data:
       try checkWritable()
-      kept = settings.reserveByteCount
+      kept = reserveByteCount
     case .link:
       try checkWritable()
-      kept = settings.reserveByteCount / 4
+      kept = reserveByteCount / 4
     case .control:
       // Refused only when the file system itself has nothing left. Closing appends one last mark.
       if case .retired(let reason) = state { throw .deviceFailed(reason) }
@@ -125,7 +138,7 @@ extension ShardStore {
   func prepareAhead() {
     guard prepared == nil, preparation == nil, rotation == nil, !isClosing, let open,
       open.end >= open.byteCount / 4 * 3,
-      occupiedByteCount + settings.reserveByteCount + (open.byteCount - open.end) < byteLimit
+      occupiedByteCount + reserveByteCount + (open.byteCount - open.end) < byteLimit
     else { return }
     let gate = Gate()
     preparation = gate
@@ -139,9 +152,9 @@ extension ShardStore {
 
   /// Makes a volume file, durably: preallocated, header written, name synced.
   private func makeVolume(atLeast needed: UInt64) async throws(StoreError) -> Volume {
-    var byteCount = max(settings.volumeByteCount, needed)
+    var byteCount = max(volumeByteCount, needed)
     // Not larger than what may still be used, but useful.
-    let least = max(needed, min(settings.volumeByteCount, 4 << 20))
+    let least = max(needed, min(volumeByteCount, 4 << 20))
     let occupied = occupiedByteCount
     let allowed = byteLimit > occupied ? byteLimit - occupied : 0
     byteCount = max(least, min(byteCount, allowed / 4096 * 4096))

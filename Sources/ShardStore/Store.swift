@@ -90,6 +90,8 @@ package final class ShardStore: @unchecked Sendable {
   /// Bytes of the file system's free space when last asked, less what was allocated since.
   var freeSpace: UInt64 = .max
   var freeSpaceTime: Duration?
+  /// Of the file system, used or not.
+  var fileSystemByteCount: UInt64 = .max
 
   // Background work.
   var pendingPunches = 0

@@ -362,6 +362,58 @@ struct FailureTests {
     }
   }
 
+  @Test(
+    "a file system far smaller than the configured capacity is used, fills up, restarts, and deletes",
+    arguments: Seed.several, [true, false])
+  func smallFileSystem(seed: Seed, isKilled: Bool) throws {
+    try withDevice(seed: seed.value) { world, process in
+      let disk = world.disk("node")
+      disk.capacityByteCount = 12 << 20
+      // As the daemon has it: volumes of 256 MiB, a reserve of 20 GiB.
+      let settings = StoreSettings(capacity: 1 << 40)
+      var process = process
+      var store = try await StoreScene.open(process, settings)
+      #expect(await store.usage().capacity <= 12 << 20)
+      var stripe: UInt64 = 0
+      var blocks: [UInt64: Sample] = [:]
+      for round in 0..<4 as Range<UInt64> {
+        while true {
+          let sample = Sample(key(stripe % 4, stripe), units: 15, fill: stripe)
+          do throws(StoreError) { try await sample.write(to: store) } catch {
+            #expect(error == .deviceFull)
+            break
+          }
+          blocks[stripe] = sample
+          stripe += 1
+        }
+        #expect(blocks.count * 64 << 10 > 8 << 20, "\(blocks.count)")
+        #expect(store.state == .healthy)
+        // Links and fences go on.
+        try await Sample(key(round, 0, .link), units: 1, epoch: round, fill: 1).write(to: store)
+        _ = try await store.fence(shard(round, .link), epoch: round)
+        if isKilled {
+          process.kill()
+          process = world.process("node")
+        } else {
+          await store.close()
+        }
+        store = try await StoreScene.open(process, settings)
+        #expect(store.state == .healthy && store.recovery.rebuildReason == nil)
+        // The index had room to be flushed.
+        if !isKilled { #expect(store.recovery.scannedRecordCount == 0) }
+        for sample in blocks.values.sorted(by: { $0.block.key < $1.block.key }) {
+          #expect(try await sample.isIn(store))
+        }
+        let before = disk.usedByteCount
+        try await store.delete([shard(round)], epoch: round)
+        blocks = blocks.filter { $0.key % 4 != round }
+        await world.sleep(.seconds(6))
+        #expect(disk.usedByteCount + (1 << 20) < before)
+      }
+      await store.close()
+    }
+  }
+
   @Test("whatever the disk does, no wrong byte is read", arguments: Seed.several)
   func hostileDisk(seed: Seed) throws {
     try withDevice(seed: seed.value) { world, process in
