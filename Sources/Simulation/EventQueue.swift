@@ -1,15 +1,8 @@
 /// Something that happens at a moment of virtual time.
 final class SimulatedEvent {
-  let time: Instant
-  /// Ties are broken by order of creation.
-  let sequence: UInt64
   private(set) var action: (() -> Void)?
 
-  init(time: Instant, sequence: UInt64, action: @escaping () -> Void) {
-    self.time = time
-    self.sequence = sequence
-    self.action = action
-  }
+  init(action: @escaping () -> Void) { self.action = action }
 
   var isCancelled: Bool { action == nil }
   fileprivate func drop() { action = nil }
@@ -23,14 +16,26 @@ final class SimulatedEvent {
 
 /// Events by time, then by order of creation. Cancelled ones never move the clock.
 struct EventQueue {
-  private var heap: [SimulatedEvent] = []
+  /// Compared without a look at the event itself.
+  private struct Entry {
+    let time: Instant
+    /// Ties are broken by order of creation.
+    let sequence: UInt64
+    let event: SimulatedEvent
+
+    func precedes(_ other: Entry) -> Bool {
+      time != other.time ? time < other.time : sequence < other.sequence
+    }
+  }
+
+  private var heap: [Entry] = []
   private var cancelledCount = 0
   private var sequence: UInt64 = 0
 
   mutating func add(at time: Instant, _ action: @escaping () -> Void) -> SimulatedEvent {
-    let event = SimulatedEvent(time: time, sequence: sequence, action: action)
+    let event = SimulatedEvent(action: action)
+    heap.append(Entry(time: time, sequence: sequence, event: event))
     sequence += 1
-    heap.append(event)
     siftUp(heap.count - 1)
     return event
   }
@@ -41,19 +46,20 @@ struct EventQueue {
     cancelledCount += 1
     // Deadlines are cancelled far more often than they fire; without this they would pile up.
     if cancelledCount > 1024 && cancelledCount * 2 > heap.count {
-      heap.removeAll { $0.isCancelled }
+      heap.removeAll { $0.event.isCancelled }
       cancelledCount = 0
-      heap.sort(by: Self.precedes)
+      heap.sort { $0.precedes($1) }
     }
   }
 
   /// When the next event is due; nil when there is none.
   mutating func nextTime() -> Instant? {
-    while let first = heap.first, first.isCancelled {
+    while let first = heap.first {
+      guard first.event.isCancelled else { return first.time }
       removeFirst()
       cancelledCount -= 1
     }
-    return heap.first?.time
+    return nil
   }
 
   /// The next event if it is due at `time`.
@@ -67,41 +73,46 @@ struct EventQueue {
     cancelledCount = 0
   }
 
-  private static func precedes(_ a: SimulatedEvent, _ b: SimulatedEvent) -> Bool {
-    a.time != b.time ? a.time < b.time : a.sequence < b.sequence
-  }
-
   @discardableResult
   private mutating func removeFirst() -> SimulatedEvent {
-    let first = heap[0]
+    let first = heap[0].event
     let last = heap.removeLast()
     if !heap.isEmpty {
       heap[0] = last
-      siftDown(0)
+      siftDown()
     }
     return first
   }
 
+  // Entries are moved along a hole, so that each is written once and no count of references changes.
+
   private mutating func siftUp(_ start: Int) {
-    var child = start
-    while child > 0 {
-      let parent = (child - 1) / 2
-      guard Self.precedes(heap[child], heap[parent]) else { return }
-      heap.swapAt(child, parent)
-      child = parent
+    heap.withUnsafeMutableBufferPointer { heap in
+      let moved = (heap.baseAddress! + start).move()
+      var hole = start
+      while hole > 0 {
+        let parent = (hole - 1) / 2
+        guard moved.precedes(heap[parent]) else { break }
+        (heap.baseAddress! + hole).moveInitialize(from: heap.baseAddress! + parent, count: 1)
+        hole = parent
+      }
+      (heap.baseAddress! + hole).initialize(to: moved)
     }
   }
 
-  private mutating func siftDown(_ start: Int) {
-    var parent = start
-    while true {
-      var least = parent
-      for child in [2 * parent + 1, 2 * parent + 2] where child < heap.count {
-        if Self.precedes(heap[child], heap[least]) { least = child }
+  private mutating func siftDown() {
+    heap.withUnsafeMutableBufferPointer { heap in
+      let moved = heap.baseAddress!.move()
+      var hole = 0
+      while true {
+        var child = 2 * hole + 1
+        guard child < heap.count else { break }
+        if child + 1 < heap.count, heap[child + 1].precedes(heap[child]) { child += 1 }
+        guard heap[child].precedes(moved) else { break }
+        (heap.baseAddress! + hole).moveInitialize(from: heap.baseAddress! + child, count: 1)
+        hole = child
       }
-      if least == parent { return }
-      heap.swapAt(parent, least)
-      parent = least
+      (heap.baseAddress! + hole).initialize(to: moved)
     }
   }
 }

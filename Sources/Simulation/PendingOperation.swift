@@ -16,6 +16,8 @@ final class PendingOperation: @unchecked Sendable {
   var withdraw: (() -> Void)?
   /// What will finish it.
   var event: SimulatedEvent?
+  /// Its place among the process's operations under way.
+  var slot = 0
   /// When it was submitted.
   let begun: Instant
   /// What it is, for the trace.

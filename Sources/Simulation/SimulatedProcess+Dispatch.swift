@@ -35,7 +35,7 @@ extension SimulatedProcess {
   }
 
   private func close(_ pending: PendingOperation, _ descriptor: Int32) {
-    guard let open = descriptors.removeValue(forKey: descriptor) else {
+    guard let open = descriptors.remove(descriptor) else {
       return pending.decide(-EBADF)
     }
     switch open {

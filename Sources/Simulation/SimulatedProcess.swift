@@ -49,7 +49,7 @@ package final class SimulatedProcess: Driver, @unchecked Sendable {
   private var pointChances: [SimulationRandom?] = []
   private let nameHash: UInt64
   private var operationIndex = 0
-  private var underWay: [UInt64: PendingOperation] = [:]
+  private var underWay = UnderWay()
   private var tasks: [UInt64: Task<Void, Never>] = [:]
   private var spawnedNames: [UInt64: String] = [:]
   private var nextTask: UInt64 = 0
@@ -60,9 +60,7 @@ package final class SimulatedProcess: Driver, @unchecked Sendable {
   package private(set) var isPaused = false
   private var heldBack: [() -> Void] = []
 
-  /// Numbers are never used twice, so a stale one is always -EBADF.
-  var descriptors: [Int32: OpenDescriptor] = [:]
-  private var nextDescriptor: Int32 = 3
+  var descriptors = DescriptorTable()
 
   init(
     name: String, incarnation: Int, machine: SimulatedMachine, options: Options,
@@ -236,16 +234,16 @@ package final class SimulatedProcess: Driver, @unchecked Sendable {
     let held = heldBack
     heldBack = []
     for resume in held { resume() }
-    let operations = underWay.values.sorted { $0.id < $1.id }
+    let operations = underWay.inOrder
     for pending in operations { settle(pending) }
-    for (_, descriptor) in descriptors.sorted(by: { $0.key < $1.key }) {
+    for descriptor in descriptors.open {
       switch descriptor {
       case .file(let file): file.close()
       case .listener(let listener): listener.end(silently: silently)
       case .endpoint(let endpoint): endpoint.end(silently: silently)
       }
     }
-    descriptors = [:]
+    descriptors.removeAll()
     for pending in operations { pending.abort() }
     for (_, task) in tasks.sorted(by: { $0.key < $1.key }) { task.cancel() }
     tasks = [:]
@@ -305,14 +303,14 @@ package final class SimulatedProcess: Driver, @unchecked Sendable {
 
   /// The operations under way, oldest first, for error messages.
   package var operationsUnderWay: [String] {
-    underWay.values.sorted { $0.id < $1.id }.map { $0.operation.summary }
+    underWay.inOrder.map { $0.operation.summary }
       + (abandonedCount > 0 ? ["\(abandonedCount) offloads that ended with the process"] : [])
   }
 
   private func start(_ pending: PendingOperation) {
     let index = operationIndex
     operationIndex += 1
-    underWay[pending.id] = pending
+    underWay.add(pending)
     world.mix(UInt64(bitPattern: world.time), nameHash, pending.operation.code, UInt64(index))
     if isAlive, let beforeOperation { beforeOperation(index, pending.operation) }
     guard isAlive else {
@@ -337,16 +335,24 @@ package final class SimulatedProcess: Driver, @unchecked Sendable {
     case .send(let descriptor, let from):
       world.mix(UInt64(bitPattern: Int64(descriptor)))
       for slice in from { slice.withBytes { world.mix(sample: $0) } }
-    default:
-      var text = operation.summary
-      text.withUTF8 { world.mix(sample: UnsafeRawBufferPointer($0)) }
+    case .receive(let descriptor, let into, let waitForAll):
+      world.mix(
+        UInt64(bitPattern: Int64(descriptor)), UInt64(into.count) << 1 | (waitForAll ? 1 : 0))
+    case .sleep(let duration): world.mix(UInt64(bitPattern: duration.saturatedNanoseconds))
+    case .synchronize(let descriptor, let dataOnly):
+      world.mix(UInt64(bitPattern: Int64(descriptor)) << 1 | (dataOnly ? 1 : 0))
+    case .close(let descriptor), .accept(let descriptor, _), .shutdown(let descriptor),
+      .lock(let descriptor):
+      world.mix(UInt64(bitPattern: Int64(descriptor)))
+    case .space(let path, _), .status(let path, _, _), .list(let path, _): world.mix(path)
+    default: world.mix(operation.summary)
     }
   }
 
   func finished(
     _ pending: PendingOperation, _ result: Int32, _ waiter: UnsafeContinuation<Int32, Never>
   ) {
-    underWay[pending.id] = nil
+    underWay.remove(pending)
     world.mix(UInt64(bitPattern: world.time), pending.id, UInt64(bitPattern: Int64(result)))
     if world.isTraced, let text = pending.text {
       let took = world.time - pending.begun
@@ -356,16 +362,5 @@ package final class SimulatedProcess: Driver, @unchecked Sendable {
     whenNotPaused { waiter.resume(returning: result) }
   }
 
-  func addDescriptor(_ descriptor: OpenDescriptor) -> Int32 {
-    let number = nextDescriptor
-    nextDescriptor += 1
-    descriptors[number] = descriptor
-    return number
-  }
-}
-
-enum OpenDescriptor {
-  case file(OpenFile)
-  case listener(SimulatedListener)
-  case endpoint(Endpoint)
+  func addDescriptor(_ descriptor: OpenDescriptor) -> Int32 { descriptors.add(descriptor) }
 }

@@ -72,15 +72,17 @@ package final class SimulatedWorld: @unchecked Sendable {
   ) throws -> Value {
     let world = SimulatedWorld(seed: seed, options: options)
     let outcome = Outcome<Result<Value, any Error>>()
+    let isDone = Outcome<Void>()
     let main = Task(executorPreference: world.executor) {
       do {
         outcome.value = .success(try await body(world))
       } catch {
         outcome.value = .failure(error)
       }
+      isDone.value = ()
     }
     defer { world.tearDown(main) }
-    try world.drain { outcome.value != nil }
+    try world.drain { isDone.value != nil }
     return try outcome.value!.get()
   }
 
@@ -117,7 +119,21 @@ package final class SimulatedWorld: @unchecked Sendable {
     return operationCount
   }
 
-  func mix(_ words: UInt64...) { for word in words { hash.combine(word) } }
+  // Not variadic: that would make an array for each call.
+  func mix(_ a: UInt64) { hash.combine(a) }
+  func mix(_ a: UInt64, _ b: UInt64) {
+    hash.combine(a)
+    hash.combine(b)
+  }
+  func mix(_ a: UInt64, _ b: UInt64, _ c: UInt64) {
+    mix(a, b)
+    hash.combine(c)
+  }
+  func mix(_ a: UInt64, _ b: UInt64, _ c: UInt64, _ d: UInt64) {
+    mix(a, b)
+    mix(c, d)
+  }
+  func mix(_ text: String) { hash.combine(text) }
   func mix(sample bytes: UnsafeRawBufferPointer) { hash.sample(bytes) }
 
   /// Records an event in the hash and the trace.
@@ -255,8 +271,15 @@ package final class SimulatedWorld: @unchecked Sendable {
   /// Fires what is due now. What these events add for the same moment waits until the jobs they woke
   /// have run, so that jobs of several events mix.
   private func fireDue() {
-    var due: [SimulatedEvent] = []
-    while let event = events.pop(dueAt: instant) { due.append(event) }
+    guard let first = events.pop(dueAt: instant) else { return }
+    // One at a time is the rule.
+    guard var next = events.pop(dueAt: instant) else { return first.fire() }
+    var due = [first]
+    while true {
+      due.append(next)
+      guard let more = events.pop(dueAt: instant) else { break }
+      next = more
+    }
     for event in due { event.fire() }
   }
 

@@ -10,7 +10,7 @@ final class Endpoint {
   private var pipe: Pipe?
 
   // Receiving.
-  private var arrivedChunks: [[UInt8]] = []
+  private var arrivedChunks: [ByteChunk] = []
   private var firstChunk = 0
   private var chunkOffset = 0
   private var arrivedCount = 0
@@ -228,10 +228,7 @@ final class Endpoint {
       while done < count {
         let chunk = arrivedChunks[firstChunk]
         let part = min(chunk.count - chunkOffset, count - done)
-        chunk.withUnsafeBytes { bytes in
-          (target.baseAddress! + done).copyMemory(
-            from: bytes.baseAddress! + chunkOffset, byteCount: part)
-        }
+        (target.baseAddress! + done).copyMemory(from: chunk.base + chunkOffset, byteCount: part)
         done += part
         chunkOffset += part
         if chunkOffset == chunk.count {
@@ -278,10 +275,8 @@ final class Endpoint {
         // Segments of any size: from one byte to 64 KiB.
         part = min(
           part, network.chance.chance(1, in: 8) ? 1 + network.chance.below(part) : 64 << 10)
-        let bytes = [UInt8](unsafeUninitializedCapacity: part) { bytes, count in
-          sends[0].cursor.copy(into: UnsafeMutableRawPointer(bytes.baseAddress!), byteCount: part)
-          count = part
-        }
+        let bytes = network.chunks.take(part)
+        sends[0].cursor.copy(into: bytes.base, byteCount: part)
         pending.progress += part
         window -= part
         outgoing.push(.bytes(bytes))

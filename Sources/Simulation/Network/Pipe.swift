@@ -3,7 +3,7 @@ import Glibc
 /// One direction of a connection: segments on their way, in order.
 final class Pipe {
   enum Content {
-    case bytes([UInt8])
+    case bytes(ByteChunk)
     /// The sender will send no more.
     case end
     case reset
@@ -20,6 +20,8 @@ final class Pipe {
   private static let giveUpAfter: Int64 = 924_600_000_000
 
   private let network: SimulatedNetwork
+  /// Looked up once: hosts do not change while they have connections.
+  private lazy var link = receiver.map { network.link(sender.machine.host, $0.machine.host) }
   private unowned let sender: Endpoint
   private weak var receiver: Endpoint?
   private var segments: [Segment] = []
@@ -36,13 +38,12 @@ final class Pipe {
   }
 
   private var isBlocked: Bool {
-    guard let receiver else { return false }
-    return isLosing || isDead || network.isBlocked(from: sender.machine, to: receiver.machine)
+    guard let receiver, let link else { return false }
+    return isLosing || isDead || link.isCut || !receiver.machine.isOn
   }
 
   func push(_ content: Content) {
-    guard let world = network.world, let receiver else { return }
-    let link = network.link(sender.machine.host, receiver.machine.host)
+    guard let world = network.world, receiver != nil, let link else { return }
     var left = world.time
     if case .bytes(let bytes) = content {
       let transfer = Int64(
@@ -106,7 +107,7 @@ final class Pipe {
 
   /// The way is free again: what waited arrives after a new delay, in order.
   func healed() {
-    guard let world = network.world, let receiver else { return }
+    guard let world = network.world, let receiver, let link else { return }
     if isLosing {
       clear()
       isLosing = false
@@ -115,7 +116,7 @@ final class Pipe {
       return
     }
     if isDead { return }
-    let options = network.link(sender.machine.host, receiver.machine.host).options
+    let options = link.options
     var earliest = world.time
     for index in segments.indices.dropFirst(head) {
       if segments[index].due <= world.time {

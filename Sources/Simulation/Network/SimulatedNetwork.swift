@@ -49,6 +49,7 @@ package final class SimulatedNetwork: @unchecked Sendable {
   }
 
   weak var world: SimulatedWorld?
+  let chunks = ChunkPool()
   var chance: SimulationRandom
   /// The way between different hosts where nothing else was set.
   package var defaultLink = LinkOptions.localNetwork
