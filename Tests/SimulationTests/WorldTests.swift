@@ -11,7 +11,11 @@ import Testing
   {
     var options = SimulatedWorld.Options()
     options.jobOrder = order
-    return try SimulatedWorld.run(seed: seed, options: options) { world in
+    return try busyRun(seed, options: options)
+  }
+
+  static func busyRun(_ seed: UInt64, options: SimulatedWorld.Options) throws -> UInt64 {
+    try SimulatedWorld.run(seed: seed, options: options) { world in
       let server = world.process("server")
       let client = world.process("client")
       let listener = try await Listener.listen(
