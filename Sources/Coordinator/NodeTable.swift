@@ -49,6 +49,12 @@ package final class NodeTable: DeviceDirectory, @unchecked Sendable {
     {
       return known.record.address
     }
+    // A node of another id there under that name was replaced by this one, heard of lately or not: to count both as up
+    // would let the root name one more that is gone for good.
+    for (node, entry) in entries
+    where node != hello.node && entry.record.address == address && entry.record.name == hello.name {
+      entries[node] = nil
+    }
     let devices = hello.devices.map {
       DeviceRecord(
         id: $0.id, capacity: $0.capacity, tier: $0.tier, state: $0.isFailed ? .retired : .healthy)

@@ -83,6 +83,7 @@ package enum Trial {
     worldOptions.trace = options.trace
     worldOptions.maximumTime = .seconds(3600)
     worldOptions.maximumSteps = .max
+    worldOptions.isOver = options.isOver
     do {
       try SimulatedWorld.run(seed: seed, options: worldOptions) { world in
         state.world = world
@@ -90,6 +91,12 @@ package enum Trial {
       }
     } catch let failure as TrialFailure {
       state.fail(failure)
+    } catch let error as SimulationError {
+      if case .outOfTime = error {
+        state.fail("real time", "\(error)")
+      } else {
+        state.fail("simulation", "\(error)")
+      }
     } catch {
       state.fail("simulation", "\(error)")
     }
@@ -135,9 +142,6 @@ final class TrialState: @unchecked Sendable {
       while world.now < end {
         await world.sleep(min(.milliseconds(50), end - world.now))
         if let failure = cluster.failure ?? workload.failure { throw failure }
-        if let isOver = options.isOver, isOver() {
-          throw TrialFailure(property: "real time", detail: "took too long", at: world.now)
-        }
       }
     }
     try await cluster.start()
@@ -156,6 +160,10 @@ final class TrialState: @unchecked Sendable {
       try await workload.check()
     }
     cluster.stopSupervising()
+    let unknown = world.unsupportedOperations
+    if !unknown.isEmpty {
+      fail("simulation", "unknown operations: " + Set(unknown).sorted().joined(separator: ", "))
+    }
   }
 
   func finish() -> TrialReport {

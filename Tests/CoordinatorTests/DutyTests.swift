@@ -133,6 +133,24 @@ struct DutyTests {
     }
   }
 
+  @Test(
+    "a node that comes back empty again and again leaves no domains behind that count as missing")
+  func replacements() throws {
+    try SimulatedWorld.run(seed: 11) { world in
+      let (cluster, client, server) = try await Self.scene(world, "1+1", 3)
+      for round in 0..<3 {
+        cluster.killNode(1)
+        cluster.replaceDisk(1)
+        // Before anybody can have missed it.
+        await world.sleep(.milliseconds(300))
+        try await cluster.startNode(1)
+        await world.sleep(.seconds(2))
+        #expect(server.arbiter.root?.domainNodes.sorted() == cluster.disks.map(\.node).sorted())
+        try await Self.write(client, "r\(round)", 1)
+      }
+    }
+  }
+
   @Test("links that are in no chain any more are deleted, and those of the chain are kept")
   func oldLinks() throws {
     try SimulatedWorld.run(seed: 4) { world in

@@ -44,6 +44,9 @@ final class ArbiterRegister: @unchecked Sendable {
     return nextHolder
   }
 
+  /// Who holds a lease now.
+  var currentHolder: UInt64? { world.now < expiry ? holder : nil }
+
   // MARK: what it does, each in one step
 
   /// Gives the lead to `asker` under a new epoch unless another's lease may still last.

@@ -9,6 +9,8 @@ final class CoordinatorSlot: DaemonSlot, @unchecked Sendable {
   private(set) var server: CoordinatorServer?
   /// As with nodes.
   private var past: [CoordinatorServer] = []
+  /// Who it is to the register.
+  private var holder: () -> UInt64? = { nil }
   let storage = LossyStorage()
   let troubles: DiskTroubles
   private var chance: SimulationRandom
@@ -27,7 +29,13 @@ final class CoordinatorSlot: DaemonSlot, @unchecked Sendable {
     let choice: ArbiterChoice
     if let register = cluster?.register {
       let host = name
-      choice = .made { site in SimulatedArbiter(register, site, host: host) }
+      let arbiter = ArbiterBox()
+      choice = .made { site in
+        let made = SimulatedArbiter(register, site, host: host)
+        arbiter.arbiter = made
+        return made
+      }
+      holder = { arbiter.arbiter?.holder }
     } else {
       choice = .file
     }
@@ -64,6 +72,12 @@ final class CoordinatorSlot: DaemonSlot, @unchecked Sendable {
     }
   }
 
+  /// Whether the lease is its own; always, where there is one coordinator.
+  var mayLead: Bool {
+    guard let register = cluster?.register else { return true }
+    return holder() != nil && holder() == register.currentHolder
+  }
+
   override func ended(_ end: DaemonEnd) {
     server = nil
     // A killed process loses what its store had in memory, like one whose power went.
@@ -84,4 +98,9 @@ final class CoordinatorSlot: DaemonSlot, @unchecked Sendable {
     end(.kill, rest: rest)
     storage.isDamaged = true
   }
+}
+
+private final class ArbiterBox: @unchecked Sendable {
+  // Loop-confined.
+  weak var arbiter: SimulatedArbiter?
 }

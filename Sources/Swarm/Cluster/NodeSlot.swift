@@ -105,13 +105,6 @@ final class NodeSlot: DaemonSlot, @unchecked Sendable {
     }
   }
 
-  /// Whether a device of it is retired now.
-  var hasRetired: Bool {
-    guard let node else { return false }
-    return node.devices.contains { node.store(of: $0)?.state != .healthy }
-      || node.devices.count < disks.count
-  }
-
   override func supervise() {
     super.supervise()
     checkDevices()

@@ -11,7 +11,7 @@ final class SimulatedArbiter: Arbiter, @unchecked Sendable {
   private let host: String
   private let driver: any Driver
   private let timing: LeaseTiming
-  private let holder: UInt64
+  let holder: UInt64
   private var epoch: UInt64 = 0
   /// Told by nodes; the next epoch must be higher.
   private var deposedBy: UInt64 = 0

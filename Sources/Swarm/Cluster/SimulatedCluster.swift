@@ -122,11 +122,26 @@ package final class SimulatedCluster: @unchecked Sendable {
   /// After the last fault: every daemon comes up, victims are looked after as their operator would do it, and the
   /// cluster serves.
   func settle() async throws {
-    try await waitUntilUp(within: .seconds(120))
-    for slot in nodes where !slot.damaged.isEmpty && slot.hasRetired {
-      // Given up until it is opened again, if its index was found damaged.
+    let victims = nodes.filter { !$0.damaged.isEmpty }
+    do {
+      try await waitUntilUp(within: .seconds(60))
+    } catch {
+      // A victim that refuses its damaged disk gets a new one.
+      let refusing = victims.filter { !$0.isUp }
+      guard scenario.faults.mayLose, failure == nil, !refusing.isEmpty else { throw error }
+      for slot in refusing {
+        if nodes.count > 1 {
+          slot.wipe(rest: .zero)
+        } else {
+          for device in slot.damaged.sorted() { slot.wipe(device: device, rest: .zero) }
+        }
+      }
+      try await waitUntilUp(within: .seconds(60))
+    }
+    for slot in victims {
+      // A device whose index was found damaged is given up until it is opened again.
       slot.end(.kill, rest: .zero)
-      try await waitUntilUp(within: .seconds(120))
+      try await waitUntilUp(within: .seconds(60))
     }
     try await waitUntilServing(nodes: 1, within: .seconds(60), "serves again")
   }

@@ -67,6 +67,10 @@ final class DiskTroubles: @unchecked Sendable {
     return fault
   }
 
+  private func isOfBlocks(_ path: String) -> Bool {
+    path.contains("/volumes") || path.contains("/index")
+  }
+
   private func hits(_ number: Int, _ access: DiskAccess) -> Bool {
     let trouble = active[number]!
     let isMeant =
@@ -80,9 +84,8 @@ final class DiskTroubles: @unchecked Sendable {
         [.open, .read, .write, .synchronize, .rename, .makeDirectory].contains(access.kind)
       // Files that say whose device it is are not among them: their loss is a refusal.
       case .lostWrites, .misdirectedWrites:
-        access.kind == .write && access.offset != .max
-          && (access.path.contains("/volumes/") || access.path.contains("/index/"))
-      case .lyingSynchronizes: access.kind == .synchronize
+        access.kind == .write && access.offset != .max && isOfBlocks(access.path)
+      case .lyingSynchronizes: access.kind == .synchronize && isOfBlocks(access.path)
       default: false
       }
     guard isMeant, active[number]!.random.chance(trouble.percent, in: 100) else { return false }

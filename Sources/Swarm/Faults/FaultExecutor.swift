@@ -108,6 +108,8 @@ final class FaultExecutor: @unchecked Sendable {
     cluster.coordinators[random.below(cluster.coordinators.count)]
   }
 
+  private var leader: CoordinatorSlot? { cluster.coordinators.first { $0.isUp && $0.mayLead } }
+
   private func clientName(_ random: inout SimulationRandom) -> String {
     SimulatedCluster.clientName(random.below(cluster.scenario.workload.clientCount))
   }
@@ -189,6 +191,13 @@ final class FaultExecutor: @unchecked Sendable {
       count(fault.kind)
       slot.end(fault.kind == .killCoordinator ? .kill : .powerCut, rest: length)
       return "\(slot.name) for \(length)"
+    case .killLeader:
+      guard let slot = leader else { return nil }
+      count(fault.kind)
+      slot.end(random.chance(1, in: 2) ? .kill : .powerCut, rest: length)
+      return "\(slot.name) for \(length)"
+    case .pauseLeader:
+      return pause(fault, leader?.process, isQuiet ? min(length, .seconds(1)) : length)
     case .killCoordinatorAtOperation:
       return hook(
         fault, coordinator(&random), random.chance(1, in: 2) ? .kill : .powerCut, &random)
@@ -217,7 +226,8 @@ final class FaultExecutor: @unchecked Sendable {
       killClient(index, length)
       return "\(SimulatedCluster.clientName(index)) for \(length)"
     case .pauseClient: return pause(fault, world.living(clientName(&random)), length)
-    case .resetConnections, .cutLink, .cutOneWay, .isolate, .partition, .slowLink:
+    case .resetConnections, .cutLink, .cutOneWay, .isolate, .partition, .slowLink,
+      .refuseConnections, .forgetConnections:
       return disturbNetwork(fault, &random)
     case .slowDisk, .fullDisk, .readErrors, .coordinatorDiskErrors, .writeErrors,
       .synchronizeErrors, .readOnlyDisk, .wipeDevice, .wipeNode, .flipBits, .badSectors,
@@ -230,6 +240,13 @@ final class FaultExecutor: @unchecked Sendable {
       let jump = Duration.seconds(random.below(2 * limit + 1) - limit)
       process.jumpWallClock(by: jump)
       return "\(process.name) by \(jump)"
+    case .driftClock:
+      guard let process = world.living(random.pick(machineNames)) else { return nil }
+      count(fault.kind)
+      let limit = cluster.scenario.driftPartsPerMillion
+      let rate = random.below(2 * limit + 1) - limit
+      process.setClockDrift(partsPerMillion: rate)
+      return "\(process.name) to \(rate) parts in a million"
     case .slowArbiter:
       guard let register = cluster.register else { return nil }
       count(fault.kind)
@@ -295,6 +312,17 @@ final class FaultExecutor: @unchecked Sendable {
       count(fault.kind)
       world.network.resetConnections(a, b)
       return "\(a) and \(b)"
+    case .forgetConnections:
+      guard let (a, b) = pair(&random) else { return nil }
+      count(fault.kind)
+      world.network.forgetConnections(a, b)
+      return "\(a) and \(b)"
+    case .refuseConnections:
+      guard let (a, b) = pair(&random) else { return nil }
+      count(fault.kind)
+      world.network.refuse(a, b)
+      endings[fault.index] = { [self] in heal([Way(from: a, to: b)]) }
+      return "\(a) to \(b) for \(length)"
     case .cutLink, .cutOneWay:
       guard let (a, b) = pair(&random) else { return nil }
       let ways =
@@ -365,13 +393,17 @@ final class FaultExecutor: @unchecked Sendable {
     }
     endings[fault.index] = { [self] in
       for way in ways { cuts[way]! -= 1 }
-      for way in ways where cuts[way] == 0 {
-        let back = Way(from: way.to, to: way.from)
-        world.network.heal(way.from, way.to)
-        // Healing is for both ways: another fault may still cut the other.
-        if cuts[back, default: 0] > 0 {
-          world.network.cut(back.from, back.to, oneWay: true)
-        }
+      heal(ways)
+    }
+  }
+
+  /// Mends ways, but for what other faults still cut.
+  private func heal(_ ways: [Way]) {
+    for way in ways where cuts[way, default: 0] == 0 {
+      world.network.heal(way.from, way.to)
+      // That was for both directions.
+      if cuts[Way(from: way.to, to: way.from), default: 0] > 0 {
+        world.network.cut(way.to, way.from, oneWay: true)
       }
     }
   }
@@ -453,27 +485,17 @@ final class FaultExecutor: @unchecked Sendable {
     _ fault: PlannedFault, _ slot: NodeSlot, _ device: Int, _ random: inout SimulationRandom
   ) -> String? {
     let disk = slot.disks[device]
-    let files =
-      ((try? disk.files(under: "/volumes")) ?? [])
-      + (random.chance(1, in: 4) ? (try? disk.files(under: "/index")) ?? [] : [])
-    guard !files.isEmpty else { return nil }
-    slot.damaged.insert(device)
     var places: [String] = []
     for _ in 0..<(1 + random.below(random.pick([1, 8]))) {
-      let path = random.pick(files)
-      guard let size = try? disk.byteCount(path), size > 0 else { continue }
-      // Volumes are filled from the front.
-      let limit = 1 + random.below(size)
-      let offset = random.below(1 + random.below(limit))
+      let folder = random.chance(1, in: 5) ? "/index" : "/volumes"
+      let found = try? disk.decay(
+        fault.kind == .flipBits ? .bitFlip : .latentError, under: folder, &random)
+      guard let (path, offset) = found else { continue }
+      slot.damaged.insert(device)
       count(fault.kind)
       places.append("\(path) at \(offset)")
-      if fault.kind == .flipBits {
-        try? disk.flipBit(path, bit: offset * 8 + random.below(8))
-      } else {
-        let length = random.pick([1, 4096, 65536])
-        try? disk.makeUnreadable(path, offset..<min(size, offset + length))
-      }
     }
+    guard !places.isEmpty else { return nil }
     return "\(slot.name) device \(device): " + places.prefix(3).joined(separator: ", ")
   }
 }

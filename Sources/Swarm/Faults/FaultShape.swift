@@ -80,6 +80,7 @@ package struct FaultShape: Sendable {
     switch kind {
     case .slowArbiter, .unreachableArbiter, .failingArbiter: return scenario.arbiter == .register
     case .cutAllPower, .partition: return damage != .silent
+    case .driftClock: return scenario.driftPartsPerMillion > 0
     default: break
     }
     // With one node there is none that may be absent.
@@ -141,14 +142,19 @@ extension PlannedFaultKind {
       .cutNodePowerAtOperation, .stopNode:
       .milliseconds(10)...(.seconds(12))
     case .cutAllPower: .milliseconds(10)...(.seconds(4))
-    case .killCoordinator, .killCoordinatorAtOperation, .cutCoordinatorPower, .stopCoordinator,
+    case .killCoordinator, .killLeader, .killCoordinatorAtOperation, .cutCoordinatorPower,
+      .stopCoordinator,
       .wipeCoordinator, .damageCoordinatorStore:
       .milliseconds(10)...(.seconds(6))
+    // About as long as a lease.
+    case .pauseLeader: .seconds(1)...(.seconds(8))
     case .pauseNode, .pauseCoordinator, .pauseClient: .milliseconds(20)...(.seconds(12))
     case .killClient: .milliseconds(10)...(.seconds(5))
-    case .resetConnections, .flipBits, .badSectors, .jumpClock:
+    case .resetConnections, .forgetConnections, .flipBits, .badSectors, .jumpClock:
       .milliseconds(1)...(.milliseconds(2))
-    case .cutLink, .cutOneWay, .isolate, .partition: .milliseconds(50)...(.seconds(20))
+    case .cutLink, .cutOneWay, .isolate, .partition, .refuseConnections:
+      .milliseconds(50)...(.seconds(20))
+    case .driftClock: .seconds(1)...(.seconds(20))
     case .slowLink, .slowDisk, .slowArbiter: .milliseconds(100)...(.seconds(20))
     case .fullDisk: .milliseconds(200)...(.seconds(20))
     case .readErrors, .coordinatorDiskErrors, .writeErrors, .synchronizeErrors, .lostWrites,

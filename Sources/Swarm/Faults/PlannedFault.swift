@@ -10,6 +10,8 @@ package enum PlannedFaultKind: String, CaseIterable, Sendable {
   case pauseNode = "pause a node"
   case stopNode = "stop a node"
   case killCoordinator = "kill a coordinator"
+  case killLeader = "kill the leader"
+  case pauseLeader = "pause the leader"
   case killCoordinatorAtOperation = "kill a coordinator at an operation"
   case cutCoordinatorPower = "cut a coordinator's power"
   case pauseCoordinator = "pause a coordinator"
@@ -25,6 +27,8 @@ package enum PlannedFaultKind: String, CaseIterable, Sendable {
   case isolate = "isolate a machine"
   case partition = "partition the network"
   case slowLink = "slow a link"
+  case refuseConnections = "refuse connections"
+  case forgetConnections = "forget connections"
   // Disks, without damage.
   case slowDisk = "slow a disk"
   case fullDisk = "fill a disk"
@@ -44,6 +48,7 @@ package enum PlannedFaultKind: String, CaseIterable, Sendable {
   case lyingSynchronizes = "lie about syncs"
   // Clocks.
   case jumpClock = "move a clock"
+  case driftClock = "change a clock's rate"
   // The arbiter's register.
   case slowArbiter = "slow the arbiter"
   case unreachableArbiter = "make the arbiter unreachable"
