@@ -114,11 +114,15 @@ final class SmallClient: @unchecked Sendable {
   let coordinator: CoordinatorClient
   let access: ClusterAccess
 
-  init(_ cluster: SmallCluster, _ name: String, readBudget: Int = 8 << 20) {
+  init(
+    _ cluster: SmallCluster, _ name: String, readBudget: Int = 8 << 20,
+    coordinators: [SocketAddress]? = nil
+  ) {
     driver = cluster.world.process(name)
     wire = WireClient(driver: driver, key: clusterKey, name: name, security: .never)
     coordinator = CoordinatorClient(
-      driver: driver, wire: wire, addresses: cluster.addresses, name: name)
+      driver: driver, wire: wire, addresses: coordinators ?? cluster.addresses,
+      name: name)
     let map = MapCache(driver: driver, coordinator: coordinator)
     access = ClusterAccess(
       driver: driver, coordinator: coordinator, map: map,

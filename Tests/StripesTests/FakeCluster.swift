@@ -86,6 +86,8 @@ final class FakeNode: @unchecked Sendable {
     case slow(Duration)
     /// Its bytes differ from its checksums.
     case corrupt
+    /// Its bytes are wrong and its checksums fit them.
+    case lying
     /// It says that its block is damaged.
     case damaged
     /// It answers with another block's description.
@@ -129,6 +131,9 @@ final class FakeNode: @unchecked Sendable {
       let start = Int(call.offset)
       payload = Array(payload[start..<start + Int(call.byteCount)])
       bytesServed += payload.count
+      if case .lying = mood {
+        for place in stride(from: 3, to: payload.count, by: 50) { payload[place] ^= 1 }
+      }
       let sums = UnitChecksums(CRC32C.checksums(of: payload.withUnsafeBytes { $0 }))
       if case .corrupt = mood { payload[payload.count / 2] ^= 4 }
       if case .mistaken = mood { description.key.stripe += 1 }

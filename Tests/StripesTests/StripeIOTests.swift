@@ -180,6 +180,47 @@ import Wire
     }
   }
 
+  @Test(
+    "wrong bytes under a right CRC are blamed on the blocks that have them, though another node hangs",
+    arguments: Seed.several)
+  func doubt(seed: Seed) throws {
+    try SimulatedWorld.run(seed: seed.value) { world in
+      var random = seed.generator
+      let scheme = Scheme(k: 4, m: 3)!
+      let layout = StripeLayout(scheme: scheme, blockByteCount: 16 << 10, byteCount: 64_000)
+      let stripe = TrueStripe(layout, &random)
+      let cluster = try await FakeCluster(world, nodeCount: 7)
+      let target = cluster.target(scheme)
+      _ = await cluster.write(stripe, target)
+      let some = Array((0..<7).shuffled(using: &random).prefix(3))
+      for index in some[..<2] { cluster.nodes[index].mood = .lying }
+      cluster.nodes[some[2]].mood = .slow(.seconds(60))
+      let started = world.now
+      for _ in 0..<20 {
+        let range = randomRange(layout.byteCount, &random)
+        let wanted = Array(stripe.data[range])
+        let found = try await cluster.io.readDoubting(target, layout: layout, range: range) {
+          $0.flatMap(\.array) == wanted
+        }
+        #expect(found.flatMap(\.array) == wanted)
+      }
+      #expect(world.now - started < .seconds(10))
+      #expect(Set(cluster.reported.map(\.0)).isSubset(of: some[..<2].map { target.devices[$0] }))
+      // Those known to lie are not asked again for a while.
+      let liars = some[..<2].filter { layout.dataBlockCount > $0 }
+      for liar in liars {
+        #expect(cluster.reported.contains { $0.0 == target.devices[liar] })
+      }
+      let before = cluster.reported.count
+      await #expect(throws: StripeError.self) {
+        _ = try await cluster.io.readDoubting(target, layout: layout, range: 0..<64_000) { _ in
+          false
+        }
+      }
+      #expect(cluster.reported.count == before)
+    }
+  }
+
   @Test("lost blocks, parity too, are made anew from the others", arguments: Seed.several)
   func rebuild(seed: Seed) throws {
     try SimulatedWorld.run(seed: seed.value) { world in

@@ -72,6 +72,14 @@ package final class ObjectReader: @unchecked Sendable {
           }
         }
         if plan.pieces.isEmpty {
+          // Part of an inlined object cannot be checked: its hash is of all of it.
+          guard
+            start > 0 || plan.inline.count < plan.objectByteCount
+              || Fingerprint(of: plan.inline) == plan.contentHash
+          else {
+            failure = .corrupt("inlined bytes")
+            continue
+          }
           let slice = Slice(copying: plan.inline)
           let turn = turns.take()
           group.addTask { await turns.deliver(turn, [slice], at: start, to: sink) }
@@ -139,14 +147,15 @@ package final class ObjectReader: @unchecked Sendable {
     }
   }
 
-  /// The segment's bytes, checked. When its blocks are gone because the container was rewritten or dropped, it
-  /// is resolved again, a few times.
+  /// The segment's bytes, checked. When its blocks are gone because the container was rewritten or dropped, or too few can be
+  /// had, it is resolved again, a few times.
   private func fetch(_ segment: Segment, _ name: ObjectName, _ identity: UInt64)
     async throws(DataPathError) -> [Slice]
   {
     var segments = [segment]
     var attempt = 1
     while true {
+      let failure: StripeError
       do throws(StripeError) {
         var slices: [Slice] = []
         for one in segments {
@@ -160,22 +169,49 @@ package final class ObjectReader: @unchecked Sendable {
         }
         return slices
       } catch {
-        guard error == .notFound, attempt < Self.resolveLimit else {
-          throw access.translate(error)
+        // With too few blocks it is no evidence that some say that they are gone, but a reason to ask.
+        switch error {
+        case .notFound, .unreadable:
+          guard attempt < Self.resolveLimit else { throw access.translate(error) }
+        case .corrupt, .cancelled: throw access.translate(error)
         }
+        failure = error
       }
       attempt += 1
-      let plan = try await resolve(
-        name, identity, segment.first..<segment.first + segment.byteCount
-      ).get()
-      segments = try Segment.cut(plan, first: segment.first)
-      // Fewer bytes would leave a hole, more would overwrite a neighbour's.
-      guard segments.reduce(0, { $0 + $1.byteCount }) == segment.byteCount else {
-        throw .corrupt("the coordinator's second answer covers other bytes")
+      let before = Set(segments.map(\.target))
+      do throws(DataPathError) {
+        segments = try await resolveAgain(segment, name, identity)
+      } catch {
+        if case .noCoordinator = error { throw access.translate(failure) }
+        throw error
       }
+      if failure != .notFound, Set(segments.map(\.target)) == before {
+        throw access.translate(failure)
+      }
+    }
+  }
+
+  /// Where the segment's bytes are now. One answer may cover fewer.
+  private func resolveAgain(_ segment: Segment, _ name: ObjectName, _ identity: UInt64)
+    async throws(DataPathError) -> [Segment]
+  {
+    var segments: [Segment] = []
+    var first = segment.first
+    let end = segment.first + segment.byteCount
+    while first < end {
+      let plan = try await resolve(name, identity, first..<end).get()
+      let more = try Segment.cut(plan, first: first)
+      let covered = more.reduce(0) { $0 + $1.byteCount }
+      // More would overwrite a neighbour's.
+      guard covered > 0, covered <= end - first else {
+        throw .corrupt("the coordinator's second answer covers \(covered) bytes")
+      }
+      first += covered
+      segments += more
       try await access.map.prepare(
         epoch: plan.mapEpoch, devices: plan.containers.lazy.flatMap(\.devices))
     }
+    return segments
   }
 }
 

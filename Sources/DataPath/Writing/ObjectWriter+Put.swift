@@ -45,13 +45,18 @@ extension ObjectWriter {
         // Nothing was committed. Chunks stored under that upload may be gone, so all is stored again.
         replace(upload)
         guard source.rewind() else {
-          throw .source("the session expired, and what was read cannot be read a second time")
+          let reason = if case .refused(_, let text) = error { text } else { "" }
+          throw .source("\(reason), and what was read cannot be read a second time")
         }
       }
     }
   }
 
-  /// How many sessions an object may outlive.
+  /// Something that a page or object names is not alive, though the upload should hold it: all is stored again.
+  private static let gone = DataPathError.refused(
+    code: RefusalCode.noSuchUpload.rawValue, reason: "stored chunks are gone")
+
+  /// How many uploads an object may outlive.
   private static let attemptLimit = 5
 
   /// An object whose bytes are all stored, or known to be.
@@ -112,9 +117,7 @@ extension ObjectWriter {
       var builder = ManifestBuilder { page throws(DataPathError) in
         let outcome = try await access.coordinator.execute(
           .putPage(upload: try await upload.identity.number(), page: page))
-        guard case .number(let identity) = outcome else {
-          throw .corrupt("chunks of this upload are gone")
-        }
+        guard case .number(let identity) = outcome else { throw Self.gone }
         return identity
       }
       do throws(DataPathError) {
@@ -181,9 +184,7 @@ extension ObjectWriter {
           upload: number, name: name, content: object.content, byteCount: object.byteCount,
           contentHash: object.contentHash, attributes: attributes, precondition: precondition,
           unlessIdentical: unlessIdentical, modified: 0))
-      guard case .number(let identity) = outcome else {
-        throw .corrupt("chunks of this upload are gone")
-      }
+      guard case .number(let identity) = outcome else { throw Self.gone }
       return identity
     } catch {
       guard error == .outcomeUnknown else { throw error }

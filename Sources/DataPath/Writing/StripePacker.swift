@@ -165,8 +165,11 @@ final class StripePacker: @unchecked Sendable {
 
   /// Seals what is open, waits until every stripe is settled, and gives the containers back.
   func finish() async throws(DataPathError) {
-    seal()
-    while unsettledCount > 0 { await settled.wait() }
+    // A stripe that fails leaves its chunks in another, open one.
+    while open != nil || unsettledCount > 0 {
+      seal()
+      if unsettledCount > 0 { await settled.wait() }
+    }
     let released = containers
     containers = []
     container = nil
