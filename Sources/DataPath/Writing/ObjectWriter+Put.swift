@@ -45,7 +45,8 @@ extension ObjectWriter {
         // Nothing was committed. Chunks stored under that upload may be gone, so all is stored again.
         replace(upload)
         guard source.rewind() else {
-          let reason = if case .refused(_, let text) = error { text } else { "" }
+          // Words for people: the refusal names the upload by its number.
+          let reason = error == Self.gone ? "stored chunks are gone" : "the session expired"
           throw .source("\(reason), and what was read cannot be read a second time")
         }
       }
