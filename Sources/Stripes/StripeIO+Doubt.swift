@@ -120,6 +120,7 @@ struct DoubtfulRead {
       for (part, bytes) in known[index]! { plan.arrived(part, bytes) }
     }
     guard plan.next() == .done,
+      // A choice that cannot be decoded is a choice that is not right.
       let blocks = try? plan.assemble(.shared(layout.scheme), pool: pool)
     else { return nil }
     return layout.slices(of: range, wanted: wanted, blocks)
