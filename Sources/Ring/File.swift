@@ -117,7 +117,9 @@ extension Driver {
   package func makeDirectories(_ path: String, mode: UInt32 = 0o755) async throws(RingError) {
     let result = await submit(.makeDirectory(path: path, mode: mode))
     if result == 0 || result == -EEXIST { return }
-    guard result == -ENOENT, let cut = path.lastIndex(of: "/"), cut != path.startIndex else {
+    guard result == -ENOENT, let cut = path.utf8.lastIndex(of: UInt8(ascii: "/")),
+      cut != path.startIndex
+    else {
       throw RingError(errno: -result, operation: "mkdir", subject: path)
     }
     try await makeDirectories(String(path[..<cut]), mode: mode)
@@ -176,7 +178,7 @@ extension Driver {
       throw error
     }
     try await rename(fresh, to: path)
-    let cut = path.lastIndex(of: "/")
+    let cut = path.utf8.lastIndex(of: UInt8(ascii: "/"))
     let parent = cut.map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? "."
     try await synchronizeDirectory(parent)
   }

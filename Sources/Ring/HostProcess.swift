@@ -43,7 +43,9 @@ package enum HostProcess {
 
   /// `path`, made absolute against the working directory; not otherwise changed.
   package static func absolute(_ path: String) -> String {
-    path.hasPrefix("/") ? path : currentDirectory + "/" + path
+    if path.utf8.first == UInt8(ascii: "/") { return path }
+    let folder = currentDirectory
+    return folder == "/" ? "/" + path : folder + "/" + path
   }
 
   package static func exit(_ status: Int32) -> Never { Glibc.exit(status) }

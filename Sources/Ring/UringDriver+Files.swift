@@ -24,6 +24,7 @@ extension UringDriver {
     defer { loop.state.giveBack(slot) }
     let base = slice.buffer.base + slice.offset
     let count = UInt32(min(slice.count, 1 << 30))
+    let start = lseek(descriptor, 0, SEEK_CUR)
     while true {
       let result = await loop.interruptible(slot) {
         io_uring_prep_read($0, descriptor, base, count, .max)
@@ -32,9 +33,18 @@ extension UringDriver {
         let ready = await poll(slot, descriptor, POLLIN)
         if ready < 0 { return ready }
       } else if result != -EINTR {
+        if result < count { advance(descriptor, from: start, by: result) }
         return result
       }
     }
+  }
+
+  /// Linux 6.18 and before: when part of a file was read or written "where it stands" and the rest failed (disk full,
+  /// a bad sector), the part is the answer but the file's position stays, so that the next call repeats that place:
+  /// a full disk never shows and the bytes are wrong. A pipe has no position and `start` is -1.
+  private func advance(_ descriptor: Int32, from start: off_t, by count: Int32) {
+    guard start >= 0, count > 0, lseek(descriptor, 0, SEEK_CUR) == start else { return }
+    lseek(descriptor, start + off_t(count), SEEK_SET)
   }
 
   func write(_ descriptor: Int32, _ slices: [Slice], _ offset: UInt64) async -> Int32 {
@@ -71,6 +81,7 @@ extension UringDriver {
     defer { loop.state.giveBack(slot) }
     let count = slot.pointee.gather(slices, after: 0)
     if count == 0 { return 0 }
+    let start = lseek(descriptor, 0, SEEK_CUR)
     while true {
       let result = await loop.interruptible(slot) {
         io_uring_prep_writev($0, descriptor, slot.pointee.vectors, UInt32(count), .max)
@@ -79,6 +90,7 @@ extension UringDriver {
         let ready = await poll(slot, descriptor, POLLOUT)
         if ready < 0 { return ready }
       } else if result != -EINTR {
+        advance(descriptor, from: start, by: result)
         return result
       }
     }
