@@ -3,12 +3,7 @@ import Ring
 /// One proven connection, the caller's end.
 final class ClientLink: @unchecked Sendable {
   // Loop-confined.
-  private let driver: any Driver
-  private let connection: Connection
-  private let reader: FrameReader
-  private let writer: FrameWriter
-  private let requestLimit: Int
-  private let bodyLimit: Int
+  private let core: Link
   /// Called when there is room again, or when calls come back unsent.
   var roomChanged: (() -> Void)?
 
@@ -21,29 +16,18 @@ final class ClientLink: @unchecked Sendable {
   private var bodyBytesInFlight = 0
   /// The peer takes no more.
   private(set) var isGoingAway = false
-  private let broken = Promise<WireError>()
-  private var silentTicks = 0
 
-  init(
-    driver: any Driver, connection: Connection, reader: FrameReader, agreement: Agreement
-  ) {
-    self.driver = driver
-    self.connection = connection
-    self.reader = reader
-    requestLimit = agreement.requestLimit
-    bodyLimit = agreement.bodyLimit
-    reader.version = UInt8(truncatingIfNeeded: agreement.version)
-    writer = FrameWriter(driver: driver, stream: reader.stream, version: reader.version)
-  }
+  init(_ core: Link) { self.core = core }
 
-  var isOpen: Bool { !isGoingAway && !broken.isFulfilled }
+  var isOpen: Bool { !isGoingAway && !core.isBroken }
   /// Requests not yet answered.
   var load: Int { requestsInFlight }
-  var sentByteCount: UInt64 { writer.sentByteCount }
-  var receivedByteCount: UInt64 { reader.receivedByteCount }
+  var sentByteCount: UInt64 { core.sentByteCount }
+  var receivedByteCount: UInt64 { core.receivedByteCount }
 
   func hasRoom(for call: PendingCall) -> Bool {
-    isOpen && requestsInFlight < requestLimit && bodyBytesInFlight + call.bodyByteCount <= bodyLimit
+    isOpen && requestsInFlight < core.requestLimit
+      && bodyBytesInFlight + call.bodyByteCount <= core.bodyLimit
   }
 
   func dispatch(_ call: PendingCall) {
@@ -53,7 +37,7 @@ final class ClientLink: @unchecked Sendable {
     requestsInFlight += 1
     bodyBytesInFlight += call.bodyByteCount
     pending[call.id] = call
-    writer.push(
+    core.writer.push(
       OutgoingFrame(
         kind: .request, method: call.method, id: call.id, packet: call.packet, call: call,
         link: self))
@@ -73,7 +57,7 @@ final class ClientLink: @unchecked Sendable {
     guard call.hasLeft else { return }
     pending[call.id] = nil
     abandoned[call.id] = call.bodyByteCount
-    writer.push(OutgoingFrame(kind: .cancel, id: call.id))
+    core.writer.push(OutgoingFrame(kind: .cancel, id: call.id))
   }
 
   /// A request that is over and will not be sent.
@@ -83,33 +67,14 @@ final class ClientLink: @unchecked Sendable {
   }
 
   /// Ends the connection; the first reason counts.
-  func end(_ reason: WireError) {
-    broken.fulfil(reason)
-    writer.close()
-  }
+  func end(_ reason: WireError) { core.end(reason) }
 
   /// Runs until the connection has ended and is closed.
   ///
   /// - Returns: the calls that surely never left, oldest first; all others are finished.
   func run() async -> [PendingCall] {
-    await withTaskGroup(of: Void.self) { tasks in
-      tasks.addTask { [self] in
-        do throws(WireError) {
-          try await readAll()
-          end(.disconnected("\(connection.peer) closed the connection"))
-        } catch {
-          end(error)
-        }
-      }
-      tasks.addTask { [self] in
-        do throws(WireError) { try await writer.run() } catch { end(error) }
-      }
-      _ = await broken.get()
-      await connection.shutdown()
-      tasks.cancelAll()
-    }
-    let reason = await broken.get()
-    await connection.close()
+    let reason = await core.run { [self] () async throws(WireError) in try await readAll() }
+    await core.connection.close()
     roomChanged = nil
     var unsent: [PendingCall] = []
     for id in pending.keys.sorted() {
@@ -137,13 +102,13 @@ final class ClientLink: @unchecked Sendable {
   }
 
   private func readAll() async throws(WireError) {
-    while let header = try await reader.header() {
-      let content = try await reader.content(of: header)
+    while let header = try await core.reader.header() {
+      let content = try await core.reader.content(of: header)
       switch header.kind {
       case .response, .refusal:
         try answer(header, content)
       case .ping:
-        writer.push(OutgoingFrame(kind: .pong, id: header.id))
+        core.writer.push(OutgoingFrame(kind: .pong, id: header.id))
       case .pong:
         break
       case .goingAway:
@@ -169,7 +134,9 @@ final class ClientLink: @unchecked Sendable {
               code: header.method, reason: String(decoding: content.message, as: UTF8.self))))
       }
       release(call.bodyByteCount)
-      if driver.meets(.connectionDropped) { end(.disconnected("dropped by this client")) }
+      if core.connection.driver.meets(.connectionDropped) {
+        end(.disconnected("dropped by this client"))
+      }
     } else if let bodyByteCount = abandoned.removeValue(forKey: header.id) {
       release(bodyByteCount)
     } else {
@@ -204,21 +171,7 @@ final class ClientLink: @unchecked Sendable {
     return returned
   }
 
-  /// Called every ``Silence/tick``: a silent peer is asked for a sign of life, then given up.
-  func tick() {
-    if reader.heard {
-      reader.heard = false
-      silentTicks = 0
-      return
-    }
-    silentTicks += 1
-    writer.trim()
-    if silentTicks == Silence.ticksUntilPing {
-      writer.push(OutgoingFrame(kind: .ping))
-    } else if silentTicks >= Silence.ticksUntilDead {
-      end(.disconnected("\(connection.peer) has been silent"))
-    }
-  }
+  func tick() { core.tick() }
 
   /// Adds what is due, oldest first; returns the earliest deadline left.
   func expire(_ now: Duration, _ due: inout [PendingCall]) -> Duration? {
@@ -234,11 +187,4 @@ final class ClientLink: @unchecked Sendable {
     due += mine.sorted { $0.id < $1.id }
     return earliest
   }
-}
-
-/// When a connection without a byte from the peer is pinged, and when it is given up: 10 and 20 s.
-enum Silence {
-  static let tick = Duration.seconds(5)
-  static let ticksUntilPing = 2
-  static let ticksUntilDead = 4
 }

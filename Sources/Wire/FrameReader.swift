@@ -33,8 +33,15 @@ final class FrameReader: @unchecked Sendable {
 
   private var buffered: Int { end - start }
 
+  /// Puts TLS in the place of the plain stream; what was read already is its first part.
+  func secure(_ context: TLSContext, _ pool: BufferPool) async throws(WireError) {
+    let secured = TLSStream(stream, context: context, pool: pool, alreadyRead: takeBuffered())
+    try await secured.handshake()
+    stream = secured
+  }
+
   /// Takes what was read but not used, for a stream that is to decode it.
-  func takeBuffered() -> [UInt8] {
+  private func takeBuffered() -> [UInt8] {
     guard let buffer else { return [] }
     defer { start = end }
     return Slice(buffer: buffer, offset: start, count: end - start).array

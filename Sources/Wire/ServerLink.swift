@@ -6,12 +6,8 @@ final class ServerLink: @unchecked Sendable {
   // Loop-confined.
   private unowned let server: WireServer
   private let driver: any Driver
-  private let connection: Connection
-  private let reader: FrameReader
-  private let writer: FrameWriter
+  private let core: Link
   private let peer: Peer
-  private let requestLimit: Int
-  private let bodyLimit: Int
 
   private struct Running {
     var task: SpawnedTask?
@@ -24,69 +20,44 @@ final class ServerLink: @unchecked Sendable {
   private var bodyBytesInFlight = 0
   private var lastID: UInt64 = 0
   private var isStopping = false
-  private let broken = Promise<WireError>()
   private let allEnded = WaitQueue()
-  private var silentTicks = 0
 
-  init(
-    server: WireServer, connection: Connection, reader: FrameReader, agreement: Agreement,
-    peer: Peer
-  ) {
+  init(server: WireServer, core: Link, peer: Peer) {
     self.server = server
     driver = server.driver
-    self.connection = connection
-    self.reader = reader
+    self.core = core
     self.peer = peer
-    requestLimit = agreement.requestLimit
-    bodyLimit = agreement.bodyLimit
-    reader.version = UInt8(truncatingIfNeeded: agreement.version)
-    writer = FrameWriter(driver: driver, stream: reader.stream, version: reader.version)
   }
 
-  var sentByteCount: UInt64 { writer.sentByteCount }
-  var receivedByteCount: UInt64 { reader.receivedByteCount }
+  var sentByteCount: UInt64 { core.sentByteCount }
+  var receivedByteCount: UInt64 { core.receivedByteCount }
 
-  func end(_ reason: WireError) {
-    broken.fulfil(reason)
-    writer.close()
-  }
+  func end(_ reason: WireError) { core.end(reason) }
 
   /// Runs until the connection has ended, its handlers too, and it is closed.
   ///
   /// - Returns: why it ended.
   func run() async -> WireError {
-    await withTaskGroup(of: Void.self) { tasks in
-      tasks.addTask { [self] in
-        do throws(WireError) {
-          try await readAll()
-          end(.disconnected("\(connection.peer) closed the connection"))
-        } catch {
-          end(error)
-        }
-      }
-      tasks.addTask { [self] in
-        do throws(WireError) { try await writer.run() } catch { end(error) }
-      }
-      _ = await broken.get()
+    let reason = await core.run { [self] () async throws(WireError) in
+      try await readAll()
+    } whenBroken: {
       // Nobody will read the answers.
       for id in running.keys.sorted() { giveUp(id) }
-      await connection.shutdown()
-      tasks.cancelAll()
     }
     while !running.isEmpty { await allEnded.wait() }
-    await connection.close()
-    return await broken.get()
+    await core.connection.close()
+    return reason
   }
 
   private func readAll() async throws(WireError) {
-    while let header = try await reader.header() {
+    while let header = try await core.reader.header() {
       switch header.kind {
       case .request:
         try await take(header)
       case .cancel:
         giveUp(header.id)
       case .ping:
-        writer.push(OutgoingFrame(kind: .pong, id: header.id))
+        core.writer.push(OutgoingFrame(kind: .pong, id: header.id))
       case .pong:
         break
       case .response, .refusal, .goingAway:
@@ -99,25 +70,25 @@ final class ServerLink: @unchecked Sendable {
     guard header.id > lastID else { throw .malformed("request id \(header.id) again") }
     if isStopping {
       // Sent before the peer knew; it was told that nothing above `lastID` is carried out.
-      _ = try await reader.content(of: header)
+      _ = try await core.reader.content(of: header)
       return
     }
-    guard running.count < requestLimit else {
-      throw .malformed("more than \(requestLimit) requests at once")
+    guard running.count < core.requestLimit else {
+      throw .malformed("more than \(core.requestLimit) requests at once")
     }
-    guard bodyBytesInFlight + header.bodyByteCount <= bodyLimit else {
-      throw .malformed("more than \(bodyLimit) bytes of bodies at once")
+    guard bodyBytesInFlight + header.bodyByteCount <= core.bodyLimit else {
+      throw .malformed("more than \(core.bodyLimit) bytes of bodies at once")
     }
     lastID = header.id
     // A peer that asks but does not read gets no more memory for answers.
-    await writer.waitUntilBelow(server.limits.answerByteCount)
+    await core.writer.waitUntilBelow(server.limits.answerByteCount)
     // From here on this connection is not read until there is room for the request.
     await server.requests.acquire()
     if header.bodyByteCount > 0 { await server.bodies.acquire(header.bodyByteCount) }
     let content: Packet
     do throws(WireError) {
-      content = try await reader.content(of: header)
-      if broken.isFulfilled { throw .disconnected("closed") }
+      content = try await core.reader.content(of: header)
+      if core.isBroken { throw .disconnected("closed") }
     } catch {
       release(header.bodyByteCount)
       throw error
@@ -154,7 +125,7 @@ final class ServerLink: @unchecked Sendable {
     guard let request = running.removeValue(forKey: id) else { return }
     bodyBytesInFlight -= request.bodyByteCount
     release(request.bodyByteCount)
-    if broken.isFulfilled {
+    if core.isBroken {
       server.statistics.failures += 1
       if running.isEmpty { allEnded.wakeAll() }
       return
@@ -177,7 +148,7 @@ final class ServerLink: @unchecked Sendable {
       frame = refusal(id, reason)
     }
     if frame.kind == .refusal { server.statistics.failures += 1 }
-    writer.push(frame)
+    core.writer.push(frame)
     if running.isEmpty { allEnded.wakeAll() }
   }
 
@@ -215,28 +186,14 @@ final class ServerLink: @unchecked Sendable {
   /// Takes up no more requests, and tells the peer.
   func goAway() {
     isStopping = true
-    writer.push(OutgoingFrame(kind: .goingAway, id: lastID))
+    core.writer.push(OutgoingFrame(kind: .goingAway, id: lastID))
   }
 
   /// Waits until every request taken up is answered and sent.
   func finish() async {
     while !running.isEmpty { await allEnded.wait() }
-    await writer.waitUntilIdle()
+    await core.writer.waitUntilIdle()
   }
 
-  /// As ``ClientLink/tick()``.
-  func tick() {
-    if reader.heard {
-      reader.heard = false
-      silentTicks = 0
-      return
-    }
-    silentTicks += 1
-    writer.trim()
-    if silentTicks == Silence.ticksUntilPing {
-      writer.push(OutgoingFrame(kind: .ping))
-    } else if silentTicks >= Silence.ticksUntilDead {
-      end(.disconnected("\(connection.peer) has been silent"))
-    }
-  }
+  func tick() { core.tick() }
 }

@@ -154,16 +154,12 @@ package final class WireClient: @unchecked Sendable {
       }
       do throws(WireError) {
         let reader = FrameReader(PlainStream(connection), pool: driver.buffers)
-        if wantsTLS {
-          let stream = TLSStream(reader.stream, context: tls, pool: driver.buffers)
-          try await stream.handshake()
-          reader.stream = stream
-        }
+        if wantsTLS { try await reader.secure(tls, driver.buffers) }
         let agreement = try await Handshake.client(
           reader, greeting: greeting, versions: versions, proofKey: proofKey, driver: driver)
         return .success(
           ClientLink(
-            driver: driver, connection: connection, reader: reader, agreement: agreement))
+            Link(driver: driver, connection: connection, reader: reader, agreement: agreement)))
       } catch {
         await connection.close()
         // Nothing has been asked yet, so nothing can have been carried out.

@@ -161,7 +161,9 @@ package final class WireServer: @unchecked Sendable {
       let peer = Peer(
         address: connection.peer, name: agreement.peerName, connection: driver.random())
       link = ServerLink(
-        server: self, connection: connection, reader: reader, agreement: agreement, peer: peer)
+        server: self,
+        core: Link(driver: driver, connection: connection, reader: reader, agreement: agreement),
+        peer: peer)
     }
     links[id] = link
     if isStopping { link.goAway() }
@@ -180,10 +182,7 @@ package final class WireServer: @unchecked Sendable {
     switch try await reader.peek() {
     case 0x16:
       // A TLS record of the handshake.
-      let stream = TLSStream(
-        reader.stream, context: tls, pool: driver.buffers, alreadyRead: reader.takeBuffered())
-      try await stream.handshake()
-      reader.stream = stream
+      try await reader.secure(tls, driver.buffers)
     case Handshake.magic[0]:
       let mayBePlain =
         switch security {
