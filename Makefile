@@ -35,6 +35,7 @@ test: deps lint
 	@scripts/test
 
 bench: build
+	@scripts/install-deps bench
 	@Benchmarks/cluster
 
 clean:
