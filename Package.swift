@@ -96,6 +96,9 @@ let everything: [Target] =
       name: "TestSupport", dependencies: ["Ring"], path: "Tests/TestSupport",
       swiftSettings: settings),
     .testTarget(
+      name: "CairnTests", dependencies: ["cairn", "Ring", "TestSupport"], path: "Tests/CairnTests",
+      swiftSettings: settings),
+    .testTarget(
       name: "SystemTests", dependencies: ["TestSupport", "Ring"],
       path: "Tests/SystemTests", swiftSettings: settings),
   ]

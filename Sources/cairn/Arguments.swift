@@ -48,7 +48,7 @@ struct Arguments: Sendable {
     while index < words.count {
       let word = words[index]
       index += 1
-      if onlyOperands || !word.hasPrefix("-") || word == "-" {
+      if onlyOperands || word.utf8.first != UInt8(ascii: "-") || word == "-" {
         operands.append(word)
         continue
       }
@@ -58,7 +58,8 @@ struct Arguments: Sendable {
       }
       var name = word
       var attached: String?
-      if word.hasPrefix("--"), let equals = word.firstIndex(of: "=") {
+      if word.utf8.starts(with: "--".utf8), let equals = word.utf8.firstIndex(of: UInt8(ascii: "="))
+      {
         name = String(word[..<equals])
         attached = String(word[word.index(after: equals)...])
       }

@@ -47,10 +47,12 @@ let commandTable: [CommandSpec] = [
   CommandSpec(
     path: ["cluster", "up"],
     summary: "Start a cluster of real daemons on this machine and wait until it is ready.",
-    usage: "[--dir DIR] [--nodes N] [--scheme K+M]",
+    usage: "[--dir DIR] [--nodes N] [--scheme K+M] [OPTION...]",
     details: """
       Makes DIR when it is not there; otherwise starts those of its daemons that do not run. Without --scheme the
-      widest one that the node count allows is taken: 6+3, 4+2, 3+2, 2+1, 1+1, or one copy.
+      widest one that the node count allows is taken: 6+3, 4+2, 3+2, 2+1, 1+1, or one copy. With --security
+      automatic, links that leave this machine are TLS 1.3 and those on loopback plain frames, both between peers
+      that proved the cluster's key; always is TLS 1.3 here too.
       """,
     options: [
       directory, OptionSpec("--nodes", value: "N", "storage nodes, 1 to 64 (default: 9)"),
@@ -58,6 +60,8 @@ let commandTable: [CommandSpec] = [
       OptionSpec("--scheme", value: "K+M", "data and parity blocks of a stripe"),
       OptionSpec("--devices", value: "N", "devices of each node (default: 1)"),
       OptionSpec("--capacity", value: "SIZE", "bytes each device may hold (default: 64GiB)"),
+      OptionSpec(
+        "--security", value: "HOW", "automatic, always or never TLS (default: automatic)"),
       OptionSpec("--port", value: "BASE", "first of the ports to use (default: any free ones)"),
       OptionSpec("--timeout", value: "SECONDS", "how long to wait until it is ready (default: 60)"),
       quiet,
@@ -83,14 +87,19 @@ let commandTable: [CommandSpec] = [
     details: """
       'put -r SRC cairn://b/p' makes objects p/<path below SRC>; links stay links, modes and times are kept.
       A key that ends in a slash gets the source's name. What the cluster holds already with the same bytes and
-      attributes is left as it is.
+      attributes is left as it is. An object becomes visible when all of it is stored. A file that changes while
+      it is read is read again, a few times, and then refused; the other files are stored all the same.
       """,
     options: [recursive, jobs, config], operands: 2...Int.max, run: put),
   CommandSpec(
     path: ["get"],
     summary: "Fetch an object into a file, or with -r everything below a prefix into a folder.",
     usage: "[-r] cairn://BUCKET/KEY DEST",
-    details: "A file appears under its name only when it is complete. DEST '-' is standard output.",
+    details: """
+      'get -r cairn://b/p DEST' makes DEST/<path below p>. A file appears under its name only when it is complete;
+      a DEST that is a folder or ends in a slash gets the object's last name, and '-' is standard output. A range
+      may be open at one end: '100-' is all from byte 100 on, '-100' the last 100 bytes.
+      """,
     options: [
       recursive,
       OptionSpec("--range", value: "FIRST-LAST", "only these bytes, both ends included"), jobs,
@@ -98,7 +107,10 @@ let commandTable: [CommandSpec] = [
     ], operands: 2...2, run: get),
   CommandSpec(
     path: ["cat"], summary: "Write objects to standard output.", usage: "cairn://BUCKET/KEY...",
-    options: [OptionSpec("--range", value: "FIRST-LAST", "only these bytes of each"), config],
+    options: [
+      OptionSpec("--range", value: "FIRST-LAST", "only these bytes of each, both ends included"),
+      config,
+    ],
     operands: 1...Int.max, run: cat),
   CommandSpec(
     path: ["ls"], summary: "List buckets, or the keys at a prefix.",
@@ -112,14 +124,20 @@ let commandTable: [CommandSpec] = [
     usage: "cairn://BUCKET/KEY", options: [json, config], operands: 1...1, run: stat),
   CommandSpec(
     path: ["rm"], summary: "Delete objects.", usage: "[-r] cairn://BUCKET/KEY...",
-    options: [OptionSpec("--recursive", short: "-r", "the key and everything below it"), config],
+    options: [
+      OptionSpec("--recursive", short: "-r", "the key and everything below it"), json, config,
+    ],
     operands: 1...Int.max, run: remove),
   CommandSpec(
     path: ["cp"], summary: "Copy an object inside the cluster; no byte moves.",
-    usage: "cairn://BUCKET/KEY cairn://BUCKET/KEY", options: [config], operands: 2...2, run: copy),
+    usage: "cairn://BUCKET/KEY cairn://BUCKET/KEY",
+    details: "A target without a key or with one that ends in a slash gets the source's last name.",
+    options: [json, config], operands: 2...2, run: copy),
   CommandSpec(
     path: ["mv"], summary: "Rename an object inside the cluster, in one step.",
-    usage: "cairn://BUCKET/KEY cairn://BUCKET/KEY", options: [config], operands: 2...2, run: move),
+    usage: "cairn://BUCKET/KEY cairn://BUCKET/KEY",
+    details: "A target without a key or with one that ends in a slash gets the source's last name.",
+    options: [json, config], operands: 2...2, run: move),
   CommandSpec(
     path: ["df"], summary: "Show what is stored and what it takes.", usage: "[--json]",
     options: [json, config], run: usage),
@@ -167,14 +185,25 @@ var overview: String {
 
     """
   let width = (commandTable.map(\.name.count).max() ?? 0) + 3
-  for command in commandTable {
-    text +=
-      "  " + command.name + String(repeating: " ", count: width - command.name.count)
-      + command.summary + "\n"
-  }
+  text += summaries(commandTable, width: width)
   text += "\n  --version" + String(repeating: " ", count: width - 9) + "Print the version.\n"
   text += "\nExit status: 0 done, 1 failed, 2 wrong usage.\n"
   return text
+}
+
+/// The list of the commands whose first word is `group`.
+func overview(of group: String) -> String {
+  let commands = commandTable.filter { $0.path[0] == group }
+  let width = (commands.map(\.name.count).max() ?? 0) + 3
+  return "usage: cairn \(group) COMMAND [OPTION...]\n\n" + summaries(commands, width: width)
+    + "\n'cairn \(group) COMMAND --help' tells more.\n"
+}
+
+private func summaries(_ commands: [CommandSpec], width: Int) -> String {
+  commands.map { command in
+    "  " + command.name + String(repeating: " ", count: width - command.name.count)
+      + command.summary + "\n"
+  }.joined()
 }
 
 private func completion(_ context: Context) async throws(Failure) {
@@ -193,7 +222,13 @@ private func completion(_ context: Context) async throws(Failure) {
     _cairn() {
       local current=${COMP_WORDS[COMP_CWORD]} command=${COMP_WORDS[1]} words=""
       if [ "$COMP_CWORD" -eq 1 ]; then
-        words="\(first) --help --version"
+        words="\(first) help --help --version"
+      elif [ "$command" = help ] && [ "$COMP_CWORD" -eq 2 ]; then
+        words="\(first)"
+      elif [ "$command" = completion ] && [ "$COMP_CWORD" -eq 2 ]; then
+        words=bash
+      elif [ "${COMP_WORDS[COMP_CWORD-1]}" = --security ]; then
+        words="automatic always never"
       elif [ "$command" = cluster ] && [ "$COMP_CWORD" -eq 2 ]; then
         words="\(cluster)"
       elif [[ $current == -* ]]; then

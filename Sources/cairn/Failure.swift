@@ -6,6 +6,9 @@ enum Failure: Error {
   case usage(String)
   /// Some of many things failed and each was named already; exit status 1.
   case reported
+  /// Standard output is a pipe that nobody reads any more (`| head`): nothing to say, and the exit status of a program
+  /// that SIGPIPE ended.
+  case readerGone
   /// Ended by a signal, after cleaning up; exit status 128 + signal.
   case interrupted(signal: Int32)
 
@@ -17,6 +20,7 @@ enum Failure: Error {
     switch self {
     case .failed, .reported: 1
     case .usage: 2
+    case .readerGone: 141
     case .interrupted(let signal): 128 + signal
     }
   }

@@ -1,8 +1,27 @@
 import Ring
 
-/// What comes after the last slash but a trailing one. By bytes: a slash before a combining mark is another `Character`.
+// Keys and paths are bytes to the cluster and the kernel, so they are cut and compared by bytes here. As a `String` sees
+// it, "é" in one code point equals "é" in two, and a slash before a combining mark is no slash.
+
+let slash = UInt8(ascii: "/")
+
+/// What comes after the last slash but a trailing one.
 func lastComponent(of path: String) -> String {
-  path.utf8.split(separator: UInt8(ascii: "/")).last.map { String(Substring($0)) } ?? ""
+  path.utf8.split(separator: slash).last.map { String(Substring($0)) } ?? ""
+}
+
+func endsInSlash(_ text: String) -> Bool { text.utf8.last == slash }
+
+/// `name` below `prefix`, which may be empty or end in a slash.
+func joined(_ prefix: String, _ name: String) -> String {
+  prefix.isEmpty || endsInSlash(prefix) ? prefix + name : prefix + "/" + name
+}
+
+/// Without trailing slashes, but "/" stays.
+func withoutTrailingSlashes(_ path: String) -> String {
+  var bytes = Array(path.utf8)
+  while bytes.count > 1 && bytes.last == slash { bytes.removeLast() }
+  return String(decoding: bytes, as: UTF8.self)
 }
 
 /// `cairn://BUCKET/KEY`; the key may be empty or a prefix.
@@ -12,16 +31,24 @@ struct Location: Equatable {
 
   static let scheme = "cairn://"
 
-  init(_ text: String) throws(Failure) {
-    guard text.hasPrefix(Self.scheme) else {
+  /// - Parameter word: from the command line, in the form of ``PathText``. A key that `put -r` made of a name that is no
+  ///   UTF-8 can be given as `ls` prints it.
+  init(_ word: String) throws(Failure) {
+    guard let text = String(validating: PathText.bytes(word), as: UTF8.self) else {
+      throw .failed("key is not UTF-8", word)
+    }
+    guard text.utf8.starts(with: Self.scheme.utf8) else {
       throw .usage("not a cairn://BUCKET/KEY location: \(text)")
     }
-    let rest = text.dropFirst(Self.scheme.count)
-    let cut = rest.firstIndex(of: "/") ?? rest.endIndex
-    bucket = String(rest[..<cut])
-    key = cut == rest.endIndex ? "" : String(rest[rest.index(after: cut)...])
-    if PathText.holdsEscapes(text) { throw .failed("key is not UTF-8", text) }
+    let rest = text.utf8.dropFirst(Self.scheme.utf8.count)
+    let cut = rest.firstIndex(of: slash) ?? rest.endIndex
+    bucket = String(decoding: rest[..<cut], as: UTF8.self)
+    key = String(decoding: rest[cut...].dropFirst(), as: UTF8.self)
     if bucket.isEmpty { throw .usage("no bucket in location: \(text)") }
+  }
+
+  static func == (a: Self, b: Self) -> Bool {
+    a.bucket.utf8.elementsEqual(b.bucket.utf8) && a.key.utf8.elementsEqual(b.key.utf8)
   }
 
   /// A location that names one object.
@@ -41,10 +68,18 @@ struct Location: Equatable {
 
   /// `put` and `get` also take bare "BUCKET" and "cairn://BUCKET" where a bucket is meant.
   static func bucketName(_ text: String) throws(Failure) -> String {
-    guard text.hasPrefix(scheme) else { return text }
+    guard text.utf8.starts(with: scheme.utf8) else { return text }
     let location = try Location(text)
     if !location.key.isEmpty { throw .usage("a bucket is wanted, not a key: \(text)") }
     return location.bucket
+  }
+
+  /// For `cp` and `mv`: a location without a key or with one that ends in a slash gets the last name of `source`.
+  func completed(by source: Location) -> Location {
+    guard key.isEmpty || endsInSlash(key) else { return self }
+    var whole = self
+    whole.key += lastComponent(of: source.key)
+    return whole
   }
 
   var text: String { Self.scheme + bucket + "/" + key }

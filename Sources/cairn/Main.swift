@@ -23,7 +23,8 @@ struct Main {
     let output = Output(driver: driver)
     do throws(Failure) {
       if words.isEmpty { throw .usage("no command") }
-      if words[0] == "--help" || words[0] == "-h" || words == ["help"] {
+      if words[0] == "--help" || words[0] == "-h" || words == ["help"] || words == ["help", "help"]
+      {
         try await output.line(overview)
         try await output.flush()
         return 0
@@ -39,7 +40,16 @@ struct Main {
           asked.count >= $0.path.count && Array(asked.prefix($0.path.count)) == $0.path
         })
       else {
-        if asked.first == "cluster" { throw .usage("cluster takes up, down or status") }
+        if asked.first == "cluster" {
+          if words[0] == "help"
+            || asked.dropFirst().first.map({ ["--help", "-h"].contains($0) }) == true
+          {
+            try await output.line(overview(of: "cluster"))
+            try await output.flush()
+            return 0
+          }
+          throw .usage("cluster takes up, down or status")
+        }
         throw .usage("unknown command: \(asked.first ?? "")")
       }
       let rest = Array(asked.dropFirst(command.path.count))
@@ -63,12 +73,12 @@ struct Main {
         command, Context(driver: driver, output: output, arguments: arguments))
       return 0
     } catch {
-      try? await output.flush()
-      if case .usage(let text) = error {
-        await output.error("cairn: \(text); see 'cairn --help'")
-      } else if case .reported = error {
-      } else {
-        await output.error(line(error))
+      // What was found before the failure is still shown; when even that fails, the failure itself is what counts.
+      do throws(Failure) { try await output.flush() } catch {}
+      switch error {
+      case .usage(let text): await output.error("cairn: \(text); see 'cairn --help'")
+      case .reported, .readerGone: break
+      case .failed, .interrupted: await output.error(line(error))
       }
       return error.exitStatus
     }
@@ -117,7 +127,7 @@ struct Main {
 func line(_ failure: Failure) -> String {
   switch failure {
   case .failed(let text), .usage(let text): "cairn: \(text)"
-  case .reported: "cairn: failed"
+  case .reported, .readerGone: "cairn: failed"
   case .interrupted: "cairn: interrupted"
   }
 }

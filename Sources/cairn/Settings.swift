@@ -35,6 +35,17 @@ struct Settings: Sendable {
     }
   }
 
+  /// What `body` reads; keys that it does not ask for are nobody's business here.
+  func peek<Value>(_ body: (ConfigurationTable) throws(ConfigurationError) -> Value)
+    throws(Failure) -> Value
+  {
+    do throws(ConfigurationError) {
+      return try body(file.root)
+    } catch {
+      throw .failed("\(error)")
+    }
+  }
+
   func addresses(_ key: String, in table: ConfigurationTable) throws(ConfigurationError)
     -> [SocketAddress]
   {
@@ -53,14 +64,15 @@ struct Settings: Sendable {
 
   /// `relative` as seen from the file's folder, made absolute.
   func resolve(_ relative: String) -> String {
-    if relative.hasPrefix("/") { return relative }
-    let absolute = HostProcess.absolute(path)
-    var folder = absolute[..<absolute.lastIndex(of: "/")!].split(separator: "/").map(String.init)
-    for component in relative.split(separator: "/") {
-      if component == ".." {
+    if relative.utf8.first == slash { return relative }
+    var folder = HostProcess.absolute(path).utf8.split(separator: slash).dropLast().map {
+      String(Substring($0))
+    }
+    for component in relative.utf8.split(separator: slash) {
+      if component.elementsEqual("..".utf8) {
         _ = folder.popLast()
-      } else if component != "." {
-        folder.append(String(component))
+      } else if !component.elementsEqual(".".utf8) {
+        folder.append(String(Substring(component)))
       }
     }
     return "/" + folder.joined(separator: "/")

@@ -1,43 +1,86 @@
 import DataPath
 import Ring
 
-/// A file of known size. Reading stops at that size; a file that ends before it has shrunk, which is an error.
+/// A file as it stood when it was opened: one that is another at the end than at the start is refused, because what was
+/// read is neither.
 final class FileSource: ByteSource, @unchecked Sendable {
   // Loop-confined.
   private let file: File
   private let progress: Progress
   private var offset: UInt64 = 0
+  /// At the start.
+  let status: FileStatus
+  /// Nil for a file that says 0 and holds more, as those under /proc do.
   let byteCount: UInt64?
+  /// What was read is no state that the file was ever in; to be read again from the start.
+  private(set) var hasChanged = false
 
-  init(file: File, byteCount: UInt64, progress: Progress) {
+  private init(file: File, status: FileStatus, byteCount: UInt64?, progress: Progress) {
     self.file = file
+    self.status = status
     self.byteCount = byteCount
     self.progress = progress
   }
 
+  /// Close it after.
+  static func open(_ path: String, progress: Progress, on driver: any Driver)
+    async throws(RingError) -> FileSource
+  {
+    let file = try await File.open(path, OpenFlags.readOnly, on: driver)
+    do throws(RingError) {
+      let status = try await Self.status(of: file)
+      var byteCount: UInt64? = status.byteCount
+      if status.byteCount == 0 {
+        let probe = driver.buffers.slice(1)
+        if try await file.read(into: probe, at: 0) > 0 { byteCount = nil }
+      }
+      return FileSource(file: file, status: status, byteCount: byteCount, progress: progress)
+    } catch {
+      await file.close()
+      throw error
+    }
+  }
+
+  func close() async { await file.close() }
+
+  /// Of the open file, whatever its path leads to by now.
+  private static func status(of file: File) async throws(RingError) -> FileStatus {
+    try await file.driver.status("/proc/self/fd/\(file.descriptor)")
+  }
+
   func read(into slice: Slice) async throws(DataPathError) -> Int {
-    let wanted = Int(min(UInt64(slice.count), byteCount! - offset))
+    let left = byteCount.map { $0 - offset } ?? .max
+    let wanted = Int(min(UInt64(slice.count), left))
     if wanted == 0 { return 0 }
     let count: Int
     do throws(RingError) {
       count = try await file.read(into: slice[0..<wanted], at: offset)
+      if count < wanted || UInt64(count) == left { try await compare() }
     } catch {
       throw .source(error.reason)
     }
     offset += UInt64(count)
-    if count < wanted {
-      throw .source("shrank while it was read, from \(byteCount!) bytes to \(offset)")
-    }
     progress.add(count)
+    if let byteCount, count < wanted {
+      hasChanged = true
+      throw .source("shrank while it was read, from \(byteCount) bytes to \(offset)")
+    }
+    if hasChanged { throw .source("changes while it is read") }
     return count
+  }
+
+  /// At the end: whether the file is still what it was at the start.
+  private func compare() async throws(RingError) {
+    let now = try await Self.status(of: file)
+    hasChanged = now.byteCount != status.byteCount || now.modified != status.modified
   }
 
   func rewind() -> Bool {
     progress.takeBack(offset)
     offset = 0
+    hasChanged = false
     return true
   }
-
 }
 
 /// A pipe or terminal, read to its end.
@@ -117,9 +160,12 @@ final class FileSink: ByteSink, @unchecked Sendable {
 }
 
 /// Standard output: bytes in order.
-final class StreamSink: ByteSink, Sendable {
+final class StreamSink: ByteSink, @unchecked Sendable {
+  // Loop-confined.
   private let file: File
   let isOrdered = true
+  /// Whoever read our output has enough.
+  private(set) var isReaderGone = false
 
   init(file: File) { self.file = file }
 
@@ -127,6 +173,7 @@ final class StreamSink: ByteSink, Sendable {
     do throws(RingError) {
       try await file.write(slices, at: .max)
     } catch {
+      isReaderGone = error.errno == Errno.brokenPipe
       throw .sink(error.reason)
     }
   }

@@ -21,6 +21,7 @@ struct ClusterDirectory: Sendable {
   struct Daemon: Sendable {
     var name: String
     var role: Role
+    var number: Int
     /// Absolute.
     var folder: String
     var configPath: String { folder + "/config.toml" }
@@ -35,19 +36,13 @@ struct ClusterDirectory: Sendable {
 
   func daemon(_ role: Role, _ number: Int) -> Daemon {
     let name = "\(role.rawValue)-\(number)"
-    return Daemon(name: name, role: role, folder: path + "/" + name)
+    return Daemon(name: name, role: role, number: number, folder: path + "/" + name)
   }
 
   /// Those that have a config file: coordinators first, each by number.
   func daemons() async throws(Failure) -> [Daemon] {
-    let entries: [DirectoryEntry]
-    do throws(RingError) {
-      entries = try await driver.list(path)
-    } catch {
-      throw .failed("no cluster here (\(error.reason))", path)
-    }
     var found: [(Role, Int)] = []
-    for entry in entries where entry.kind == .directory {
+    for entry in try await entries() where entry.kind == .directory {
       let name = String(decoding: entry.name, as: UTF8.self)
       for role in [Role.coordinator, .node] where name.hasPrefix(role.rawValue + "-") {
         if let number = Int(name.dropFirst(role.rawValue.count + 1)) {
@@ -65,16 +60,28 @@ struct ClusterDirectory: Sendable {
     return daemons
   }
 
+  func entries() async throws(Failure) -> [DirectoryEntry] {
+    do throws(RingError) {
+      return try await driver.list(path)
+    } catch {
+      throw .failed("no cluster here (\(error.reason))", path)
+    }
+  }
+
   /// The daemon's process, or nil when it does not run.
   func runningProcess(_ daemon: Daemon) async -> Int32? {
-    guard let bytes = try? await driver.readFile(daemon.pidPath, limit: 64),
-      let pid = Int32(String(decoding: bytes, as: UTF8.self).filter { !$0.isWhitespace }), pid > 0,
-      let line = try? await driver.readFile("/proc/\(pid)/cmdline", limit: 1 << 16)
-    else { return nil }
-    let words = line.split(separator: 0).map { String(decoding: $0, as: UTF8.self) }
-    guard words.contains(daemon.configPath) else { return nil }
-    // A zombie has no command line, so what is left here lives.
-    return pid
+    do throws(RingError) {
+      let text = String(
+        decoding: try await driver.readFile(daemon.pidPath, limit: 64), as: UTF8.self)
+      guard let pid = Int32(text.filter { !$0.isWhitespace }), pid > 0 else { return nil }
+      let line = try await driver.readFile("/proc/\(pid)/cmdline", limit: 1 << 16)
+      let config = PathText.bytes(daemon.configPath)
+      // A zombie has no command line, so what names the file lives.
+      return line.split(separator: 0).contains { $0.elementsEqual(config) } ? pid : nil
+    } catch {
+      // No pid file, or no such process: it does not run.
+      return nil
+    }
   }
 
   /// Starts the daemon; its output goes to its log file.
@@ -107,16 +114,28 @@ struct ClusterDirectory: Sendable {
     return true
   }
 
-  /// The last line of the daemon's log, for error messages.
+  /// Why the daemon ended as the last line of its log has it, for error messages; where to look when it says nothing.
   func lastLogLine(_ daemon: Daemon) async -> String {
-    guard let status = try? await driver.status(daemon.logPath),
-      let file = try? await File.open(daemon.logPath, OpenFlags.readOnly, on: driver)
-    else { return "" }
-    let tail = driver.buffers.slice(4096)
-    let start = status.byteCount - min(status.byteCount, 4096)
-    let count = (try? await file.read(into: tail, at: start)) ?? 0
-    await file.close()
-    let text = String(decoding: tail[0..<count].array, as: UTF8.self)
-    return text.split(separator: "\n").last.map(String.init) ?? ""
+    do throws(RingError) {
+      let byteCount = try await driver.status(daemon.logPath).byteCount
+      let file = try await File.open(daemon.logPath, OpenFlags.readOnly, on: driver)
+      let tail = driver.buffers.slice(4096)
+      let count: Int
+      do throws(RingError) {
+        count = try await file.read(into: tail, at: byteCount - min(byteCount, 4096))
+        await file.close()
+      } catch {
+        await file.close()
+        throw error
+      }
+      let lines = tail[0..<count].array.split(separator: 10)
+      guard let last = lines.last.map({ String(decoding: $0, as: UTF8.self) }) else {
+        return "see \(daemon.logPath)"
+      }
+      let said = last.hasPrefix("cairn: ") ? String(last.dropFirst(7)) : last
+      return "\(said) (see \(daemon.logPath))"
+    } catch {
+      return "\(error.reason): \(daemon.logPath)"
+    }
   }
 }

@@ -2,6 +2,7 @@ import Cluster
 import Coding
 import Messages
 import Ring
+import Service
 import Wire
 
 /// What the coordinators of a cluster directory say.
@@ -131,10 +132,12 @@ func clusterDown(_ context: Context) async throws(Failure) {
 
 /// The `listen` address in the daemon's configuration; empty when that cannot be read.
 func configuredAddress(_ daemon: ClusterDirectory.Daemon, _ context: Context) async -> String {
-  guard let bytes = try? await context.driver.readFile(daemon.configPath) else { return "" }
-  for text in String(decoding: bytes, as: UTF8.self).split(separator: "\n")
-  where text.hasPrefix("listen") {
-    return text.split(separator: "\"").dropFirst().first.map(String.init) ?? ""
+  do throws(Failure) {
+    let settings = try await Settings(daemon.configPath, on: context.driver)
+    return try settings.peek { root throws(ConfigurationError) in
+      try root.value("listen", default: "")
+    }
+  } catch {
+    return ""
   }
-  return ""
 }

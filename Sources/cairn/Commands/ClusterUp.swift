@@ -1,6 +1,7 @@
 import Coding
 import Messages
 import Ring
+import Service
 import Wire
 
 /// `cluster up`: makes the directory when it is not there, starts every daemon that does not run, waits until
@@ -8,12 +9,11 @@ import Wire
 func clusterUp(_ context: Context) async throws(Failure) {
   let directory = ClusterDirectory(context)
   let arguments = context.arguments
+  let wishes = try ClusterWishes(arguments)
   if await !context.driver.exists(directory.clientPath) {
-    try await create(directory, context)
-  } else if arguments["--nodes"] != nil || arguments["--scheme"] != nil
-    || arguments["--coordinators"] != nil
-  {
-    try await checkUnchanged(directory, context)
+    try await create(directory, wishes, context)
+  } else {
+    try await checkUnchanged(directory, wishes, context)
   }
   let daemons = try await directory.daemons()
   var started: [ClusterDirectory.Daemon] = []
@@ -44,33 +44,68 @@ func widestScheme(nodes: Int) -> Scheme {
   }
 }
 
-private func wantedScheme(_ arguments: Arguments, nodes: Int) throws(Failure) -> Scheme {
-  guard let text = arguments["--scheme"] else { return widestScheme(nodes: nodes) }
-  guard let scheme = Scheme(text) else { throw .usage("--scheme takes k+m, as in 6+3: \(text)") }
+/// What the options of `up` say about the cluster to be; nil where they say nothing. All checked before anything is made.
+private struct ClusterWishes {
+  var nodes: Int?
+  var coordinators: Int?
+  var devices: Int?
+  var port: Int?
+  var scheme: Scheme?
+  var capacity: ByteSize?
+  var security: TransportSecurity?
+
+  init(_ arguments: Arguments) throws(Failure) {
+    nodes = try arguments.number("--nodes", in: 1...64)
+    coordinators = try arguments.number("--coordinators", in: 1...1)
+    devices = try arguments.number("--devices", in: 1...16)
+    port = try arguments.number("--port", in: 1...65_000)
+    _ = try arguments.number("--timeout", in: 1...3600)
+    if let text = arguments["--scheme"] {
+      guard let scheme = Scheme(text) else {
+        throw .usage("--scheme takes k+m, as in 6+3: \(text)")
+      }
+      self.scheme = scheme
+    }
+    if let text = arguments["--capacity"] {
+      guard let capacity = ByteSize(text) else {
+        throw .usage("--capacity takes a size, as in 64GiB: \(text)")
+      }
+      self.capacity = capacity
+    }
+    if let text = arguments["--security"] {
+      guard let security = TransportSecurity(rawValue: text) else {
+        throw .usage("--security takes automatic, always or never: \(text)")
+      }
+      self.security = security
+    }
+  }
+}
+
+private func create(
+  _ directory: ClusterDirectory, _ wishes: ClusterWishes, _ context: Context
+) async throws(Failure) {
+  let driver = context.driver
+  // Daemons have run here and only `client.toml` is gone: a new key and new configurations would cut a living store off.
+  if await driver.isDirectory(directory.path) {
+    for entry in try await directory.entries() where entry.kind == .directory {
+      let data = directory.path + "/" + PathText.string(entry.name) + "/data"
+      if await driver.exists(data) {
+        throw .failed(
+          "holds a cluster's data but no client.toml; restore that or use another --dir",
+          directory.path)
+      }
+    }
+  }
+  let nodes = wishes.nodes ?? 9
+  let coordinators = wishes.coordinators ?? 1
+  let scheme = wishes.scheme ?? widestScheme(nodes: nodes)
   if scheme.width > nodes {
     throw .failed("scheme \(scheme) needs \(scheme.width) nodes, there are \(nodes)", "--scheme")
   }
-  return scheme
-}
-
-private func create(_ directory: ClusterDirectory, _ context: Context) async throws(Failure) {
-  let driver = context.driver
-  // Daemons have run here and only `client.toml` is gone: a new key and new configurations would cut a living store off.
-  for entry in (try? await driver.list(directory.path)) ?? [] where entry.kind == .directory {
-    let data = directory.path + "/" + PathText.string(entry.name) + "/data"
-    if await driver.exists(data) {
-      throw .failed(
-        "holds a cluster's data but no client.toml; restore that or use another --dir",
-        directory.path)
-    }
-  }
-  let nodes = try context.arguments.number("--nodes", in: 1...64) ?? 9
-  let coordinators = try context.arguments.number("--coordinators", in: 1...1) ?? 1
-  let scheme = try wantedScheme(context.arguments, nodes: nodes)
-  let capacity = context.arguments["--capacity"] ?? "64GiB"
-  let devices = try context.arguments.number("--devices", in: 1...16) ?? 1
-  let addresses = try await freeAddresses(
-    nodes + coordinators, base: try context.arguments.number("--port", in: 1...65_000), driver)
+  let capacity = wishes.capacity ?? ByteSize(UInt64(64) << 30)
+  let devices = wishes.devices ?? 1
+  let security = (wishes.security ?? .automatic).rawValue
+  let addresses = try await freeAddresses(nodes + coordinators, base: wishes.port, driver)
   do throws(RingError) {
     try await driver.makeDirectories(directory.path, mode: 0o700)
     let key = ClusterKey.make(driver)
@@ -88,7 +123,7 @@ private func create(_ directory: ClusterDirectory, _ context: Context) async thr
         key_file = "../cluster.key"
         scheme = "\(scheme)"
         expected_nodes = \(nodes)
-        security = "automatic"
+        security = "\(security)"
         """, to: daemon.configPath, driver)
     }
     for number in 1...nodes {
@@ -101,7 +136,7 @@ private func create(_ directory: ClusterDirectory, _ context: Context) async thr
         coordinators = [\(leaders)]
         data = "data"
         key_file = "../cluster.key"
-        security = "automatic"
+        security = "\(security)"
         """
       for device in 1...devices {
         text += """
@@ -109,7 +144,7 @@ private func create(_ directory: ClusterDirectory, _ context: Context) async thr
 
           [[device]]
           path = "data/device-\(device)"
-          capacity = "\(capacity)"
+          capacity = "\(capacity.exactDescription)"
           tier = "ssd"
           volume_size = "256MiB"
           """
@@ -122,7 +157,7 @@ private func create(_ directory: ClusterDirectory, _ context: Context) async thr
       # How clients reach this cluster. Used through --config, CAIRN_CONFIG or ./.cairn/client.toml.
       coordinators = [\(leaders)]
       key_file = "cluster.key"
-      security = "automatic"
+      security = "\(security)"
       """, to: directory.clientPath, driver)
   } catch {
     throw .failed(error.reason, error.subject)
@@ -155,24 +190,49 @@ private func freeAddresses(_ count: Int, base: Int?, _ driver: any Driver) async
   return listeners.map(\.address)
 }
 
-/// `up` on an existing directory with other numbers is a mistake, not a wish to change it.
-private func checkUnchanged(_ directory: ClusterDirectory, _ context: Context) async throws(Failure)
-{
+/// `up` on an existing directory with other options is a mistake, not a wish to change it.
+private func checkUnchanged(
+  _ directory: ClusterDirectory, _ wishes: ClusterWishes, _ context: Context
+) async throws(Failure) {
+  func refuse(_ what: String) -> Failure { .failed("this cluster \(what)", directory.path) }
   let daemons = try await directory.daemons()
   let nodes = daemons.filter { $0.role == .node }.count
   let coordinators = daemons.count - nodes
-  if let wanted = try context.arguments.number("--nodes", in: 1...64), wanted != nodes {
-    throw .failed("this cluster has \(nodes) nodes, not \(wanted)", directory.path)
+  if let wanted = wishes.nodes, wanted != nodes {
+    throw refuse("has \(nodes) nodes, not \(wanted)")
   }
-  if let wanted = try context.arguments.number("--coordinators", in: 1...1), wanted != coordinators
-  {
-    throw .failed("this cluster has \(coordinators) coordinators, not \(wanted)", directory.path)
+  if let wanted = wishes.coordinators, wanted != coordinators {
+    throw refuse("has \(coordinators) coordinators, not \(wanted)")
   }
-  if let text = context.arguments["--scheme"], let wanted = Scheme(text) {
-    for daemon in daemons where daemon.role == .coordinator {
-      let bytes = (try? await context.driver.readFile(daemon.configPath)) ?? []
-      if !String(decoding: bytes, as: UTF8.self).contains("scheme = \"\(wanted)\"") {
-        throw .failed("this cluster was made with another scheme than \(wanted)", directory.path)
+  for daemon in daemons {
+    let settings = try await Settings(daemon.configPath, on: context.driver)
+    let found = try settings.peek { root throws(ConfigurationError) in
+      (
+        address: try root.required("listen", as: SocketAddress.self),
+        security: try settings.security(in: root),
+        scheme: try root.value("scheme", default: ""),
+        capacities: try root.tables("device").map { table throws(ConfigurationError) in
+          try table.required("capacity", as: ByteSize.self)
+        }
+      )
+    }
+    if let wanted = wishes.security, wanted != found.security {
+      throw refuse("was made with --security \(found.security.rawValue), not \(wanted.rawValue)")
+    }
+    switch daemon.role {
+    case .coordinator:
+      if let wanted = wishes.scheme, found.scheme != "\(wanted)" {
+        throw refuse("was made with scheme \(found.scheme), not \(wanted)")
+      }
+      if let wanted = wishes.port, wanted != Int(found.address.port), daemon.number == 1 {
+        throw refuse("was made with --port \(found.address.port), not \(wanted)")
+      }
+    case .node:
+      if let wanted = wishes.devices, wanted != found.capacities.count {
+        throw refuse("has \(found.capacities.count) devices a node, not \(wanted)")
+      }
+      if let wanted = wishes.capacity, let other = found.capacities.first(where: { $0 != wanted }) {
+        throw refuse("was made with --capacity \(other), not \(wanted)")
       }
     }
   }
@@ -189,14 +249,14 @@ private func waitUntilReady(
   var detail = ""
   while true {
     for daemon in daemons where await directory.runningProcess(daemon) == nil {
-      throw .failed(
-        "ended at start: \(await directory.lastLogLine(daemon))",
-        "\(daemon.name), see \(daemon.logPath)")
+      throw .failed("\(daemon.name) ended at start", await directory.lastLogLine(daemon))
     }
-    while let daemon = silent.last, await accepts(daemon, context) { silent.removeLast() }
+    while let daemon = silent.last, await answers(daemon, directory, context) {
+      silent.removeLast()
+    }
     let status = await askStatus(directory, context)
     if let daemon = silent.last {
-      detail = "\(daemon.name) does not listen yet"
+      detail = "\(daemon.name) does not answer yet"
     } else if let leader = status.leader {
       let up = leader.nodes.filter(\.isUp).count
       let wanted = daemons.filter { $0.role == .node }.count
@@ -212,11 +272,28 @@ private func waitUntilReady(
   }
 }
 
-/// Whether the daemon takes connections.
-private func accepts(_ daemon: ClusterDirectory.Daemon, _ context: Context) async -> Bool {
-  guard let address = SocketAddress(await configuredAddress(daemon, context)),
-    let connection = try? await Connection.connect(to: address, on: context.driver)
-  else { return false }
-  await connection.close()
-  return true
+/// Whether a daemon of this cluster, and not somebody else who took the port, answers at the daemon's address. A node
+/// refuses the question; it has proved the cluster's key then.
+private func answers(
+  _ daemon: ClusterDirectory.Daemon, _ directory: ClusterDirectory, _ context: Context
+) async -> Bool {
+  do throws(Failure) {
+    guard let address = SocketAddress(await configuredAddress(daemon, context)) else {
+      return false
+    }
+    let client = try await ClientConfiguration.load(directory.clientPath, on: context.driver)
+    let wire = WireClient(
+      driver: context.driver, key: client.key, name: "client", security: client.security)
+    let isThere: Bool
+    do throws(WireError) {
+      _ = try await wire.call(GetStatus(), at: address, deadline: .seconds(2))
+      isThere = true
+    } catch {
+      if case .refused = error { isThere = true } else { isThere = false }
+    }
+    await wire.close()
+    return isThere
+  } catch {
+    return false
+  }
 }

@@ -24,11 +24,10 @@ func get(_ context: Context) async throws(Failure) {
   }
   try await Client.with(context) { client throws(Failure) in
     var path = destination
-    let status = try? await context.driver.status(path)
-    if status?.kind == .directory || path.hasSuffix("/") {
+    if await context.driver.isDirectory(path) || endsInSlash(path) {
       let last = lastComponent(of: location.key)
       try checkComponent(last, key: location.key)
-      path += (path.hasSuffix("/") ? "" : "/") + last
+      path = joined(path, last)
     }
     let name = ObjectName(bucket: location.bucket, key: location.key)
     let answer = try await client.ask(StatObject(level: .strong, name: name), about: operands[0])
@@ -63,12 +62,13 @@ private func emit(_ location: Location, range: ByteRangeText?, shown: String, _ 
     let answer = try await client.ask(StatObject(level: .strong, name: name), about: shown)
     let wanted = try resolve(range, size: answer.record.byteCount, shown: shown)
     let reader = ObjectReader(client.access)
+    let sink = StreamSink(
+      file: File(driver: context.driver, descriptor: 1, path: "standard output"))
     do throws(DataPathError) {
-      try await reader.read(
-        name, identity: answer.record.identity, range: wanted,
-        into: StreamSink(file: File(driver: context.driver, descriptor: 1, path: "standard output"))
-      )
+      try await reader.read(name, identity: answer.record.identity, range: wanted, into: sink)
     } catch {
+      if sink.isReaderGone { throw .readerGone }
+      if case .sink(let reason) = error { throw .failed(reason, "standard output") }
       throw failure(error, shown)
     }
   }
@@ -105,6 +105,15 @@ private func resolve(_ range: ByteRangeText?, size: UInt64, shown: String) throw
   return first..<(min(range.last ?? .max, size - 1) + 1)
 }
 
+extension Driver {
+  /// Whether a folder is there; what cannot be looked at is none.
+  func isDirectory(_ path: String, followLinks: Bool = true) async -> Bool {
+    let status = Outcome<FileStatus>()
+    return await submit(.status(path: path, followLinks: followLinks, status)) == 0
+      && status.value?.kind == .directory
+  }
+}
+
 extension Client {
   /// Writes an object to `path` through a temporary name beside it, so that the file is whole or not there.
   func fetch(
@@ -137,7 +146,8 @@ extension Client {
       await file.close()
     } catch {
       await file.close()
-      try? await driver.remove(draft)
+      await discard(draft)
+      if case .sink(let reason) = error { throw .failed(reason, path) }
       throw failure(error, shown)
     }
     do throws(RingError) {
@@ -148,8 +158,14 @@ extension Client {
           modified: isWhole ? attributes.sourceModified : nil), "set attributes", path)
       try await driver.rename(draft, to: path)
     } catch {
-      try? await driver.remove(draft)
+      await discard(draft)
       throw .failed(error.reason, path)
     }
+  }
+
+  /// Removes what was half written. That it may not be there, or not be ours to remove, changes nothing: the error that
+  /// is told is the one that came before.
+  func discard(_ draft: String) async {
+    _ = await driver.submit(.remove(path: draft, isDirectory: false))
   }
 }

@@ -55,7 +55,9 @@ private func listBuckets(_ context: Context, asJSON: Bool) async throws(Failure)
 
 private func show(prefix: String, asJSON: Bool, _ output: Output) async throws(Failure) {
   try await output.line(
-    asJSON ? JSON.object([("prefix", .string(prefix))]).text : pad("-", 14) + pad("", 26) + prefix)
+    asJSON
+      ? JSON.object([("prefix", .string(prefix))]).text
+      : pad("-", 14) + pad("", 26) + output.shown(prefix))
 }
 
 private func show(_ entry: ListObjects.Entry, asJSON: Bool, _ output: Output) async throws(Failure)
@@ -70,7 +72,7 @@ private func show(_ entry: ListObjects.Entry, asJSON: Bool, _ output: Output) as
       ]).text)
   } else {
     try await output.line(
-      pad(String(entry.byteCount), 14) + "  " + modified + "  " + entry.key)
+      pad(String(entry.byteCount), 14) + "  " + modified + "  " + output.shown(entry.key))
   }
 }
 

@@ -7,9 +7,10 @@ func put(_ context: Context) async throws(Failure) {
   let operands = context.arguments.operands
   let target = try Location(operands.last!)
   let sources = Array(operands.dropLast())
-  let items = try await planPut(
-    sources: sources, target: target, recursive: context.arguments.has("--recursive"), context)
   let jobs = try context.arguments.number("--jobs", in: 1...1024) ?? 64
+  let plan = try await planPut(
+    sources: sources, target: target, recursive: context.arguments.has("--recursive"), context)
+  let items = plan.items
 
   try await Client.with(context) { client throws(Failure) in
     // One question before the first byte: a missing bucket must not cost an upload.
@@ -27,17 +28,19 @@ func put(_ context: Context) async throws(Failure) {
     if items.contains(where: { $0.source != .standardInput }) {
       try await upload.findExisting(below: target.key, atMost: items.count)
     }
-    let failures = await withTaskCancellationHandler {
+    let failed = await withTaskCancellationHandler {
       await upload.run(items, jobs: jobs)
     } onCancel: {
       upload.writer.giveUp()
     }
+    let failures = failed + plan.lostCount
     let finished = await upload.finish()
     await progress.finish()
     if let finished { throw finished }
     if failures > 0 {
-      if items.count > 1 {
-        await context.output.error("cairn: \(failures) of \(items.count) were not stored")
+      if items.count + plan.lostCount > 1 {
+        await context.output.error(
+          "cairn: \(failures) of \(items.count + plan.lostCount) were not stored")
       }
       throw .reported
     }
@@ -147,36 +150,48 @@ private final class PutRun: @unchecked Sendable {
       let input = File(driver: client.driver, descriptor: 0, path: "standard input")
       try await store(item, name, StreamSource(file: input, progress: progress))
     case .file(let path):
-      let file: File
-      do throws(RingError) {
-        file = try await File.open(path, OpenFlags.readOnly, on: client.driver)
-      } catch {
-        throw .failed(error.reason, path)
-      }
-      do throws(Failure) {
-        // The plan may be minutes old: what is stored is the file as it is now.
-        var item = item
-        do throws(RingError) {
-          let status = try await client.driver.status(path)
-          item.byteCount = status.byteCount
-          item.attributes.mode = status.mode
-          item.attributes.sourceModified = status.modified
-        } catch {
-          throw Failure.failed(error.reason, path)
-        }
-        try await store(
-          item, name, FileSource(file: file, byteCount: item.byteCount, progress: progress))
-        await file.close()
-      } catch {
-        await file.close()
-        throw error
-      }
+      try await storeFile(item, name, path)
     case .link(let target):
       try await store(item, name, BytesSource(target))
     case .directory:
       try await store(item, name, BytesSource([]))
     }
   }
+
+  /// A file that changes while it is read is read again, a few times; what is stored is a state that it was in.
+  private func storeFile(_ item: PutItem, _ name: ObjectName, _ path: String)
+    async throws(Failure)
+  {
+    var pause = Duration.milliseconds(20)
+    for attempt in 1... {
+      let source: FileSource
+      do throws(RingError) {
+        source = try await FileSource.open(path, progress: progress, on: client.driver)
+      } catch {
+        throw .failed(error.reason, path)
+      }
+      // The plan may be minutes old: what is stored is the file as it is now.
+      var item = item
+      item.byteCount = source.status.byteCount
+      item.attributes.mode = source.status.mode
+      item.attributes.sourceModified = source.status.modified
+      do throws(Failure) {
+        try await store(item, name, source)
+        await source.close()
+        return
+      } catch {
+        await source.close()
+        guard source.hasChanged, attempt < Self.readLimit, await client.driver.sleep(pause) else {
+          throw error
+        }
+        _ = source.rewind()
+        pause *= 4
+      }
+    }
+  }
+
+  /// How often a file that changes is read.
+  private static let readLimit = 4
 
   private func store(_ item: PutItem, _ name: ObjectName, _ source: any ByteSource)
     async throws(Failure)

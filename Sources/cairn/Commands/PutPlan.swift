@@ -1,15 +1,27 @@
 import Messages
 import Ring
 
+/// What one `put` is to make.
+struct PutPlan: Sendable {
+  var items: [PutItem] = []
+  /// Things that were there when their folder was listed and gone a moment later; each was named.
+  var lostCount = 0
+
+  fileprivate mutating func lose(_ path: String, _ error: RingError, _ context: Context) async {
+    lostCount += 1
+    await context.output.error(line(.failed(error.reason, path)))
+  }
+}
+
 /// Turns the operands of `put` into the list of objects to make, before anything is stored: what cannot be
 /// read or named is refused here.
 ///
 /// With `-r`, `SRC` makes `p/<path below SRC>`; several sources make `p/<last name of SRC>/…`, as cp does.
 func planPut(sources: [String], target: Location, recursive: Bool, _ context: Context)
-  async throws(Failure) -> [PutItem]
+  async throws(Failure) -> PutPlan
 {
-  var items: [PutItem] = []
-  let intoFolder = target.key.isEmpty || target.key.hasSuffix("/")
+  var plan = PutPlan()
+  let intoFolder = target.key.isEmpty || endsInSlash(target.key)
   if sources.count > 1 && !recursive && !intoFolder {
     throw .usage("several sources need a target that ends in a slash: \(target.text)")
   }
@@ -17,17 +29,17 @@ func planPut(sources: [String], target: Location, recursive: Bool, _ context: Co
     if source == "-" {
       if sources.count > 1 { throw .usage("standard input cannot be one of several sources") }
       try Location.checkKey(target.key, shown: target.text)
-      items.append(
+      plan.items.append(
         PutItem(
           source: .standardInput, key: target.key, shown: target.text,
           attributes: ObjectAttributes(), byteCount: 0))
       continue
     }
-    let path = trimmed(source)
+    let path = withoutTrailingSlashes(source)
     let status: FileStatus
     do throws(RingError) {
       status = try await context.driver.status(
-        path, followLinks: !recursive || source.hasSuffix("/"))
+        path, followLinks: !recursive || endsInSlash(source))
     } catch {
       throw .failed(error.reason, source)
     }
@@ -36,32 +48,32 @@ func planPut(sources: [String], target: Location, recursive: Bool, _ context: Co
       guard recursive else { throw .failed("is a directory (use put -r)", source) }
       var base = target.key
       if sources.count > 1 { base = joined(base, lastName) }
-      if !base.isEmpty && !base.hasSuffix("/") { base += "/" }
+      if !base.isEmpty && !endsInSlash(base) { base += "/" }
       if !base.isEmpty {
         try Location.checkKey(base, shown: target.text)
-        items.append(directoryItem(key: base, path: path, status))
+        plan.items.append(directoryItem(key: base, path: path, status))
       }
-      try await walk(path, base: base, context, into: &items)
+      try await walk(path, base: base, context, into: &plan)
     } else {
       let key =
         intoFolder || sources.count > 1 ? joined(target.key, lastName) : target.key
       try Location.checkKey(key, shown: target.text)
-      items.append(try await leafItem(key: key, path: path, status, context))
+      plan.items.append(try await leafItem(key: key, path: path, status, context))
     }
   }
   if sources.count > 1 {
     // One would replace the other, whichever was stored last. Folders merge.
     var taken: Set<[UInt8]> = []
-    for item in items where item.source != .directory {
+    for item in plan.items where item.source != .directory {
       if !taken.insert(Array(item.key.utf8)).inserted {
         throw .failed("another source makes the same key \(item.key)", item.shown)
       }
     }
   }
-  return items
+  return plan
 }
 
-private func walk(_ root: String, base: String, _ context: Context, into items: inout [PutItem])
+private func walk(_ root: String, base: String, _ context: Context, into plan: inout PutPlan)
   async throws(Failure)
 {
   var pending = [(path: root, prefix: base)]
@@ -70,7 +82,11 @@ private func walk(_ root: String, base: String, _ context: Context, into items: 
     do throws(RingError) {
       entries = try await context.driver.list(folder)
     } catch {
-      throw .failed(error.reason, folder)
+      guard error.errno == Errno.noEntry, folder.utf8.count != root.utf8.count else {
+        throw .failed(error.reason, folder)
+      }
+      await plan.lose(folder, error, context)
+      continue
     }
     for entry in entries {
       let name = PathText.string(entry.name)
@@ -80,16 +96,18 @@ private func walk(_ root: String, base: String, _ context: Context, into items: 
       do throws(RingError) {
         status = try await context.driver.status(path, followLinks: false)
       } catch {
-        throw .failed(error.reason, path)
+        guard error.errno == Errno.noEntry else { throw .failed(error.reason, path) }
+        await plan.lose(path, error, context)
+        continue
       }
       switch status.kind {
       case .directory:
         try Location.checkKey(key + "/", shown: path)
-        items.append(directoryItem(key: key + "/", path: path, status))
+        plan.items.append(directoryItem(key: key + "/", path: path, status))
         pending.append((path, key + "/"))
       case .file, .symbolicLink:
         try Location.checkKey(key, shown: path)
-        items.append(try await leafItem(key: key, path: path, status, context))
+        plan.items.append(try await leafItem(key: key, path: path, status, context))
       case .other:
         await context.output.error("cairn: left out, neither file, link nor directory: \(path)")
       }
@@ -129,15 +147,4 @@ private func leafItem(key: String, path: String, _ status: FileStatus, _ context
   case .directory, .other:
     throw .failed("neither file nor link", path)
   }
-}
-
-private func joined(_ prefix: String, _ name: String) -> String {
-  prefix.isEmpty || prefix.hasSuffix("/") ? prefix + name : prefix + "/" + name
-}
-
-/// Without trailing slashes, but "/" stays.
-private func trimmed(_ path: String) -> String {
-  var path = path
-  while path.count > 1 && path.hasSuffix("/") { path.removeLast() }
-  return path
 }

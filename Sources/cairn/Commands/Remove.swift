@@ -7,6 +7,12 @@ func remove(_ context: Context) async throws(Failure) {
   let recursive = context.arguments.has("--recursive")
   let operands = context.arguments.operands
   if !recursive { for operand in operands { _ = try Location.object(operand) } }
+  let asJSON = context.arguments.has("--json")
+  func tell(_ bucket: String, _ key: String) async throws(Failure) {
+    guard asJSON else { return }
+    try await context.output.line(
+      JSON.object([("bucket", .string(bucket)), ("key", .string(key))]).text)
+  }
   try await Client.with(context) { client throws(Failure) in
     for operand in operands {
       let location = try Location(operand)
@@ -15,6 +21,7 @@ func remove(_ context: Context) async throws(Failure) {
           .deleteObject(
             name: ObjectName(bucket: location.bucket, key: location.key), precondition: .none),
           about: operand)
+        try await tell(location.bucket, location.key)
         continue
       }
       var removed = 0
@@ -31,9 +38,11 @@ func remove(_ context: Context) async throws(Failure) {
             return error
           }
         }
+        for entry in entries { try await tell(location.bucket, entry.key) }
       }
       if removed == 0 { throw .failed("no such key or prefix", operand) }
     }
+    try await context.output.flush()
   }
 }
 
@@ -45,8 +54,8 @@ extension Client {
     _ body: ([ListObjects.Entry]) async throws(Failure) -> Void
   ) async throws(Failure) {
     let prefix =
-      location.key.isEmpty || location.key.hasSuffix("/") ? location.key : location.key + "/"
-    if prefix != location.key {
+      location.key.isEmpty || endsInSlash(location.key) ? location.key : location.key + "/"
+    if !prefix.utf8.elementsEqual(location.key.utf8) {
       let found: ObjectRecord?
       do throws(DataPathError) {
         let name = ObjectName(bucket: location.bucket, key: location.key)

@@ -2,8 +2,6 @@ import DataPath
 import Messages
 import Ring
 
-private let slash = UInt8(ascii: "/")
-
 /// One path component that stays where it is put: not empty, not "." or "..", no slash or NUL.
 func checkComponent(_ component: some StringProtocol, key: String) throws(Failure) {
   // By bytes, as the kernel sees it: a slash before a combining mark is another `Character`.
@@ -40,22 +38,26 @@ final class RestoreRun: @unchecked Sendable {
 
   func run(_ location: Location, shown: String, into destination: String) async throws(Failure) {
     let base =
-      location.key.isEmpty || location.key.hasSuffix("/") ? location.key : location.key + "/"
+      location.key.isEmpty || endsInSlash(location.key) ? location.key : location.key + "/"
     var entries: [Entry] = []
-    var refused = 0
+    var refused: [String] = []
     try await client.forEachPage(below: location, shown: shown) { page throws(Failure) in
       for object in page {
         do throws(Failure) {
           let path = try relativePath(of: object.key, base: base, location: location)
           entries.append(Entry(key: object.key, path: path, object: object))
         } catch {
-          refused += 1
-          await client.output.error(line(error))
+          refused.append(object.key)
         }
       }
     }
-    if entries.isEmpty && refused == 0 { throw .failed("no such key or prefix", shown) }
-    if refused > 0 { throw .reported }
+    if let first = refused.first {
+      throw .failed(
+        refused.count == 1
+          ? "object name would leave the destination folder"
+          : "\(refused.count) object names would leave the destination folder, the first is", first)
+    }
+    if entries.isEmpty { throw .failed("no such key or prefix", shown) }
 
     try await makeFolder(destination)
     let folders = entries.filter { $0.object.attributes.kind == .directory }
@@ -140,8 +142,9 @@ final class RestoreRun: @unchecked Sendable {
       guard result == -Errno.exists else {
         throw .failed(RingError(errno: -result, operation: "mkdir").reason, full)
       }
-      let status = try? await driver.status(full, followLinks: false)
-      if status?.kind != .directory { throw .failed("is in the way and no folder", full) }
+      guard await driver.isDirectory(full, followLinks: false) else {
+        throw .failed("is in the way and no folder", full)
+      }
     }
   }
 
@@ -167,7 +170,7 @@ final class RestoreRun: @unchecked Sendable {
         "set attributes", path)
       try await driver.rename(draft, to: path)
     } catch {
-      try? await driver.remove(draft)
+      await client.discard(draft)
       throw .failed(error.reason, path)
     }
   }

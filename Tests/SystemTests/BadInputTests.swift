@@ -1,0 +1,421 @@
+import Foundation
+import TestSupport
+import Testing
+
+/// What users and machines do wrong, against real daemons: one clear line, the right exit status, nothing lost and
+/// nothing half visible.
+@Suite(
+  "bad input and faults", .serialized,
+  .enabled(if: cairnPath != nil, "CAIRN_EXECUTABLE names the build (scripts/test)"))
+struct BadInputTests {
+  private func expect(
+    _ finished: Finished, status: Int32, says: String...,
+    sourceLocation: SourceLocation = #_sourceLocation
+  ) {
+    #expect(finished.status == status, "\(finished.error)", sourceLocation: sourceLocation)
+    #expect(finished.errorLines.count == 1, "\(finished.error)", sourceLocation: sourceLocation)
+    #expect(
+      finished.error.hasPrefix("cairn: "), "\(finished.error)", sourceLocation: sourceLocation)
+    for text in says {
+      #expect(
+        finished.error.contains(text), "\(finished.error)", sourceLocation: sourceLocation)
+    }
+  }
+
+  @Test(
+    "keys are told apart by their bytes, and those of names that are no UTF-8 can be given as listed"
+  )
+  func keysAreBytes() throws {
+    let cluster = try RealCluster(nodes: 1)
+    try cluster.succeed("mb", "bucket")
+    let keys = ["é", "e\u{301}", "K", "\u{212A}", "d/", "d/\u{301}", "d/x", "new\nline", "tab\t"]
+    for (index, key) in keys.enumerated() {
+      try cluster.succeed("put", "-", "cairn://bucket/" + key, input: Data("\(index)".utf8))
+    }
+    func listed() throws -> [[UInt8]] {
+      try cluster.succeed("ls", "-r", "--json", "cairn://bucket").text.utf8.split(separator: 10).map
+      {
+        let entry = try JSONSerialization.jsonObject(with: Data($0)) as? [String: Any]
+        return Array(try #require(entry?["key"] as? String).utf8)
+      }
+    }
+    let sorted = keys.map { Array($0.utf8) }.sorted { $0.lexicographicallyPrecedes($1) }
+    #expect(try listed() == sorted)
+    for (index, key) in keys.enumerated() {
+      #expect(try cluster.succeed("cat", "cairn://bucket/" + key).text == "\(index)")
+    }
+    // Equal to `String`, two objects to us.
+    try cluster.succeed("cp", "cairn://bucket/é", "cairn://bucket/e\u{301}")
+    #expect(try cluster.succeed("cat", "cairn://bucket/e\u{301}").text == "0")
+    try cluster.succeed("mv", "cairn://bucket/K", "cairn://bucket/\u{212A}")
+    #expect(try cluster.succeed("cat", "cairn://bucket/\u{212A}").text == "2")
+    expect(try cluster.run(["stat", "cairn://bucket/K"]), status: 1, says: "no such key")
+    try cluster.succeed("rm", "cairn://bucket/e\u{301}")
+    #expect(try cluster.succeed("cat", "cairn://bucket/é").text == "0")
+
+    let odd = Array((cluster.folder + "/odd").utf8) + [0xFF, 0]
+    let descriptor = odd.withUnsafeBytes {
+      open($0.baseAddress!.assumingMemoryBound(to: CChar.self), O_CREAT | O_WRONLY, 0o644)
+    }
+    try #require(descriptor >= 0)
+    try FileHandle(fileDescriptor: descriptor, closeOnDealloc: true).write(
+      contentsOf: Data("odd".utf8))
+    try shell(cluster, #"mkdir "$FOLDER/tree"; mv "$FOLDER"/odd* "$FOLDER/tree""#)
+    try cluster.succeed("put", "-r", cluster.folder + "/tree", "cairn://bucket/tree")
+    let key = try #require(listed().last { $0.starts(with: "tree/o".utf8) })
+    let name = "cairn://bucket/" + String(decoding: key, as: UTF8.self)
+    #expect(try cluster.succeed("cat", name).text == "odd")
+    try cluster.succeed("rm", name)
+    expect(try cluster.run(["stat", name]), status: 1, says: "no such key", "odd\\xFF")
+  }
+
+  @Test("an error is one line although the name in it has several")
+  func lineBreaks() throws {
+    let cluster = try RealCluster(nodes: 1)
+    try cluster.succeed("mb", "bucket")
+    expect(try cluster.run(["stat", "cairn://bucket/a\nb"]), status: 1, says: #"a\nb"#)
+    expect(try cluster.run(["a\nb"]), status: 2, says: #"a\nb"#)
+    expect(try cluster.run(["put", "/a\nb", "cairn://bucket/k"]), status: 1, says: #"/a\nb"#)
+  }
+
+  @Test("cp says which bucket or key is missing")
+  func whichIsMissing() throws {
+    let cluster = try RealCluster(nodes: 1)
+    try cluster.succeed("mb", "bucket")
+    try cluster.succeed("put", "-", "cairn://bucket/k", input: Data("x".utf8))
+    let cases = [
+      ("cairn://bucket/k", "cairn://none/k", "no such bucket: cairn://none/k"),
+      ("cairn://none/k", "cairn://bucket/k", "no such bucket: cairn://none/k"),
+      ("cairn://bucket/none", "cairn://bucket/k", "no such key: cairn://bucket/none"),
+    ]
+    for (source, target, says) in cases {
+      expect(try cluster.run(["cp", source, target]), status: 1, says: says + "\n")
+    }
+    let copied = try cluster.succeed("cp", "--json", "cairn://bucket/k", "cairn://bucket/d/")
+    #expect(copied.text == #"{"source":"cairn://bucket/k","target":"cairn://bucket/d/k"}"# + "\n")
+    let removed = try cluster.succeed("rm", "-r", "--json", "cairn://bucket/")
+    #expect(
+      removed.text == #"{"bucket":"bucket","key":"d/k"}"# + "\n" + #"{"bucket":"bucket","key":"k"}"#
+        + "\n")
+  }
+
+  /// Runs a script that knows CAIRN_EXECUTABLE, CAIRN_CONFIG and FOLDER; returns its exit status and both outputs.
+  @discardableResult
+  private func shell(_ cluster: RealCluster, _ script: String) throws -> (
+    status: Int32, said: String
+  ) {
+    let process = Process()
+    process.executableURL = URL(fileURLWithPath: "/bin/bash")
+    process.arguments = ["-c", script]
+    process.environment = ProcessInfo.processInfo.environment.merging([
+      "CAIRN_CONFIG": cluster.directory + "/client.toml", "FOLDER": cluster.folder,
+    ]) { $1 }
+    let pipe = Pipe()
+    process.standardOutput = pipe
+    process.standardError = pipe
+    try process.run()
+    let said = String(decoding: pipe.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+    process.waitUntilExit()
+    return (process.terminationStatus, said)
+  }
+
+  @Test(
+    "output that does not fit is an error that names it, and leaves nothing under the name that was asked for"
+  )
+  func fullDestination() throws {
+    let cluster = try RealCluster(nodes: 1)
+    try cluster.succeed("mb", "bucket")
+    try cluster.succeed(
+      "put", "-", "cairn://bucket/k", input: Data(Seed(11).generatorBytes(12 << 20)))
+    // A limit on the size of files behaves as a full disk does: a part is written, then nothing more.
+    for size in [1, 3000, 4096] {
+      let limit = #"trap "" XFSZ; ulimit -f \#(size); "#
+      let cat = try shell(
+        cluster, limit + #""$CAIRN_EXECUTABLE" cat cairn://bucket/k 2>&1 >"$FOLDER/out""#)
+      #expect(cat.status == 1 && cat.said == "cairn: File too large: standard output\n", "\(cat)")
+      let get = try shell(
+        cluster, limit + #""$CAIRN_EXECUTABLE" get cairn://bucket/k "$FOLDER/back""#)
+      #expect(
+        get.status == 1 && get.said == "cairn: File too large: \(cluster.folder)/back\n", "\(get)")
+      let left = try FileManager.default.contentsOfDirectory(atPath: cluster.folder)
+      #expect(!left.contains { $0.hasPrefix("back") }, "\(left)")
+    }
+    let full = try shell(cluster, #""$CAIRN_EXECUTABLE" ls 2>&1 >/dev/full"#)
+    #expect(
+      full.status == 1 && full.said == "cairn: No space left on device: standard output\n",
+      "\(full)")
+    // Two after each other into one file: the second goes on where the first ended.
+    let both = try shell(
+      cluster,
+      #"("$CAIRN_EXECUTABLE" cat --range 0-9 cairn://bucket/k; "$CAIRN_EXECUTABLE" cat --range 10- cairn://bucket/k) >"$FOLDER/both"; "$CAIRN_EXECUTABLE" cat cairn://bucket/k | cmp - "$FOLDER/both""#
+    )
+    #expect(both.status == 0, "\(both)")
+    // Who stops reading has enough.
+    let head = try shell(
+      cluster,
+      #""$CAIRN_EXECUTABLE" cat cairn://bucket/k | head -c 10 >/dev/null; exit ${PIPESTATUS[0]}"#)
+    #expect(head.status == 141 && head.said.isEmpty, "\(head)")
+  }
+
+  @Test("a file that changes while it is put is stored as it was at one moment, or refused")
+  func changingFile() throws {
+    let cluster = try RealCluster(nodes: 1)
+    try cluster.succeed("mb", "bucket")
+    let path = cluster.folder + "/file"
+    var bytes = Data(Seed(12).generatorBytes(32 << 20))
+
+    func putStopped(_ change: () throws -> Void) throws -> Finished {
+      try bytes.write(to: URL(fileURLWithPath: path))
+      try cluster.succeed("rm", "-r", "cairn://bucket/other")
+      let upload = try cluster.start(["put", path, "cairn://bucket/file"])
+      let before = try cluster.usage()["uniqueBytes"] ?? 0
+      while upload.process.isRunning, try cluster.usage()["uniqueBytes"] ?? 0 <= before {}
+      kill(upload.process.processIdentifier, SIGSTOP)
+      try #require(upload.process.isRunning, "the put ended before the file was changed")
+      try change()
+      kill(upload.process.processIdentifier, SIGCONT)
+      return upload.wait()
+    }
+    func writeOver(_ offset: Int) throws {
+      let handle = try #require(FileHandle(forWritingAtPath: path))
+      try handle.seek(toOffset: UInt64(offset))
+      try handle.write(contentsOf: Data("changed".utf8))
+      try handle.close()
+      bytes.replaceSubrange(offset..<offset + 7, with: Data("changed".utf8))
+    }
+    try cluster.succeed("put", "-", "cairn://bucket/other/k", input: Data("x".utf8))
+    // What was read long ago, and what is still to be read: a mix of old and new if nobody looked.
+    let changed = try putStopped {
+      try writeOver(0)
+      try writeOver(bytes.count - 7)
+    }
+    #expect(changed.status == 0, "\(changed.error)")
+    #expect(try cluster.succeed("cat", "cairn://bucket/file").output == bytes)
+
+    try cluster.succeed("rm", "cairn://bucket/file")
+    try cluster.succeed("put", "-", "cairn://bucket/other/k", input: Data("x".utf8))
+    let shrunk = try putStopped { truncate(path, 1000) }
+    #expect(shrunk.status == 0, "\(shrunk.error)")
+    #expect(try cluster.succeed("cat", "cairn://bucket/file").output == bytes[..<1000])
+
+    // One that never holds still is refused, and its neighbours are stored all the same.
+    try cluster.succeed("rm", "-r", "cairn://bucket/")
+    let tree = cluster.folder + "/tree"
+    try FileManager.default.createDirectory(atPath: tree, withIntermediateDirectories: true)
+    try bytes.prefix(8 << 20).write(to: URL(fileURLWithPath: tree + "/busy"))
+    try Data("calm".utf8).write(to: URL(fileURLWithPath: tree + "/calm"))
+    let upload = try cluster.start(["put", "-r", tree, "cairn://bucket/tree"])
+    let busy = try #require(FileHandle(forWritingAtPath: tree + "/busy"))
+    while upload.process.isRunning {
+      try busy.seek(toOffset: 0)
+      try busy.write(contentsOf: Data("busy".utf8))
+      usleep(500)
+    }
+    let refused = upload.wait()
+    #expect(refused.status == 1)
+    #expect(refused.errorLines.count == 2, "\(refused.error)")
+    #expect(refused.errorLines.first == "cairn: changes while it is read: \(tree)/busy")
+    expect(try cluster.run(["stat", "cairn://bucket/tree/busy"]), status: 1, says: "no such key")
+    #expect(try cluster.succeed("cat", "cairn://bucket/tree/calm").text == "calm")
+  }
+
+  @Test("files whose size says nothing are read to their end")
+  func unsizedFiles() throws {
+    let cluster = try RealCluster(nodes: 1)
+    try cluster.succeed("mb", "bucket")
+    try cluster.succeed("put", "/proc/version", "cairn://bucket/version")
+    let expected = FileManager.default.contents(atPath: "/proc/version")
+    #expect(try cluster.succeed("cat", "cairn://bucket/version").output == expected)
+  }
+
+  @Test("a source that vanishes while the tree is put fails by name, the others are stored")
+  func vanishingSource() throws {
+    let cluster = try RealCluster(nodes: 1)
+    try cluster.succeed("mb", "bucket")
+    let tree = cluster.folder + "/tree"
+    try FileManager.default.createDirectory(atPath: tree, withIntermediateDirectories: true)
+    try Data(Seed(13).generatorBytes(24 << 20)).write(to: URL(fileURLWithPath: tree + "/a"))
+    try Data("b".utf8).write(to: URL(fileURLWithPath: tree + "/b"))
+    try Data("c".utf8).write(to: URL(fileURLWithPath: tree + "/c"))
+    let upload = try cluster.start(["put", "-r", "-j", "1", tree, "cairn://bucket/t"])
+    while upload.process.isRunning, try cluster.usage()["uniqueBytes"] == 0 {}
+    kill(upload.process.processIdentifier, SIGSTOP)
+    try FileManager.default.removeItem(atPath: tree + "/b")
+    kill(upload.process.processIdentifier, SIGCONT)
+    let finished = upload.wait()
+    #expect(finished.status == 1)
+    #expect(
+      finished.error
+        == "cairn: No such file or directory: \(tree)/b\ncairn: 1 of 4 were not stored\n")
+    let keys = try cluster.succeed("ls", "-r", "--json", "cairn://bucket").text.split(
+      separator: "\n")
+    #expect(keys.count == 3 && keys.contains { $0.contains("t/c") })
+  }
+
+  @Test("options of cluster up are checked before anything is made, and later must say the same")
+  func clusterOptions() throws {
+    let cluster = try RealCluster(nodes: 1)
+    let fresh = cluster.folder + "/fresh"
+    let wrong: [([String], Int32, String)] = [
+      (["--capacity", "much"], 2, "much"), (["--scheme", "6"], 2, "6"),
+      (["--security", "perhaps"], 2, "perhaps"), (["--nodes", "0"], 2, "0"),
+      (["--devices", "x"], 2, "x"), (["--timeout", "0"], 2, "0"),
+      (["--nodes", "2", "--scheme", "2+1"], 1, "3 nodes"),
+    ]
+    for (options, status, says) in wrong {
+      expect(
+        try cluster.run(["cluster", "up", "--dir", fresh] + options), status: status, says: says)
+      #expect(!FileManager.default.fileExists(atPath: fresh))
+    }
+    let other: [([String], String)] = [
+      (["--nodes", "2"], "1 nodes"), (["--scheme", "1+1"], "1+0"),
+      (["--security", "always"], "automatic"), (["--devices", "2"], "1 devices"),
+      (["--capacity", "1GiB"], "64 GiB"), (["--port", "1"], "--port"),
+    ]
+    for (options, says) in other {
+      expect(
+        try cluster.run(["cluster", "up", "--dir", cluster.directory] + options), status: 1,
+        says: says)
+    }
+    expect(
+      try cluster.run(["cluster", "up", "--dir", cluster.directory, "--scheme", "6"]), status: 2,
+      says: "6")
+    let same = [
+      "--nodes", "1", "--scheme", "1+0", "--capacity", "64GiB", "--security", "automatic",
+    ]
+    #expect(try cluster.run(["cluster", "up", "--dir", cluster.directory] + same).status == 0)
+  }
+
+  @Test(
+    "a full cluster refuses what does not fit, keeps what it has, and takes more when space returns"
+  )
+  func fullDevices() throws {
+    let cluster = try RealCluster(nodes: 1, options: ["--capacity", "300MiB"])
+    try cluster.configureCoordinator("deletion_grace = \"1s\"")
+    try cluster.succeed("mb", "bucket")
+    var stored: [Data] = []
+    while true {
+      let bytes = Data(Seed(UInt64(stored.count)).generatorBytes(40 << 20))
+      let finished = try cluster.run(
+        ["put", "-", "cairn://bucket/\(stored.count)"], input: bytes)
+      if finished.status != 0 {
+        expect(finished, status: 1, says: "full")
+        break
+      }
+      stored.append(bytes)
+      try #require(stored.count < 20)
+    }
+    #expect(!stored.isEmpty)
+    expect(
+      try cluster.run(["stat", "cairn://bucket/\(stored.count)"]), status: 1, says: "no such key")
+    for (index, bytes) in stored.enumerated() {
+      #expect(try cluster.succeed("cat", "cairn://bucket/\(index)").output == bytes)
+    }
+    try cluster.succeed("rm", "-r", "cairn://bucket/")
+    let deadline = Date().addingTimeInterval(60)
+    while try cluster.run(["put", "-", "cairn://bucket/again"], input: stored[0]).status != 0 {
+      let usage = try cluster.usage()
+      try #require(Date() < deadline, "space did not return: \(usage)")
+      usleep(200_000)
+    }
+    #expect(try cluster.succeed("cat", "cairn://bucket/again").output == stored[0])
+  }
+
+  @Test("daemons that find a stranger's data, port or directory say so, and the cluster lives on")
+  func daemonsOutOfPlace() throws {
+    let cluster = try RealCluster(nodes: 3)
+    try cluster.succeed("mb", "bucket")
+    let bytes = Data(Seed(14).generatorBytes(2 << 20))
+    try cluster.succeed("put", "-", "cairn://bucket/k", input: bytes)
+    let folder = cluster.directory
+    func config(_ name: String) -> String { folder + "/" + name + "/config.toml" }
+    let manager = FileManager.default
+
+    // The same daemon twice.
+    let twice = try cluster.run(["node", "--config", config("node-1")])
+    #expect(twice.status == 1)
+    #expect(
+      twice.errorLines.last?.hasPrefix("cairn: another process has the directory open") == true)
+
+    // A second coordinator with a directory of its own: it never leads beside the first.
+    try manager.createDirectory(
+      atPath: folder + "/coordinator-2", withIntermediateDirectories: true)
+    let text = try String(contentsOfFile: config("coordinator-1"), encoding: .utf8)
+    let address = try #require(cluster.daemons().first { $0.role == "coordinator" }).address
+    let port = try freePort()
+    try text.replacingOccurrences(of: address, with: "127.0.0.1:\(port)")
+      .write(toFile: config("coordinator-2"), atomically: true, encoding: .utf8)
+    let second = try cluster.start(["coordinator", "--config", config("coordinator-2")])
+    let client = try String(contentsOfFile: folder + "/client.toml", encoding: .utf8)
+    try client.replacingOccurrences(of: address, with: "127.0.0.1:\(port)")
+      .write(toFile: folder + "/second.toml", atomically: true, encoding: .utf8)
+    let asked = try cluster.run(["ls"], config: folder + "/second.toml")
+    #expect(asked.status == 1 && asked.errorLines.count == 1, "\(asked.error)")
+    #expect(try cluster.succeed("cat", "cairn://bucket/k").output == bytes)
+    second.process.terminate()
+    _ = second.wait()
+    try manager.removeItem(atPath: folder + "/coordinator-2")
+
+    // The coordinator's directory is deleted under it: it ends, and a fresh one rebuilds from the nodes.
+    try manager.removeItem(atPath: folder + "/coordinator-1/data")
+    let deadline = Date().addingTimeInterval(30)
+    while try cluster.daemons().first(where: { $0.role == "coordinator" })?.pid != nil {
+      try #require(Date() < deadline, "the coordinator goes on without its directory")
+      usleep(50_000)
+    }
+    try cluster.up()
+    #expect(try cluster.succeed("cat", "cairn://bucket/k").output == bytes)
+
+    // Two nodes' data exchanged, then put right again.
+    func exchange() throws {
+      try manager.moveItem(atPath: folder + "/node-1/data", toPath: folder + "/aside")
+      try manager.moveItem(atPath: folder + "/node-2/data", toPath: folder + "/node-1/data")
+      try manager.moveItem(atPath: folder + "/aside", toPath: folder + "/node-2/data")
+    }
+    try cluster.killDaemons { $0.name == "node-1" || $0.name == "node-2" }
+    try exchange()
+    expect(
+      try cluster.run(["cluster", "up", "--dir", folder, "--timeout", "20"]), status: 1,
+      says: "ended at start", "belongs to node")
+    try cluster.killDaemons { $0.name == "node-1" || $0.name == "node-2" }
+    try exchange()
+
+    // Somebody else has the port of a node that is to start.
+    let taken = try #require(cluster.daemons().first { $0.name == "node-1" }).address
+    let listener = try listen(try #require(UInt16(taken.split(separator: ":").last ?? "")))
+    expect(
+      try cluster.run(["cluster", "up", "--dir", folder, "--timeout", "20"]), status: 1,
+      says: "node-1 ended at start", "Address already in use", taken)
+    close(listener)
+    try cluster.up()
+    #expect(try cluster.succeed("cat", "cairn://bucket/k").output == bytes)
+  }
+
+  private func listen(_ port: UInt16) throws -> Int32 {
+    let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+    var reuse: Int32 = 1
+    setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &reuse, socklen_t(MemoryLayout<Int32>.size))
+    var address = sockaddr_in()
+    address.sin_family = sa_family_t(AF_INET)
+    address.sin_port = port.bigEndian
+    address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
+    let bound = withUnsafePointer(to: &address) {
+      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+        bind(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
+      }
+    }
+    try #require(bound == 0 && Glibc.listen(descriptor, 8) == 0, "port \(port): errno \(errno)")
+    return descriptor
+  }
+
+  private func freePort() throws -> UInt16 {
+    let descriptor = try listen(0)
+    defer { close(descriptor) }
+    var address = sockaddr_in()
+    var size = socklen_t(MemoryLayout<sockaddr_in>.size)
+    _ = withUnsafeMutablePointer(to: &address) {
+      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { getsockname(descriptor, $0, &size) }
+    }
+    return UInt16(bigEndian: address.sin_port)
+  }
+}
