@@ -1,5 +1,4 @@
 package import Cluster
-internal import Coding
 internal import Glibc
 package import Ring
 
@@ -27,13 +26,12 @@ struct DeviceIdentity: Equatable, Sendable {
   var encoded: [UInt8] {
     var bytes = [UInt8](repeating: 0, count: Self.byteCount)
     bytes.withUnsafeMutableBytes { bytes in
-      bytes.storeBytes(of: Self.magic.littleEndian, toByteOffset: 0, as: UInt64.self)
-      bytes.storeBytes(of: Self.version.littleEndian, toByteOffset: 8, as: UInt32.self)
-      bytes.storeBytes(of: device.raw.littleEndian, toByteOffset: 16, as: UInt64.self)
-      bytes.storeBytes(of: node.raw.littleEndian, toByteOffset: 24, as: UInt64.self)
-      bytes.storeBytes(of: cluster.littleEndian, toByteOffset: 32, as: UInt64.self)
-      let sum = CRC32C.checksum(UnsafeRawBufferPointer(rebasing: bytes[0..<60]))
-      bytes.storeBytes(of: sum.littleEndian, toByteOffset: 60, as: UInt32.self)
+      bytes.put(Self.magic, at: 0)
+      bytes.put(Self.version, at: 8)
+      bytes.put(device.raw, at: 16)
+      bytes.put(node.raw, at: 24)
+      bytes.put(cluster, at: 32)
+      bytes.seal()
     }
     return bytes
   }
@@ -63,20 +61,20 @@ struct DeviceIdentity: Equatable, Sendable {
 
   static func parse(_ bytes: [UInt8], path: String) throws(StoreError) -> DeviceIdentity {
     guard bytes.count >= byteCount else { throw .identityDamaged(path: path) }
-    func get<Integer: FixedWidthInteger>(_ at: Int, _ type: Integer.Type = Integer.self) -> Integer
-    {
-      bytes.withUnsafeBytes {
-        Integer(littleEndian: $0.loadUnaligned(fromByteOffset: at, as: type))
-      }
+    let (isWhole, version, identity) = bytes.withUnsafeBytes { all in
+      let bytes = UnsafeRawBufferPointer(rebasing: all[0..<byteCount])
+      return (
+        bytes.integer(at: 0, UInt64.self) == magic && bytes.isSealed,
+        bytes.integer(at: 8, UInt32.self),
+        DeviceIdentity(
+          device: DeviceID(bytes.integer(at: 16)), node: NodeID(bytes.integer(at: 24)),
+          cluster: bytes.integer(at: 32))
+      )
     }
-    guard get(0, UInt64.self) == magic,
-      get(60, UInt32.self) == CRC32C.checksum(Array(bytes[0..<60]))
-    else { throw .identityDamaged(path: path) }
-    let version = get(8, UInt32.self)
+    guard isWhole else { throw .identityDamaged(path: path) }
     guard version == Self.version else { throw .newerFormat(path: path, version: version) }
     guard bytes.count == byteCount else { throw .identityDamaged(path: path) }
-    return DeviceIdentity(
-      device: DeviceID(get(16)), node: NodeID(get(24)), cluster: get(32))
+    return identity
   }
 }
 

@@ -78,37 +78,34 @@ struct RecordHeader: Equatable, Sendable {
   func encode(into bytes: UnsafeMutableRawBufferPointer) {
     precondition(bytes.count == Self.byteCount && checksums.count <= 255)
     bytes.initializeMemory(as: UInt8.self, repeating: 0)
-    func put<Integer: FixedWidthInteger>(_ value: Integer, _ at: Int) {
-      bytes.storeBytes(of: value.littleEndian, toByteOffset: at, as: Integer.self)
-    }
-    put(Self.magic, 0)
-    put(Self.version, 8)
-    put(kind.rawValue, 10)
-    put(UInt32(payloadByteCount), 12)
-    put(volumeID, 16)
-    put(offset, 24)
-    put(sequence, 32)
-    put(durable, 40)
-    put(firstSequence, 48)
-    put(cut, 56)
-    put(shard.container.raw, 64)
-    put(shard.generation, 72)
-    put(stripe, 80)
-    put(shard.shardIndex, 88)
+    bytes.put(Self.magic, at: 0)
+    bytes.put(Self.version, at: 8)
+    bytes.put(kind.rawValue, at: 10)
+    bytes.put(UInt32(payloadByteCount), at: 12)
+    bytes.put(volumeID, at: 16)
+    bytes.put(offset, at: 24)
+    bytes.put(sequence, at: 32)
+    bytes.put(durable, at: 40)
+    bytes.put(firstSequence, at: 48)
+    bytes.put(cut, at: 56)
+    bytes.put(shard.container.raw, at: 64)
+    bytes.put(shard.generation, at: 72)
+    bytes.put(stripe, at: 80)
+    bytes.put(shard.shardIndex, at: 88)
     if let layout {
-      put(UInt8(layout.scheme.k), 89)
-      put(UInt8(layout.scheme.m), 90)
-      put(UInt8(layout.blockByteCount / Self.unit), 91)
-      put(UInt32(layout.byteCount), 92)
+      bytes.put(UInt8(layout.scheme.k), at: 89)
+      bytes.put(UInt8(layout.scheme.m), at: 90)
+      bytes.put(UInt8(layout.blockByteCount / Self.unit), at: 91)
+      bytes.put(UInt32(layout.byteCount), at: 92)
     }
-    put(acknowledged, 96)
-    put(epoch, 104)
+    bytes.put(acknowledged, at: 96)
+    bytes.put(epoch, at: 104)
     checksums.withUnsafeBytes { source in
       if let from = source.baseAddress {
         bytes.baseAddress!.advanced(by: 128).copyMemory(from: from, byteCount: source.count)
       }
     }
-    put(CRC32C.checksum(UnsafeRawBufferPointer(rebasing: bytes[0..<4092])), 4092)
+    bytes.seal()
   }
 
   enum Parsed {
@@ -122,47 +119,50 @@ struct RecordHeader: Equatable, Sendable {
   /// Reads the header in the first 4096 bytes of `bytes`.
   static func parse(_ bytes: UnsafeRawBufferPointer) -> Parsed {
     guard bytes.count >= byteCount else { return .none }
-    func get<Integer: FixedWidthInteger>(_ at: Int, _ type: Integer.Type = Integer.self) -> Integer
-    {
-      Integer(littleEndian: bytes.loadUnaligned(fromByteOffset: at, as: type))
-    }
-    guard get(0, UInt64.self) == magic,
-      get(4092, UInt32.self) == CRC32C.checksum(UnsafeRawBufferPointer(rebasing: bytes[0..<4092]))
-    else { return .none }
-    let version = get(8, UInt16.self)
-    guard version == Self.version, let kind = Kind(rawValue: get(10)) else {
+    let bytes = UnsafeRawBufferPointer(rebasing: bytes[0..<byteCount])
+    guard bytes.integer(at: 0, UInt64.self) == magic, bytes.isSealed else { return .none }
+    let version = bytes.integer(at: 8, UInt16.self)
+    guard version == Self.version, let kind = Kind(rawValue: bytes.integer(at: 10)) else {
       return .newer(version: version)
     }
-    let payloadByteCount = Int(get(12, UInt32.self))
-    let container = get(64, UInt64.self)
+    let payloadByteCount = Int(bytes.integer(at: 12, UInt32.self))
     guard payloadByteCount <= largestPayload,
-      let containerKind = ContainerKind(rawValue: UInt8(container >> 56))
+      let container = ContainerID(raw: bytes.integer(at: 64)),
+      [32, 40, 48, 56].allSatisfy({ bytes.integer(at: $0) < sequenceLimit })
     else { return .none }
 
     var layout: StripeLayout?
     if kind == .block {
-      let units = Int(get(91, UInt8.self))
-      let stripeByteCount = Int(get(92, UInt32.self))
-      guard let scheme = Scheme(k: Int(get(89, UInt8.self)), m: Int(get(90, UInt8.self))),
+      let units = Int(bytes.integer(at: 91, UInt8.self))
+      let stripeByteCount = Int(bytes.integer(at: 92, UInt32.self))
+      guard
+        let scheme = Scheme(
+          k: Int(bytes.integer(at: 89, UInt8.self)), m: Int(bytes.integer(at: 90, UInt8.self))),
         units > 0, payloadByteCount == units * unit, stripeByteCount > 0,
-        stripeByteCount <= scheme.k * units * unit, Int(get(88, UInt8.self)) < scheme.width
+        stripeByteCount <= scheme.k * units * unit,
+        Int(bytes.integer(at: 88, UInt8.self)) < scheme.width
       else { return .none }
       layout = StripeLayout(
         scheme: scheme, blockByteCount: units * unit, byteCount: stripeByteCount)
     }
     let count = padded(payloadByteCount) / unit
     let checksums = [UInt32](unsafeUninitializedCapacity: count) { sums, filled in
-      for index in 0..<count { sums.initializeElement(at: index, to: get(128 + 4 * index)) }
+      for index in 0..<count {
+        sums.initializeElement(at: index, to: bytes.integer(at: 128 + 4 * index))
+      }
       filled = count
     }
     return .header(
       RecordHeader(
-        kind: kind, payloadByteCount: payloadByteCount, volumeID: get(16), offset: get(24),
-        sequence: get(32), durable: get(40), firstSequence: get(48), cut: get(56),
+        kind: kind, payloadByteCount: payloadByteCount, volumeID: bytes.integer(at: 16),
+        offset: bytes.integer(at: 24),
+        sequence: bytes.integer(at: 32), durable: bytes.integer(at: 40),
+        firstSequence: bytes.integer(at: 48), cut: bytes.integer(at: 56),
         shard: ShardKey(
-          container: ContainerID(containerKind, container & (1 << 56 - 1)), generation: get(72),
-          shardIndex: get(88)),
-        stripe: get(80), layout: layout, acknowledged: get(96), epoch: get(104),
+          container: container, generation: bytes.integer(at: 72),
+          shardIndex: bytes.integer(at: 88)),
+        stripe: bytes.integer(at: 80), layout: layout, acknowledged: bytes.integer(at: 96),
+        epoch: bytes.integer(at: 104),
         checksums: checksums))
   }
 

@@ -168,7 +168,7 @@ extension ShardStore {
         number: volume.number, id: volume.id, byteCount: volume.byteCount,
         madeByteCount: volume.madeByteCount)
       if volume.number < nextVolume {
-        try? await driver.remove(path + "/" + fresh.name)
+        removedVolumes.append(fresh.name)
       } else {
         volumes.add(fresh)
       }
@@ -197,6 +197,8 @@ extension ShardStore {
   private func forgetIndex(_ found: [FoundVolume]) async {
     await index.close()
     index.reset()
+    // They are the truth; the manifest that called them removed is not.
+    removedVolumes = []
     let epoch = manifest.highestEpoch
     let reserved = (manifest.nextSequence, manifest.nextVolume, manifest.nextRun)
     await volumes.forgetAll()
@@ -471,6 +473,11 @@ extension ShardStore {
     }
     volumes.recount()
     guard state == .healthy else { return }
+    for name in removedVolumes {
+      // What stays is found again at the next opening.
+      try? await driver.remove(path + "/" + name)
+    }
+    removedVolumes = []
     // Before the files are shortened: afterwards only the manifest knows that they were meant to end there.
     if !isCovered || recovery.rebuildReason != nil { await flushIndex() }
     // Sectors that could not be read now may be read another time: those volumes keep their length.

@@ -86,6 +86,9 @@ package final class ShardStore: @unchecked Sendable {
   /// The highest leader epoch this device has seen, durable or in a record under way.
   package internal(set) var highestEpoch: UInt64 = 0
 
+  /// Files of volumes that the manifest says were removed; unlinked once it has proved right (Store+Recovery).
+  var removedVolumes: [String] = []
+
   // Room (Store+Room).
   /// Bytes of the file system's free space when last asked, less what was allocated since.
   var freeSpace: UInt64 = .max

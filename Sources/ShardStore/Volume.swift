@@ -1,5 +1,4 @@
 internal import Cluster
-internal import Coding
 internal import Glibc
 internal import Ring
 
@@ -30,14 +29,13 @@ struct VolumeHeader: Equatable, Sendable {
   func encode(into bytes: UnsafeMutableRawBufferPointer) {
     precondition(bytes.count == Self.byteCount)
     bytes.initializeMemory(as: UInt8.self, repeating: 0)
-    bytes.storeBytes(of: Self.magic.littleEndian, toByteOffset: 0, as: UInt64.self)
-    bytes.storeBytes(of: Self.version.littleEndian, toByteOffset: 8, as: UInt32.self)
-    bytes.storeBytes(of: number.littleEndian, toByteOffset: 12, as: UInt32.self)
-    bytes.storeBytes(of: id.littleEndian, toByteOffset: 16, as: UInt64.self)
-    bytes.storeBytes(of: device.raw.littleEndian, toByteOffset: 24, as: UInt64.self)
-    bytes.storeBytes(of: byteCount.littleEndian, toByteOffset: 32, as: UInt64.self)
-    let sum = CRC32C.checksum(UnsafeRawBufferPointer(rebasing: bytes[0..<4092]))
-    bytes.storeBytes(of: sum.littleEndian, toByteOffset: 4092, as: UInt32.self)
+    bytes.put(Self.magic, at: 0)
+    bytes.put(Self.version, at: 8)
+    bytes.put(number, at: 12)
+    bytes.put(id, at: 16)
+    bytes.put(device.raw, at: 24)
+    bytes.put(byteCount, at: 32)
+    bytes.seal()
   }
 
   enum Parsed {
@@ -48,17 +46,14 @@ struct VolumeHeader: Equatable, Sendable {
 
   static func parse(_ bytes: UnsafeRawBufferPointer) -> Parsed {
     guard bytes.count >= byteCount else { return .damaged }
-    func get<Integer: FixedWidthInteger>(_ at: Int, _ type: Integer.Type = Integer.self) -> Integer
-    {
-      Integer(littleEndian: bytes.loadUnaligned(fromByteOffset: at, as: type))
-    }
-    guard get(0, UInt64.self) == magic,
-      get(4092, UInt32.self) == CRC32C.checksum(UnsafeRawBufferPointer(rebasing: bytes[0..<4092]))
-    else { return .damaged }
-    let version = get(8, UInt32.self)
+    let bytes = UnsafeRawBufferPointer(rebasing: bytes[0..<byteCount])
+    guard bytes.integer(at: 0, UInt64.self) == magic, bytes.isSealed else { return .damaged }
+    let version = bytes.integer(at: 8, UInt32.self)
     guard version == Self.version else { return .newer(version: version) }
     return .header(
-      VolumeHeader(number: get(12), id: get(16), device: DeviceID(get(24)), byteCount: get(32)))
+      VolumeHeader(
+        number: bytes.integer(at: 12), id: bytes.integer(at: 16),
+        device: DeviceID(bytes.integer(at: 24)), byteCount: bytes.integer(at: 32)))
   }
 }
 

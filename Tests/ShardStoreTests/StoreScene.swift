@@ -25,8 +25,8 @@ enum StoreScene {
     _ = try await ShardStore.format(path, node: node, cluster: cluster, on: driver)
   }
 
-  static func open(_ driver: any Driver, _ settings: StoreSettings = settings()) async throws
-    -> ShardStore
+  static func open(_ driver: any Driver, _ settings: StoreSettings = settings())
+    async throws(StoreError) -> ShardStore
   {
     try await ShardStore.open(
       path, node: node, cluster: cluster, settings: settings, on: driver)

@@ -77,6 +77,12 @@ struct Manifest: Equatable, Sendable {
       guard tally.end >= 4096, tally.end.isMultiple(of: 4096), tally.end < 1 << 44 else {
         throw .invalid("volume end")
       }
+      // Sums and products of these must not overflow, whatever wrote them.
+      let blockLimit = tally.end / 4096
+      guard max(tally.liveByteCount, tally.liveLinkByteCount, tally.punchedByteCount) <= tally.end,
+        max(tally.liveBlockCount, tally.deadBlockCount, tally.deleteRecordCount) <= blockLimit,
+        max(tally.firstSequence, tally.lastSequence, tally.cut) < sequenceLimit
+      else { throw .invalid("volume tally") }
     }
   }
 
@@ -130,6 +136,8 @@ struct Manifest: Equatable, Sendable {
       runs = try reader.list()
       volumes = try reader.list()
       try reader.finish()
+      guard max(coveredSequence, nextSequence) < sequenceLimit, max(nextVolume, nextRun) < 1 << 31
+      else { throw damage }
     } catch {
       throw damage
     }

@@ -36,38 +36,31 @@ struct RunFooter: Equatable, Sendable {
 
   func encode(into bytes: UnsafeMutableRawBufferPointer) {
     bytes.initializeMemory(as: UInt8.self, repeating: 0)
-    func put<Integer: FixedWidthInteger>(_ value: Integer, _ at: Int) {
-      bytes.storeBytes(of: value.littleEndian, toByteOffset: at, as: Integer.self)
-    }
-    put(Self.magic, 0)
-    put(Self.version, 8)
-    put(number, 12)
-    put(device.raw, 16)
-    put(pageCount, 24)
-    put(entryCount, 32)
-    put(filterWordCount, 40)
-    put(filterChecksum, 48)
-    put(keysChecksum, 52)
-    put(CRC32C.checksum(UnsafeRawBufferPointer(rebasing: bytes[0..<4092])), 4092)
+    bytes.put(Self.magic, at: 0)
+    bytes.put(Self.version, at: 8)
+    bytes.put(number, at: 12)
+    bytes.put(device.raw, at: 16)
+    bytes.put(pageCount, at: 24)
+    bytes.put(entryCount, at: 32)
+    bytes.put(filterWordCount, at: 40)
+    bytes.put(filterChecksum, at: 48)
+    bytes.put(keysChecksum, at: 52)
+    bytes.seal()
   }
 
   /// Nil when damaged. Sizes are checked against `fileByteCount`.
   init?(_ bytes: UnsafeRawBufferPointer, fileByteCount: UInt64) {
     guard bytes.count == 4096 else { return nil }
-    func get<Integer: FixedWidthInteger>(_ at: Int, _ type: Integer.Type = Integer.self) -> Integer
-    {
-      Integer(littleEndian: bytes.loadUnaligned(fromByteOffset: at, as: type))
-    }
-    guard get(0, UInt64.self) == Self.magic, get(8, UInt32.self) == Self.version,
-      get(4092, UInt32.self) == CRC32C.checksum(UnsafeRawBufferPointer(rebasing: bytes[0..<4092]))
+    guard bytes.integer(at: 0, UInt64.self) == Self.magic,
+      bytes.integer(at: 8, UInt32.self) == Self.version, bytes.isSealed
     else { return nil }
-    number = get(12)
-    device = DeviceID(get(16))
-    pageCount = get(24)
-    entryCount = get(32)
-    filterWordCount = get(40)
-    filterChecksum = get(48)
-    keysChecksum = get(52)
+    number = bytes.integer(at: 12)
+    device = DeviceID(bytes.integer(at: 16))
+    pageCount = bytes.integer(at: 24)
+    entryCount = bytes.integer(at: 32)
+    filterWordCount = bytes.integer(at: 40)
+    filterChecksum = bytes.integer(at: 48)
+    keysChecksum = bytes.integer(at: 52)
     guard pageCount > 0, pageCount < 1 << 36, filterWordCount > 0, filterWordCount < 1 << 36,
       entryCount <= pageCount * 63, self.fileByteCount == fileByteCount
     else { return nil }
