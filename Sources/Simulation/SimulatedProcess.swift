@@ -248,6 +248,14 @@ package final class SimulatedProcess: Driver, @unchecked Sendable {
     for (_, task) in tasks.sorted(by: { $0.key < $1.key }) { task.cancel() }
     tasks = [:]
     spawnedNames = [:]
+    buffers.trim()
+  }
+
+  /// The world is over.
+  func forget() {
+    buffers.trim()
+    beforeOperation = nil
+    heldBack = []
   }
 
   /// A disk operation caught under way: done, not done, or a write done in part.

@@ -305,6 +305,9 @@ package final class SimulatedWorld: @unchecked Sendable {
     }
     events.removeAll()
     network.removeAll()
+    // A task that waits for work of a dead process waits for ever, and keeps what it refers to: not the bulk.
+    for process in processes { process.forget() }
+    for disk in disks.values { disk.forget() }
     // These refer to the world in turn.
     processes = []
     machines = [:]

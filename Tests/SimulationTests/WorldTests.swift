@@ -262,6 +262,19 @@ import Testing
     #expect(witness == nil)
   }
 
+  @Test("what a killed process still waits for keeps no bytes of the disks")
+  func bulkIsDropped() throws {
+    let disk = try SimulatedWorld.run(seed: 1) { world in
+      let process = world.process("p")
+      try await process.replaceFile("/f", with: [UInt8](repeating: 1, count: 10_000))
+      process.spawn("waits for ever") { await process.offload(lane: 0) {} }
+      await world.sleep(.zero)
+      process.kill()
+      return process.machine.disk
+    }
+    #expect(try disk.files().isEmpty)
+  }
+
   struct Leaks: @unchecked Sendable {
     let world: SimulatedWorld
     let witness: AnyObject

@@ -65,10 +65,15 @@ package final class SimulatedDisk: @unchecked Sendable {
     self.number = number
     self.world = world
     chance = world.random(named: "disk/\(name)")
-    root = Inode(
+    root = Self.emptyRoot(world)
+  }
+
+  private static func emptyRoot(_ world: SimulatedWorld) -> Inode {
+    let root = Inode(
       number: 1, body: .directory(DirectoryBody()),
       attributes: Inode.Attributes(mode: 0o755, modified: world.wallNanoseconds))
     root.nameCount = 1
+    return root
   }
 
   // MARK: Power
@@ -102,6 +107,13 @@ package final class SimulatedDisk: @unchecked Sendable {
       directory.current = directory.durable
       for entry in directory.sorted { settle(entry.inode) }
     }
+  }
+
+  /// The world is over: nothing is left here.
+  func forget() {
+    faults = nil
+    journal = NameJournal()
+    root = Self.emptyRoot(world)
   }
 
   // MARK: Making files
@@ -193,11 +205,7 @@ package final class SimulatedDisk: @unchecked Sendable {
 
   /// Replaces the disk by an empty one. No living process may use it.
   package func wipe() {
-    load(
-      DiskImage(
-        root: Inode(
-          number: 1, body: .directory(DirectoryBody()),
-          attributes: Inode.Attributes(mode: 0o755, modified: world.wallNanoseconds))))
+    load(DiskImage(root: Self.emptyRoot(world)))
     world.note("disk/\(name)", "wiped")
     world.count(.wipe)
   }
