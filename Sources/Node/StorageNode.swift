@@ -104,8 +104,10 @@ package final class StorageNode: @unchecked Sendable {
     let server = WireServer(
       driver: driver, key: configuration.key, name: name, security: configuration.security,
       limits: limits
-    ) { [unowned self] (method, request, peer) async throws(Refusal) -> Packet in
-      try await answer(method, request)
+    ) { [weak self] (method, request, peer) async throws(Refusal) -> Packet in
+      // A request taken up just before the end may find the node gone.
+      guard let self else { throw Refusal(.unavailable, "the node has stopped") }
+      return try await answer(method, request)
     }
     server.onTrouble = { [log] peer, reason in
       log.warning("a connection was refused", ["peer": peer, "reason": "\(reason)"])
@@ -171,8 +173,8 @@ package final class StorageNode: @unchecked Sendable {
       byDevice[store.device] = store
       await note(directory) { $0.place(store.device, at: path) }
       if let reason = store.retiredForGood { noteRetirement(of: store.device, reason) }
-      store.onRetirement = { [unowned self, device = store.device] reason in
-        noteRetirement(of: device, reason)
+      store.onRetirement = { [weak self, device = store.device] reason in
+        self?.noteRetirement(of: device, reason)
       }
       await report(store)
     } catch {
