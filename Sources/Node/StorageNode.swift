@@ -27,7 +27,7 @@ package final class StorageNode: @unchecked Sendable {
   /// In the order of the configuration.
   private(set) var stores: [(device: NodeConfiguration.Device, store: ShardStore)] = []
   /// Why devices of the configuration are not among them.
-  private var unopened: [String] = []
+  package private(set) var unopened: [String] = []
   var byDevice: [DeviceID: ShardStore] = [:]
   var lease: LeaseKeeper?
   let grants: GrantChecker

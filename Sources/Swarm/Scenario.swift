@@ -60,6 +60,7 @@ package struct Scenario: Sendable {
     var checkpointLogBytes = 256 << 20
     var checkpointLinkCount = 64
     var logWindow = 2
+    var inventoryInterval: Duration = .seconds(3600)
   }
 
   /// - Parameter seconds: of workload, in place of the draw.
@@ -115,6 +116,7 @@ package struct Scenario: Sendable {
     coordinator.checkpointLogBytes = random.pick([128 << 10, 4 << 20, 256 << 20])
     coordinator.checkpointLinkCount = random.pick([3, 8, 64])
     coordinator.logWindow = random.pick([1, 2, 2, 4])
+    coordinator.inventoryInterval = .seconds(random.pick([2, 5, 20, 3600]))
   }
 
   private mutating func drawEnvironment() {
@@ -202,6 +204,7 @@ package struct Scenario: Sendable {
     configuration.checkpointLogBytes = coordinator.checkpointLogBytes
     configuration.checkpointLinkCount = coordinator.checkpointLinkCount
     configuration.logWindow = coordinator.logWindow
+    configuration.inventoryInterval = coordinator.inventoryInterval
     return configuration
   }
 

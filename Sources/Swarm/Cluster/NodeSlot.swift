@@ -1,3 +1,4 @@
+internal import Cluster
 internal import Node
 internal import Ring
 internal import Service
@@ -14,6 +15,9 @@ final class NodeSlot: DaemonSlot, @unchecked Sendable {
   let troubles: [DiskTroubles]
   /// Devices whose stored bytes a fault has damaged: what they lack or refuse is excused.
   var damaged: Set<Int> = []
+
+  /// Devices that the operator gives up, by place: a new one may stand there.
+  private var replaced: [Int: DeviceID] = [:]
 
   static let directory = "/data"
   static func devicePath(_ device: Int) -> String { "/devices/\(device)" }
@@ -40,7 +44,8 @@ final class NodeSlot: DaemonSlot, @unchecked Sendable {
       directory: Self.directory, domain: scenario.domain(of: number),
       devices: disks.indices.map { device in
         NodeConfiguration.Device(
-          path: Self.devicePath(device), tier: "nvme", settings: scenario.storeSettings)
+          path: Self.devicePath(device), tier: "nvme", settings: scenario.storeSettings,
+          replaces: replaced[device])
       })
     let node = StorageNode(
       configuration, driver: process, log: Log(driver: process, level: scenario.logLevel))
@@ -54,13 +59,32 @@ final class NodeSlot: DaemonSlot, @unchecked Sendable {
         if !isExcused {
           cluster?.fail("every daemon reopens", "\(name): \(reason)")
         }
+        _ = replaceMissing(node)
         return failed(process, reason)
       }
       guard self.process === process, process.isAlive else { return }
+      if replaceMissing(node) { return failed(process, "devices were replaced", rest: .zero) }
       self.node = node
       started(process)
       checkRecovery(node)
     }
+  }
+
+  /// As its operator does who has replaced a disk and reads that the old device is missed: the configuration gives it
+  /// up by the id that the message names.
+  ///
+  /// - Returns: whether there is something new to start with.
+  private func replaceMissing(_ node: StorageNode) -> Bool {
+    var isNew = false
+    for device in damaged.sorted() {
+      let prefix = "\(Self.devicePath(device)): "
+      guard let reason = node.unopened.first(where: { $0.hasPrefix(prefix) }),
+        let id = DeviceID(in: reason, after: "replaces = \""), replaced[device] != id
+      else { continue }
+      replaced[device] = id
+      isNew = true
+    }
+    return isNew
   }
 
   /// A damaged disk, or one in trouble right now, may refuse.
@@ -129,5 +153,14 @@ final class NodeSlot: DaemonSlot, @unchecked Sendable {
       disk.wipe()
     }
     try? machine.disk.erase(Self.directory)
+  }
+}
+
+extension DeviceID {
+  /// The id that is written in a message.
+  fileprivate init?(in message: String, after mark: String) {
+    guard let start = message.firstRange(of: mark)?.upperBound else { return nil }
+    let text = message[start...].prefix { $0 != "\"" }
+    self.init(String(text))
   }
 }

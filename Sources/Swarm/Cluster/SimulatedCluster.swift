@@ -61,8 +61,7 @@ package final class SimulatedCluster: @unchecked Sendable {
         guard await world.harness.sleep(.milliseconds(100)) else { return }
       }
     }
-    try await waitUntilServing(
-      nodes: scenario.nodeCount, within: .seconds(120), "the cluster starts")
+    try await waitUntilServing(within: .seconds(120), "the cluster starts")
   }
 
   private func supervise() {
@@ -70,8 +69,8 @@ package final class SimulatedCluster: @unchecked Sendable {
     for slot in nodes { slot.supervise() }
   }
 
-  /// Waits until a leader answers that knows so many nodes.
-  func waitUntilServing(nodes count: Int, within limit: Duration, _ property: String) async throws {
+  /// Waits until a leader answers that hears every node.
+  func waitUntilServing(within limit: Duration, _ property: String) async throws {
     let client = client(named: "waiting")
     let end = world.now + limit
     var last = ""
@@ -82,11 +81,13 @@ package final class SimulatedCluster: @unchecked Sendable {
           let answer = try await client.wire.call(
             GetMap(level: .strong), at: address, deadline: .seconds(2)
           ).answer
-          if answer.map.nodes.count >= count {
+          // Wiped nodes stay in the map, and stay down.
+          let up = answer.map.nodes.count - answer.down.count
+          if up >= scenario.nodeCount {
             await client.close()
             return
           }
-          last = "\(answer.map.nodes.count) of \(count) nodes are known"
+          last = "\(up) of \(scenario.nodeCount) nodes are up"
         } catch {
           if error.refusalCode != .notLeader || last.isEmpty { last = "\(address): \(error)" }
         }
@@ -143,7 +144,7 @@ package final class SimulatedCluster: @unchecked Sendable {
       slot.end(.kill, rest: .zero)
       try await waitUntilUp(within: .seconds(60))
     }
-    try await waitUntilServing(nodes: 1, within: .seconds(60), "serves again")
+    try await waitUntilServing(within: .seconds(60), "serves again")
   }
 
   /// Everything loses its power at once, and coordinators their disks: what the nodes hold has to be enough.
