@@ -79,15 +79,16 @@ package final class SimulatedCluster: @unchecked Sendable {
       for address in coordinatorAddresses {
         do throws(WireError) {
           let answer = try await client.wire.call(
-            GetMap(level: .strong), at: address, deadline: .seconds(2)
+            GetStatus(), at: address, deadline: .seconds(2)
           ).answer
           // Wiped nodes stay in the map, and stay down.
-          let up = answer.map.nodes.count - answer.down.count
-          if up >= scenario.nodeCount {
+          let up = answer.nodes.count(where: \.isUp)
+          if answer.role == "leader" && up >= scenario.nodeCount {
             await client.close()
             return
           }
-          last = "\(up) of \(scenario.nodeCount) nodes are up"
+          last =
+            "\(address) is \(answer.role) and hears \(up) of \(scenario.nodeCount) nodes: \(answer.detail)"
         } catch {
           if error.refusalCode != .notLeader || last.isEmpty { last = "\(address): \(error)" }
         }
