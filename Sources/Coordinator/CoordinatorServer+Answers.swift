@@ -171,10 +171,10 @@ extension CoordinatorServer {
         if let known = try await known(request) {
           return Execute.Answer(position: keeper.appliedPosition, outcome: try signed(known))
         }
-        return answerUnlogged(
-          .refused(
-            code: RefusalCode.tooFewDomains.rawValue,
-            reason: DomainShortage(placement, nodes, m: scheme.m, avoiding: avoid).description))
+        let reason = DomainShortage(placement, nodes, m: scheme.m, avoiding: avoid).description
+        // Who leads at once after its start has not heard of the nodes yet: no reason to end a put.
+        if nodes.isNew { throw Refusal(.unavailable, reason) }
+        return answerUnlogged(.refused(code: RefusalCode.tooFewDomains.rawValue, reason: reason))
       }
       command = .requestGrant(upload: upload, avoid: avoid, placement: placement)
     case .commitObject(

@@ -106,9 +106,12 @@ package final class NodeTable: DeviceDirectory, @unchecked Sendable {
     return driver.now - entry.lastHeard <= silence
   }
 
-  /// Nodes that are known and not up. For the first moments after a start everyone may be merely unheard yet.
+  /// Whether we started so lately that who is silent may be merely unheard yet.
+  package var isNew: Bool { driver.now - startedAt <= silence }
+
+  /// Nodes that are known and not up; none while this ``isNew``.
   package var down: [NodeID] {
-    guard driver.now - startedAt > silence else { return [] }
+    guard !isNew else { return [] }
     return Set(mapped.keys).union(entries.keys).filter { !isUp($0) }.sorted()
   }
 
@@ -132,7 +135,7 @@ package final class NodeTable: DeviceDirectory, @unchecked Sendable {
   package func isDown(_ device: DeviceID) -> Bool {
     if retired.contains(device) { return true }
     guard let node = holder(of: device) else { return true }
-    guard let entry = entries[node] else { return driver.now - startedAt > silence }
+    guard let entry = entries[node] else { return !isNew }
     if driver.now - entry.lastHeard > silence { return true }
     return entry.reports.first { $0.id == device }?.isFailed ?? true
   }

@@ -21,6 +21,25 @@ struct SeveralTests {
     return (cluster, ModelClient(world, addresses: cluster.coordinatorAddresses), names)
   }
 
+  @Test("who leads at once after its start hears of the nodes before it says that there are too few")
+  func unheard() throws {
+    try SimulatedWorld.run(seed: 50035) { world in
+      let (cluster, client, names) = Self.scene(world, "2+1", nodes: 3, coordinators: 1)
+      for index in 0..<3 { try await cluster.startNode(index) }
+      try await cluster.startCoordinator(names[0])
+      _ = try await cluster.waitForAnyLeader(client)
+      guard case .number(let upload) = try await client.execute(.openUpload) else {
+        throw TestFailure("no upload")
+      }
+      cluster.killCoordinator(names[0])
+      await world.sleep(.seconds(20))
+      try await cluster.startCoordinator(names[0])
+      let outcome = try await client.execute(
+        .requestGrant(upload: upload, avoid: [], placement: nil))
+      guard case .grant = outcome else { throw TestFailure("\(outcome)") }
+    }
+  }
+
   @Test(
     "a cluster is founded once, when enough nodes have said hello, whoever wins the lease",
     arguments: paired([("1+1", 2, 3), ("2+1", 3, 2), ("6+3", 9, 3)]))
