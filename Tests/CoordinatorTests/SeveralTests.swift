@@ -21,7 +21,7 @@ struct SeveralTests {
     return (cluster, ModelClient(world, addresses: cluster.coordinatorAddresses), names)
   }
 
-  @Test("who leads at once after its start hears of the nodes before it says that there are too few")
+  @Test("who leads at once after its start says only later that there are too few nodes")
   func unheard() throws {
     try SimulatedWorld.run(seed: 50035) { world in
       let (cluster, client, names) = Self.scene(world, "2+1", nodes: 3, coordinators: 1)
