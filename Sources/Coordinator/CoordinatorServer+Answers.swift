@@ -132,12 +132,22 @@ extension CoordinatorServer {
     }
   }
 
-  private func keepSession(_ request: KeepSession) async throws(Refusal) -> Done {
+  /// The leadership, for a session that goes on; its client was heard of.
+  private func leading(session: UInt64) async throws(Refusal) -> Leadership {
     let leadership = try leading()
-    guard leadership.sessions.contains(request.session) else {
-      throw Refusal(.noSuchSession, "session \(request.session)")
+    while leadership.sessions.isEnding(session) {
+      await leadership.sessionsDecided.wait()
+      guard leadership.isLeading() else { throw notLeading() }
     }
-    leadership.sessions.hear(request.session, at: driver.now)
+    guard leadership.sessions.contains(session) else {
+      throw Refusal(.noSuchSession, "session \(session)")
+    }
+    leadership.sessions.hear(session, at: driver.now)
+    return leadership
+  }
+
+  private func keepSession(_ request: KeepSession) async throws(Refusal) -> Done {
+    _ = try await leading(session: request.session)
     return Done()
   }
 
@@ -150,11 +160,7 @@ extension CoordinatorServer {
   }
 
   private func execute(_ request: Execute) async throws(Refusal) -> Execute.Answer {
-    let leadership = try leading()
-    guard leadership.sessions.contains(request.session) else {
-      throw Refusal(.noSuchSession, "session \(request.session)")
-    }
-    leadership.sessions.hear(request.session, at: driver.now)
+    let leadership = try await leading(session: request.session)
     if let outcome = leadership.sessions.answer(request) {
       return Execute.Answer(position: keeper.appliedPosition, outcome: outcome)
     }
@@ -172,8 +178,11 @@ extension CoordinatorServer {
           return Execute.Answer(position: keeper.appliedPosition, outcome: try signed(known))
         }
         let reason = DomainShortage(placement, nodes, m: scheme.m, avoiding: avoid).description
-        // Who leads at once after its start has not heard of the nodes yet: no reason to end a put.
-        if nodes.isNew { throw Refusal(.unavailable, reason) }
+        // Who leads at once after its start has not heard of the nodes yet: no reason to end a put. And another copy of
+        // the request that is on its way through the log may be granted.
+        if nodes.isNew || leadership.sessions.isLogged(request) {
+          throw Refusal(.unavailable, reason)
+        }
         return answerUnlogged(.refused(code: RefusalCode.tooFewDomains.rawValue, reason: reason))
       }
       command = .requestGrant(upload: upload, avoid: avoid, placement: placement)

@@ -15,6 +15,8 @@ final class Leadership: @unchecked Sendable {
   private(set) var writer: LogWriter?
   private(set) var pipeline: CommandPipeline?
   var sessions = SessionTable()
+  /// Woken when it is decided whether sessions end.
+  let sessionsDecided = WaitQueue()
   private var duties: [SpawnedTask] = []
   private(set) var isOver = false
   /// Set when the lead was given up because too few nodes were heard of.
@@ -228,6 +230,7 @@ final class Leadership: @unchecked Sendable {
     isOver = true
     writer?.fail(.lost(reason))
     for duty in duties { duty.cancel() }
+    sessionsDecided.wakeAll()
     keeper.wake()
     await pipeline?.stop()
     for duty in duties { await duty.wait() }
@@ -307,21 +310,25 @@ final class Leadership: @unchecked Sendable {
 
   private func expireSessions() async {
     while await pause(.seconds(1)) {
-      let silent = sessions.silent(since: driver.now - configuration.sessionLifetime)
+      let silent = sessions.silent(since: driver.now - configuration.sessionLifetime) {
+        driver.meets(.sessionExpiredEarly)
+      }
       // Each takes its outcomes, uploads and grants along: not too many in one batch.
       var next = silent[...]
       while !next.isEmpty && isLeading() {
         let some = Array(next.prefix(64))
         next = next.dropFirst(64)
-        for session in some { sessions.close(session) }
+        // Nobody is told that they are gone before the log has it: should it never get there, they live on under the
+        // next leader, and so do copies of their commands.
+        for session in some { sessions.beginEnd(session) }
+        defer { sessionsDecided.wakeAll() }
         do throws(Refusal) {
           _ = try await submit(.expireSessions(some))
+          for session in some { sessions.close(session) }
           log.info("sessions expired", ["count": some.count])
         } catch {
           // Tried again, by us or by the next leader.
-          for session in some {
-            sessions.open(session, at: driver.now - configuration.sessionLifetime)
-          }
+          for session in some { sessions.takeBackEnd(session) }
           break
         }
       }

@@ -16,6 +16,8 @@ struct SessionTable {
     var unlogged: [UInt64: CommandOutcome] = [:]
     /// Sequence numbers of commands that went to the log: they have their answers from there and nowhere else.
     var logged: Set<UInt64> = []
+    /// Its end is on the way to the log.
+    var isEnding = false
   }
   private var sessions: [UInt64: Session] = [:]
 
@@ -28,15 +30,25 @@ struct SessionTable {
   mutating func close(_ session: UInt64) { sessions[session] = nil }
   mutating func hear(_ session: UInt64, at now: Duration) { sessions[session]?.heardAt = now }
 
-  /// Sessions that were last heard of before `moment`, ascending.
-  func silent(since moment: Duration) -> [UInt64] {
-    sessions.keys.filter { sessions[$0]!.heardAt < moment }.sorted()
+  /// Whether the session's end is on its way to the log: it is then neither there nor gone.
+  func isEnding(_ session: UInt64) -> Bool { sessions[session]?.isEnding == true }
+  mutating func beginEnd(_ session: UInt64) { sessions[session]?.isEnding = true }
+  /// Its end did not come to the log: it goes on with all that is remembered of it.
+  mutating func takeBackEnd(_ session: UInt64) { sessions[session]?.isEnding = false }
+
+  /// Sessions that were last heard of before `moment`, ascending, but not those that are ending.
+  ///
+  /// - Parameter isEarly: asked for each of the others, in their order.
+  func silent(since moment: Duration, orIf isEarly: () -> Bool) -> [UInt64] {
+    sessions.keys.sorted().filter {
+      !sessions[$0]!.isEnding && (sessions[$0]!.heardAt < moment || isEarly())
+    }
   }
 
   /// Notes which answers the client has.
   ///
   /// - Returns: the answer that the command had without the log; `outcomeUnknown` when nobody waits for one any more;
-  ///   nil when the command is to be carried out.
+  ///   `malformed` when too many before it have no answer; nil when the command is to be carried out.
   mutating func answer(_ request: Execute) -> CommandOutcome? {
     guard var session = sessions.removeValue(forKey: request.session) else { return nil }
     defer { sessions[request.session] = session }
@@ -56,6 +68,12 @@ struct SessionTable {
       return .refused(
         code: RefusalCode.outcomeUnknown.rawValue,
         reason: "the answer to command \(request.sequence) was dropped")
+    }
+    // The state machine would refuse it too; here it bounds what is remembered.
+    guard request.sequence - session.floor < StateMachine.outstandingLimit else {
+      return .refused(
+        code: RefusalCode.malformed.rawValue,
+        reason: "more than \(StateMachine.outstandingLimit) commands of a session are unanswered")
     }
     return session.unlogged[request.sequence]
   }

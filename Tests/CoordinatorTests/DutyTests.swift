@@ -507,6 +507,119 @@ struct DutyTests {
     }
   }
 
+  @Test("a session is told to be gone only when its end is in the log")
+  func endOnItsWay() throws {
+    try SimulatedWorld.run(seed: 17) { world in
+      let (cluster, client, _) = try await Self.scene(world, "2+1", 3) {
+        $0.sessionLifetime = .seconds(10)
+      }
+      let session = try await client.ask(OpenSession(client: "test")).session
+      let request = Execute(
+        session: session, sequence: 1, lowestUnanswered: 1, command: .createBucket(name: "bucket"))
+      await world.sleep(.seconds(9))
+      for node in cluster.nodes { node?.writeDelay = .seconds(3600) }
+      await world.sleep(.milliseconds(2500))
+      // Its end is on the way, and never gets there.
+      var told: [RefusalCode?] = []
+      do throws(WireError) {
+        _ = try await client.wire.call(
+          KeepSession(session: session), at: client.addresses[0], deadline: .seconds(1))
+        Issue.record("kept")
+      } catch {
+        told.append(error.refusalCode)
+      }
+      do throws(WireError) {
+        _ = try await client.wire.call(request, at: client.addresses[0], deadline: .seconds(1))
+        Issue.record("carried out without a log")
+      } catch {
+        told.append(error.refusalCode)
+      }
+      cluster.killCoordinator()
+      for node in cluster.nodes { node?.writeDelay = .milliseconds(1) }
+      try await cluster.startCoordinator()
+      #expect(try await client.ask(request).outcome == .done)
+      #expect(!told.contains(.noSuchSession))
+      // Once it is, the session is gone.
+      await world.sleep(.seconds(12))
+      do throws(WireError) {
+        _ = try await client.wire.call(request, at: client.addresses[0], deadline: .seconds(5))
+        Issue.record("a session without an end")
+      } catch {
+        #expect(error.refusalCode == .noSuchSession)
+      }
+    }
+  }
+
+  @Test("simulation can end sessions that were heard of lately")
+  func earlyEnd() throws {
+    try SimulatedWorld.run(seed: 19) { world in
+      let (_, client, _) = try await Self.scene(world, "1+1", 2)
+      let session = try await client.ask(OpenSession(client: "test")).session
+      world.injections[.sessionExpiredEarly] = 1 << 16
+      await world.sleep(.seconds(2))
+      do throws(WireError) {
+        _ = try await client.wire.call(
+          KeepSession(session: session), at: client.addresses[0], deadline: .seconds(5))
+        Issue.record("kept")
+      } catch {
+        #expect(error.refusalCode == .noSuchSession)
+      }
+    }
+  }
+
+  @Test("a grant on its way through the log is not refused to a copy of the request")
+  func grantOnItsWay() throws {
+    try SimulatedWorld.run(seed: 18) { world in
+      let (cluster, client, _) = try await Self.scene(world, "2+1", 3)
+      let session = try await client.ask(OpenSession(client: "test")).session
+      let upload = try await number(
+        client.ask(
+          Execute(session: session, sequence: 1, lowestUnanswered: 1, command: .openUpload)
+        ).outcome)
+      @Sendable func request(avoiding avoid: [DeviceID]) -> Execute {
+        Execute(
+          session: session, sequence: 2, lowestUnanswered: 2,
+          command: .requestGrant(upload: upload, avoid: avoid, placement: nil))
+      }
+      for node in cluster.nodes { node?.writeDelay = .seconds(2) }
+      client.driver.spawn("under way") { _ = try? await client.ask(request(avoiding: [])) }
+      await world.sleep(.milliseconds(100))
+      // As if all devices had failed meanwhile.
+      do throws(WireError) {
+        _ = try await client.wire.call(
+          request(avoiding: cluster.disks.map(\.device)), at: client.addresses[0],
+          deadline: .seconds(1))
+        Issue.record("granted without a log")
+      } catch {
+        #expect(error.refusalCode == .unavailable)
+      }
+      for node in cluster.nodes { node?.writeDelay = .milliseconds(1) }
+      guard case .grant = try await client.ask(request(avoiding: [])).outcome else {
+        throw TestFailure("no grant")
+      }
+    }
+  }
+
+  @Test("what is remembered of a session is bounded, whatever numbers its client sends")
+  func sessionBound() {
+    var table = SessionTable()
+    table.open(7, at: .zero)
+    func answer(_ sequence: UInt64, lowest: UInt64) -> UInt16? {
+      let request = Execute(
+        session: 7, sequence: sequence, lowestUnanswered: lowest, command: .openUpload)
+      let outcome = table.answer(request)
+      if outcome == nil { table.noteLogged(request) }
+      guard case .refused(let code, _) = outcome else { return nil }
+      return code
+    }
+    #expect(answer(1024, lowest: 1) == nil)
+    #expect(answer(1025, lowest: 1) == RefusalCode.malformed.rawValue)
+    #expect(answer(.max, lowest: 0) == RefusalCode.malformed.rawValue)
+    #expect(answer(1025, lowest: 2) == nil)
+    #expect(answer(1, lowest: 0) == RefusalCode.outcomeUnknown.rawValue)
+    #expect(answer(.max, lowest: .max) == nil)
+  }
+
   @Test(
     "shards of containers that are forgotten are deleted wherever they turn up, others are kept")
   func strays() throws {
