@@ -248,7 +248,7 @@ struct SimulationSummary {
   }
 
   private static let lineLength = 100
-  private static let detailLines = 10
+  private static let detailLines = 12
 
   /// A failure in one screen.
   private static func screen(_ report: TrialReport, _ request: SimulationRequest) -> [String] {
@@ -260,8 +260,8 @@ struct SimulationSummary {
       "FAILED: \(failure.property)",
       "  seed \(report.seed), commit \(commit), at \(failure.at.text) of simulated time",
     ]
-    let detail = failure.detail.split(separator: "\n")
-    lines += detail.prefix(detailLines).map { cut("  " + $0) }
+    let detail = failure.detail.split(separator: "\n").flatMap { Self.folded($0) }
+    lines += detail.prefix(detailLines).map { "  " + $0 }
     if detail.count > detailLines {
       lines.append("  and \(detail.count - detailLines) lines more")
     }
@@ -274,6 +274,19 @@ struct SimulationSummary {
     let words = request.words(report.seed).joined(separator: " ")
     lines.append("  replay: cairn \(words) --trace")
     if request.keptFaults == nil { lines.append("  shrink: cairn \(words) --shrink") }
+    return lines
+  }
+
+  /// A long line as several, the further ones set in.
+  private static func folded(_ text: Substring) -> [String] {
+    var lines: [String] = []
+    var rest = text
+    while !rest.isEmpty {
+      let indent = lines.isEmpty ? "" : "    "
+      let part = rest.prefix(lineLength - indent.count)
+      lines.append(indent + part)
+      rest = rest.dropFirst(part.count)
+    }
     return lines
   }
 
