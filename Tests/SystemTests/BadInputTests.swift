@@ -78,6 +78,23 @@ struct BadInputTests {
     expect(try cluster.run(["put", "/a\nb", "cairn://bucket/k"]), status: 1, says: #"/a\nb"#)
   }
 
+  @Test("objects that would be restored to one place are refused before anything is written")
+  func onePlace() throws {
+    let cluster = try RealCluster(nodes: 1)
+    try cluster.succeed("mb", "bucket")
+    try cluster.succeed("put", "-", "cairn://bucket/p", input: Data("outer".utf8))
+    try cluster.succeed("put", "-", "cairn://bucket/p/p", input: Data("inner".utf8))
+    try cluster.succeed("put", "-", "cairn://bucket/q/a", input: Data("plain".utf8))
+    try cluster.succeed("put", "-", "cairn://bucket/q/a/", input: Data("slash".utf8))
+    for (prefix, key) in [("p", "p/p"), ("q", "q/a/")] {
+      let back = cluster.folder + "/back-" + prefix
+      expect(
+        try cluster.run(["get", "-r", "cairn://bucket/" + prefix, back]), status: 1,
+        says: "restored to the same place: " + key)
+      #expect(!FileManager.default.fileExists(atPath: back))
+    }
+  }
+
   @Test("cp says which bucket or key is missing")
   func whichIsMissing() throws {
     let cluster = try RealCluster(nodes: 1)

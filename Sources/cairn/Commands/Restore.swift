@@ -13,6 +13,12 @@ func checkComponent(_ component: some StringProtocol, key: String) throws(Failur
   }
 }
 
+/// The index of the first path that an earlier one equals, byte for byte; nil when all differ.
+func firstRepeated(_ paths: [String]) -> Int? {
+  var taken: Set<[UInt8]> = []
+  return paths.firstIndex { !taken.insert(Array($0.utf8)).inserted }
+}
+
 /// Carries out one `get -r`: folders, then files, then links, then the folders' modes and times. Loop-confined.
 ///
 /// Nothing is written outside the destination: every name is checked before the first byte is written, links are made
@@ -58,6 +64,11 @@ final class RestoreRun: @unchecked Sendable {
           : "\(refused.count) object names would leave the destination folder, the first is", first)
     }
     if entries.isEmpty { throw .failed("no such key or prefix", shown) }
+    // As when `p` and `p/p` are fetched together, or `p/a` and a file named `p/a/`.
+    let leaves = entries.filter { $0.object.attributes.kind != .directory }
+    if let index = firstRepeated(leaves.map(\.path)) {
+      throw .failed("another object would be restored to the same place", leaves[index].key)
+    }
 
     try await makeFolder(destination)
     let folders = entries.filter { $0.object.attributes.kind == .directory }
