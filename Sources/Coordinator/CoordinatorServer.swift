@@ -1,7 +1,7 @@
 import Cluster
 import Coding
 import Messages
-import Metadata
+package import Metadata
 package import Ring
 package import Service
 import Wire
@@ -29,6 +29,9 @@ package final class CoordinatorServer: @unchecked Sendable {
   let grantKey: [UInt8]
   /// Nil while it does not lead.
   private(set) var leadership: Leadership?
+  /// As far as is known here.
+  package var root: RootRecord? { arbiter.root }
+  package var isLeading: Bool { leadership?.isLeading() == true }
   /// What the take-over waits for, for people.
   private(set) var takeOverDetail = ""
   private(set) var isTakingOver = false

@@ -1,4 +1,4 @@
-internal import Cluster
+package import Cluster
 package import Coding
 package import Messages
 internal import Wire
@@ -74,17 +74,28 @@ package struct StateAudit {
 
   /// What is to go away by itself when no client is left: sessions with what they hold, trash, containers and grants
   /// that nodes have still to be told of. By what it is, none that are zero.
-  package static func leftovers(in store: any OrderedStore) throws -> [(what: String, count: Int)] {
-    let passing: [(Key.Family, String)] = [
-      (.session, "sessions"), (.upload, "uploads"), (.held, "held things"), (.grant, "grants"),
-      (.trash, "trash"), (.condemned, "condemned containers"), (.endedGrant, "ended grants"),
-    ]
-    var found: [(what: String, count: Int)] = []
-    for (family, what) in passing {
-      let count = try store.scan(KeyRange(prefix: Key.family(family))).count
-      if count > 0 { found.append((what, count)) }
+  ///
+  /// - Parameter isGone: devices that can never be told; what waits for one of them is left out.
+  package static func leftovers(
+    in store: any OrderedStore, isGone: (DeviceID) -> Bool
+  ) throws -> [(what: String, count: Int)] {
+    func rows(_ family: Key.Family) throws -> [StoreEntry] {
+      try store.scan(KeyRange(prefix: Key.family(family)))
     }
-    return found
+    var counts: [(what: String, count: Int)] = [
+      ("sessions", try rows(.session).count), ("uploads", try rows(.upload).count),
+      ("held things", try rows(.held).count), ("grants", try rows(.grant).count),
+      ("trash", try rows(.trash).count),
+    ]
+    let condemned = try containers(in: store).filter { container, _ in
+      container.state == .condemned && !container.devices.contains(where: isGone)
+    }
+    counts.append(("condemned containers", condemned.count))
+    let ended = try rows(.endedGrant).filter { row in
+      try !EndedGrant(stored: row.value).devices.contains(where: isGone)
+    }
+    counts.append(("ended grants", ended.count))
+    return counts.filter { $0.count > 0 }
   }
 
   /// Every container with its registered stripes, ascending.

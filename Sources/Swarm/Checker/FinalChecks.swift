@@ -5,11 +5,13 @@ internal import Simulation
 
 /// What must hold once faults have stopped and everything has settled. Loop-confined.
 final class FinalChecks: @unchecked Sendable {
-  private let run: WorkloadRun
-  private let cluster: SimulatedCluster
-  private let world: SimulatedWorld
-  private let round: Int
-  private var names: [ObjectName] = []
+  let run: WorkloadRun
+  let cluster: SimulatedCluster
+  let world: SimulatedWorld
+  let round: Int
+  private(set) var names: [ObjectName] = []
+  /// What the last look showed.
+  private(set) var current: [ObjectName: History.Version] = [:]
 
   init(_ run: WorkloadRun, round: Int) {
     self.run = run
@@ -18,7 +20,7 @@ final class FinalChecks: @unchecked Sendable {
     world = run.world
   }
 
-  private func failure(_ property: String, _ detail: String) -> TrialFailure {
+  func failure(_ property: String, _ detail: String) -> TrialFailure {
     TrialFailure(property: property, detail: detail, at: world.now)
   }
 
@@ -111,7 +113,7 @@ final class FinalChecks: @unchecked Sendable {
   }
 
   /// - Parameter isFirst: what is looked at becomes part of the history.
-  private func readAll(_ client: SwarmClient, isFirst: Bool) async throws(DataPathError) {
+  func readAll(_ client: SwarmClient, isFirst: Bool) async throws(DataPathError) {
     for name in names {
       let entry = isFirst ? run.history.invoke("final look", .look(name), at: world.now) : 0
       let version: History.Version
@@ -121,7 +123,10 @@ final class FinalChecks: @unchecked Sendable {
         version = History.Version(
           identity: record.identity, byteCount: record.byteCount, contentHash: record.contentHash,
           tag: History.tag(of: record.attributes))
-        if isFirst { run.history.answer(entry, .seen(version), at: world.now) }
+        if isFirst {
+          run.history.answer(entry, .seen(version), at: world.now)
+          current[name] = version
+        }
       } catch {
         switch error.refusalCode {
         case .noSuchKey: if isFirst { run.history.answer(entry, .noSuchKey, at: world.now) }
@@ -144,8 +149,4 @@ final class FinalChecks: @unchecked Sendable {
       }
     }
   }
-
-  // MARK: Inside
-
-  func audit() async throws {}
 }

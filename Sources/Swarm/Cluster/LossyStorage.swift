@@ -19,6 +19,8 @@ final class LossyStorage: StateStorage, @unchecked Sendable {
     stores[path] = store
     return store
   }
+  /// Those that were opened, in an order that does not change.
+  var opened: [MemoryStore] { stores.keys.sorted().map { stores[$0]! } }
   func close(_ store: any SnapshotStore) { try? store.flush() }
   func discard(_ path: String) throws(Metadata.StoreError) { stores[path] = nil }
 

@@ -30,6 +30,10 @@ package final class WorkloadRun: @unchecked Sendable {
   private var contentsOfHash: [Fingerprint: Content] = [:]
   private var contentsOfByteCount: [UInt64: [Content]] = [:]
   private var checkCount = 0
+  /// Of the state after the last check.
+  var settledDigest: Fingerprint?
+  /// Of the state that came back after that.
+  var digestAfterDarkness: Fingerprint?
 
   /// - Parameter kept: numbers of the operations to carry out; nil: all.
   package init(_ cluster: SimulatedCluster, kept: Set<Int>? = nil) {
@@ -161,6 +165,7 @@ package final class WorkloadRun: @unchecked Sendable {
     isCalm = true
     checkCount += 1
     let checker = FinalChecks(self, round: checkCount)
+    try checker.noteStateAfterDarkness()
     try await checker.servesAgain()
     try await checker.lookAtEverything()
     if let failure { throw failure }

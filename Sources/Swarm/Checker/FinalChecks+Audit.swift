@@ -1,0 +1,413 @@
+internal import Cluster
+internal import Coding
+internal import Coordinator
+internal import DataPath
+internal import Messages
+internal import Metadata
+internal import Node
+internal import Ring
+internal import ShardStore
+internal import Simulation
+internal import Stripes
+
+/// What is looked at inside: the coordinators' states, and what devices hold.
+extension FinalChecks {
+  /// All of it, once no client is left.
+  func audit() async throws {
+    try await cleanUp()
+    try auditStates()
+    try await auditUsage()
+    try await auditDevices()
+    try await auditBlocks()
+    try await reopenEverything()
+    try await readWithoutSome()
+    try await cleanUp()
+    run.settledDigest = try lastingDigest()
+  }
+
+  // MARK: States
+
+  private var leader: CoordinatorSlot? {
+    cluster.coordinators.first { $0.isUp && $0.server?.isLeading == true }
+  }
+
+  /// The state of the coordinator that leads.
+  private func leadingStore() throws -> MemoryStore {
+    guard let store = leader?.storage.opened.last else {
+      throw failure("serves again", "nobody leads; \(cluster.describe())")
+    }
+    return store
+  }
+
+  /// Waits until what dead clients left is gone: sessions, uploads, grants, trash and condemned containers.
+  private func cleanUp() async throws {
+    let end = world.now + Self.cleanUpLimit
+    while true {
+      if let failure = cluster.failure { throw failure }
+      var left = "nobody leads"
+      if let store = leader?.storage.opened.last {
+        // A device that was replaced is asked for ever: nobody has given its node up.
+        let holders = holders()
+        let leftovers = try StateAudit.leftovers(in: store) { holders[$0]?.isDamaged ?? true }
+        if leftovers.isEmpty { return }
+        left = leftovers.map { "\($0.count) \($0.what)" }.joined(separator: ", ")
+      }
+      if world.now > end {
+        throw failure("nothing is left over", "after \(Self.cleanUpLimit): \(left)")
+      }
+      await world.sleep(.seconds(1))
+    }
+  }
+
+  /// The longest session, the longest grace before deletion, and the duties' own intervals, twice.
+  private static let cleanUpLimit = Duration.seconds(180)
+
+  private func lastingDigest() throws -> Fingerprint {
+    try StateAudit.lastingDigest(of: leadingStore())
+  }
+
+  /// Every coordinator's state fits together, and those at one position are the same.
+  private func auditStates() throws {
+    var digests: [UInt64: (name: String, digest: Fingerprint)] = [:]
+    for slot in cluster.coordinators {
+      for store in slot.storage.opened {
+        let problems = try StateAudit.violations(in: store)
+        guard problems.isEmpty else {
+          throw failure(
+            "the state fits together", "\(slot.name): \(problems.joined(separator: "; "))")
+        }
+        let position = try store.appliedPosition()
+        let digest = try StateAudit.digest(of: store)
+        if let other = digests[position], other.digest != digest {
+          throw failure(
+            "replicas agree", "\(slot.name) and \(other.name) differ at position \(position)")
+        }
+        digests[position] = (slot.name, digest)
+      }
+    }
+    // Nobody wrote since the last round but this round's own clients, who put under names of their own; what a
+    // coordinator made of the log and its checkpoint on an empty disk must be what there was.
+    if let before = run.settledDigest, let after = run.digestAfterDarkness, before != after {
+      throw failure("replicas agree", "the state made anew from the log is another")
+    }
+  }
+
+  /// Called when all has come back and before anybody writes.
+  func noteStateAfterDarkness() throws {
+    // A damaged device that is given up, or is back, changes which containers may be written to.
+    guard run.settledDigest != nil, cluster.victims.isEmpty else { return }
+    run.digestAfterDarkness = try lastingDigest()
+  }
+
+  /// `df` against what the last reads showed.
+  private func auditUsage() async throws {
+    let client = cluster.client(named: "usage \(round)")
+    let usage: GetUsage.Answer
+    do throws(DataPathError) {
+      usage = try await client.coordinator.query(GetUsage(level: .strong))
+    } catch {
+      throw failure("serves again", "df: \(error)")
+    }
+    await client.close()
+    let count = UInt64(current.count)
+    let bytes = current.values.reduce(UInt64(0)) { $0 + $1.byteCount }
+    guard usage.objectCount == count, usage.logicalBytes == bytes else {
+      throw failure(
+        "df is a recount",
+        "df says \(usage.objectCount) objects with \(usage.logicalBytes) bytes, "
+          + "there are \(count) with \(bytes)")
+    }
+  }
+
+  // MARK: Devices
+
+  /// Whether a fault may have taken or changed what the device holds.
+  private func isDamaged(_ slot: NodeSlot, _ store: ShardStore) -> Bool {
+    slot.damaged.contains { NodeSlot.devicePath($0) == store.path }
+      || slot.damaged.count == slot.disks.count
+  }
+
+  private struct HeldBy {
+    var slot: NodeSlot
+    var store: ShardStore
+    var isDamaged: Bool
+  }
+
+  private func holders() -> [DeviceID: HeldBy] {
+    var result: [DeviceID: HeldBy] = [:]
+    for slot in cluster.nodes {
+      guard let node = slot.node else { continue }
+      for id in node.devices {
+        guard let store = node.store(of: id) else { continue }
+        result[id] = HeldBy(slot: slot, store: store, isDamaged: isDamaged(slot, store))
+      }
+    }
+    return result
+  }
+
+  /// Each registered stripe is on its devices at full width, and nothing else is anywhere for long.
+  private func auditDevices() async throws {
+    let end = world.now + .seconds(120)
+    while true {
+      guard let stray = try await strayShard() else { return }
+      if let failure = cluster.failure { throw failure }
+      if world.now > end { throw failure("nothing is left over", stray) }
+      await world.sleep(.seconds(2))
+    }
+  }
+
+  /// Looks at every device once; throws when something is missing.
+  ///
+  /// - Returns: something that nobody needs.
+  private func strayShard() async throws -> String? {
+    let containers = try StateAudit.containers(in: leadingStore())
+    let holders = holders()
+    var wanted: [DeviceID: [ShardKey: [StripeRecord]]] = [:]
+    for (record, stripes) in containers where record.state != .condemned {
+      for (index, device) in record.devices.enumerated() {
+        let shard = ShardKey(
+          container: record.id, generation: record.generation, shardIndex: UInt8(index))
+        let stored = stripes.filter { $0.layout.isStored(index) }
+        if !stored.isEmpty { wanted[device, default: [:]][shard] = stored }
+      }
+    }
+    guard let root = leader?.server?.root else { return "nobody leads" }
+    var named = Set<[UInt64]>()
+    for link in root.links { named.insert([link.container.raw, link.generation]) }
+    for container in root.checkpoint?.containers ?? [] {
+      named.insert([container.container.raw, container.generation])
+    }
+    var stray: String?
+    func note(_ held: HeldBy, _ what: String) {
+      // What a damaged device forgets to have deleted comes back.
+      if !held.isDamaged { stray = what }
+    }
+    for (device, held) in holders.sorted(by: { $0.key < $1.key }) {
+      if case .retired = held.store.state { continue }
+      var expected = wanted[device] ?? [:]
+      var after: ShardKey?
+      while true {
+        let page: (shards: [ShardSummary], isComplete: Bool)
+        do {
+          page = try await held.store.inventory(after: after, limit: 500)
+        } catch {
+          if held.isDamaged { break }
+          throw failure("healthy devices serve", "\(held.slot.name) \(held.store.path): \(error)")
+        }
+        for summary in page.shards {
+          let shard = summary.shard
+          let place =
+            "\(held.slot.name) \(held.store.path) \(shard.container) generation \(shard.generation)"
+          guard shard.container.kind == .data else {
+            if !named.contains([shard.container.raw, shard.generation]) {
+              note(held, "\(place): no link or checkpoint of the root")
+            }
+            continue
+          }
+          guard let stripes = expected.removeValue(forKey: shard) else {
+            note(held, "\(place): of no container")
+            continue
+          }
+          let listed = try await held.store.list(shard)
+          let layouts = Dictionary(
+            listed.map { ($0.stripe, $0.layout) }, uniquingKeysWith: { a, _ in a })
+          if !held.isDamaged {
+            for stripe in stripes where layouts[stripe.stripe] != stripe.layout {
+              throw failure(
+                "stripes are stored at full width",
+                "\(place): stripe \(stripe.stripe) is \(layouts[stripe.stripe].map { "\($0)" } ?? "missing")"
+              )
+            }
+          }
+          let registered = Set(stripes.map(\.stripe))
+          if let extra = listed.first(where: { !registered.contains($0.stripe) }) {
+            note(held, "\(place): stripe \(extra.stripe) was never registered")
+          }
+        }
+        guard !page.isComplete, let last = page.shards.last else { break }
+        after = last.shard
+      }
+      if !held.isDamaged, let missing = expected.keys.min() {
+        throw failure(
+          "stripes are stored at full width",
+          "\(held.slot.name) \(held.store.path): \(missing.container) generation \(missing.generation) "
+            + "is not there")
+      }
+    }
+    return stray
+  }
+
+  // MARK: Blocks
+
+  /// Every chunk of every directory is what its fingerprint says, and parity is the parity of the data.
+  private func auditBlocks() async throws {
+    let holders = holders()
+    let client = cluster.client(named: "auditor \(round)")
+    do throws(DataPathError) { try await client.access.map.refresh() } catch {
+      throw failure("serves again", "the map: \(error)")
+    }
+    for (record, stripes) in try StateAudit.containers(in: leadingStore())
+    where record.state != .condemned {
+      for stripe in stripes {
+        try await audit(stripe, of: record, holders, client)
+      }
+    }
+    await client.close()
+  }
+
+  private func audit(
+    _ stripe: StripeRecord, of container: ContainerRecord, _ holders: [DeviceID: HeldBy],
+    _ client: SwarmClient
+  ) async throws {
+    let place = "\(container.id) generation \(container.generation) stripe \(stripe.stripe)"
+    let layout = stripe.layout
+    let size = layout.blockByteCount
+    let target = StripeTarget(
+      container: container.id, generation: container.generation, devices: container.devices,
+      stripe: stripe.stripe)
+    var blocks: [Int: Slice] = [:]
+    for index in layout.storedBlocks {
+      guard let held = holders[container.devices[index]] else { continue }
+      do {
+        blocks[index] = try await held.store.read(
+          target.block(index), offset: 0, byteCount: size
+        ).bytes
+      } catch {
+        if held.isDamaged { continue }
+        throw failure(
+          "stripes are stored at full width",
+          "\(place): block \(index) on \(held.slot.name): \(error)")
+      }
+    }
+    var bytes: [UInt8] = []
+    if layout.storedBlocks.allSatisfy({ blocks[$0] != nil }) {
+      let k = layout.scheme.k
+      let width = layout.scheme.width
+      bytes = [UInt8](repeating: 0, count: k * size)
+      for index in 0..<k {
+        guard let block = blocks[index] else { continue }
+        block.withBytes { from in
+          bytes.withUnsafeMutableBytes {
+            UnsafeMutableRawBufferPointer(rebasing: $0[index * size..<(index + 1) * size])
+              .copyMemory(from: from)
+          }
+        }
+      }
+      var parity = [UInt8](repeating: 0, count: (width - k) * size)
+      Self.encode(layout.scheme, bytes, &parity, size)
+      for index in k..<width {
+        let isSame = blocks[index]!.withBytes { found in
+          parity[(index - k) * size..<(index - k + 1) * size].elementsEqual(found)
+        }
+        if !isSame { throw failure("parity fits", "\(place): block \(index)") }
+      }
+    } else {
+      do throws(StripeError) {
+        for slice in try await client.access.stripes.read(
+          target, layout: layout, range: 0..<layout.byteCount)
+        {
+          bytes += slice.array
+        }
+      } catch {
+        throw failure("chunks match their fingerprints", "\(place): \(error)")
+      }
+    }
+    for group in stripe.groups {
+      var offset = Int(group.offset) + GroupHeader.byteCount
+      for chunk in group.chunks {
+        let end = offset + Int(chunk.byteCount)
+        let found = bytes.withUnsafeBytes {
+          Fingerprint(of: UnsafeRawBufferPointer(rebasing: $0[offset..<end]))
+        }
+        guard found == chunk.fingerprint else {
+          throw failure(
+            "chunks match their fingerprints", "\(place): \(chunk.fingerprint) reads as \(found)")
+        }
+        offset = end
+      }
+    }
+  }
+
+  // MARK: Life and death
+
+  /// Nodes that may be absent without anything being lost, in an order by chance: the damaged ones first, for what
+  /// they lack they lack anyway.
+  private func absentees(_ random: inout SimulationRandom) -> [NodeSlot] {
+    guard cluster.nodes.count > 1 else { return [] }
+    let m = cluster.scenario.scheme.m
+    var damaged = cluster.nodes.filter { !$0.damaged.isEmpty }
+    var whole = cluster.nodes.filter { $0.damaged.isEmpty }
+    func shuffle(_ slots: inout [NodeSlot]) {
+      for place in slots.indices.reversed() { slots.swapAt(place, random.below(place + 1)) }
+    }
+    shuffle(&damaged)
+    shuffle(&whole)
+    // While silent damage may make a false witness of the log's end, all others are heard.
+    let others =
+      cluster.scenario.faults.damage == .silent
+      ? 0 : max(0, m - cluster.scenario.faults.victims.count)
+    return Array((damaged + whole.prefix(others)).prefix(m))
+  }
+
+  /// Every daemon opens again after a clean stop, and after SIGKILL.
+  private func reopenEverything() async throws {
+    let isQuiet = cluster.scenario.faults.damage == .silent
+    for isClean in [true, false] {
+      if isQuiet {
+        // One after the other, so that a new leader would hear all others.
+        for slot in cluster.nodes {
+          if isClean {
+            slot.stop(rest: .zero, patience: .seconds(30))
+          } else {
+            slot.end(.kill, rest: .zero)
+          }
+          try await cluster.waitUntilUp(within: .seconds(120))
+        }
+      } else {
+        for slot in cluster.nodes as [DaemonSlot] + cluster.coordinators {
+          if isClean {
+            slot.stop(rest: .zero, patience: .seconds(30))
+          } else {
+            slot.end(.kill, rest: .zero)
+          }
+        }
+      }
+      await world.sleep(.milliseconds(100))
+      try await cluster.waitUntilUp(within: .seconds(120))
+      try await cluster.waitUntilServing(nodes: 1, within: .seconds(60), "serves again")
+    }
+  }
+
+  /// With `m` nodes away everything can still be read.
+  private func readWithoutSome() async throws {
+    var random = world.random(named: "absentees/\(round)")
+    let absent = absentees(&random)
+    guard !absent.isEmpty else { return }
+    for slot in absent { slot.end(.kill, rest: .seconds(3600)) }
+    let client = cluster.client(named: "reader \(round)")
+    do throws(DataPathError) {
+      try await readAll(client, isFirst: false)
+    } catch {
+      throw failure(
+        "no acknowledged object is lost", "without \(absent.map(\.name)): \(error)")
+    }
+    if let failure = run.failure { throw failure }
+    await client.close()
+    for slot in absent { slot.unhold() }
+    try await cluster.waitUntilUp(within: .seconds(120))
+    try await cluster.waitUntilServing(nodes: 1, within: .seconds(60), "serves again")
+  }
+
+  private static func encode(
+    _ scheme: Scheme, _ data: [UInt8], _ parity: inout [UInt8], _ size: Int
+  ) {
+    guard scheme.m > 0 else { return }
+    data.withUnsafeBytes { from in
+      parity.withUnsafeMutableBytes { to in
+        StripeCoder.shared(scheme).encode(
+          data: (0..<scheme.k).map { from.baseAddress! + $0 * size },
+          parity: (0..<scheme.m).map { to.baseAddress! + $0 * size }, byteCount: size)
+      }
+    }
+  }
+}
