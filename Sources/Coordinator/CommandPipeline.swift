@@ -164,8 +164,9 @@ final class CommandPipeline: @unchecked Sendable {
       case .success(let batch):
         do throws(StoreError) {
           let outcomes = try await keeper.apply(batch)
+          if driver.meets(.leadLostAtAnswer) { arbiter.lose(.expired) }
           // A paused process must find its lease expired before it answers.
-          let isHeld = arbiter.isHeld && !driver.meets(.leadLostAtAnswer)
+          let isHeld = arbiter.isHeld
           for (index, pending) in next.waiting.enumerated() {
             guard let pending else { continue }
             let position = batch.firstPosition + UInt64(index)

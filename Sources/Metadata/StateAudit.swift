@@ -83,7 +83,8 @@ package struct StateAudit {
       try store.scan(KeyRange(prefix: Key.family(family)))
     }
     var counts: [(what: String, count: Int)] = [
-      ("sessions", try rows(.session).count), ("uploads", try rows(.upload).count),
+      ("sessions \(try sessions(in: store))", try rows(.session).count),
+      ("uploads", try rows(.upload).count),
       ("held things", try rows(.held).count), ("grants", try rows(.grant).count),
       ("trash", try rows(.trash).count),
     ]
@@ -96,6 +97,12 @@ package struct StateAudit {
     }
     counts.append(("ended grants", ended.count))
     return counts.filter { $0.count > 0 }
+  }
+
+  private static func sessions(in store: any OrderedStore) throws -> [String] {
+    try store.scan(KeyRange(prefix: Key.family(.session)), limit: 4).map { row in
+      "\(try Key.number(in: row.key, at: 1)) of \(try SessionRecord(stored: row.value).client)"
+    }
   }
 
   /// Every container with its registered stripes, ascending.

@@ -54,7 +54,7 @@ package enum InjectionPoint: UInt8, CaseIterable, Sendable {
   case sessionExpiredEarly
   /// A leader loses its lease though nodes renewed it.
   case leaseLostEarly
-  /// A leader applies a command and answers as if it had lost the lead.
+  /// A leader that has applied a command loses the lead before it answers.
   case leadLostAtAnswer
 
   // Wire

@@ -163,7 +163,12 @@ extension FinalChecks {
     let containers = try StateAudit.containers(in: leadingStore())
     let holders = holders()
     var wanted: [DeviceID: [ShardKey: [StripeRecord]]] = [:]
+    // Grants are cleared on all devices or on none.
+    var isUncleared = Set<ContainerID>()
     for (record, stripes) in containers where record.state != .condemned {
+      if record.devices.contains(where: { holders[$0]?.isDamaged ?? true }) {
+        isUncleared.insert(record.id)
+      }
       for (index, device) in record.devices.enumerated() {
         let shard = ShardKey(
           container: record.id, generation: record.generation, shardIndex: UInt8(index))
@@ -220,7 +225,9 @@ extension FinalChecks {
             }
           }
           let registered = Set(stripes.map(\.stripe))
-          if let extra = listed.first(where: { !registered.contains($0.stripe) }) {
+          if !isUncleared.contains(shard.container),
+            let extra = listed.first(where: { !registered.contains($0.stripe) })
+          {
             note(held, "\(place): stripe \(extra.stripe) was never registered")
           }
         }
