@@ -26,6 +26,8 @@ package struct Scenario: Sendable {
   package var scheme = Scheme("2+1")!
   package var coordinatorCount = 1
   package var arbiter = ArbiterKind.file
+  /// Beside the one coordinator and its file, a second may be started by mistake, with a directory of its own.
+  package var hasStrayCoordinator = false
   package var workload = WorkloadShape()
   package var network = Network()
   package var diskSpeed = DiskSpeed.nvme
@@ -38,6 +40,8 @@ package struct Scenario: Sendable {
   package var faults = FaultShape()
   /// Whether at the end everything loses its power and coordinators their disks, and all is checked once more.
   package var endsInDarkness = false
+  /// Whether faults come while the cluster is founded.
+  package var isFoundedUnderFaults = false
   var store = StoreShape()
   var coordinator = CoordinatorShape()
   var injections: [(point: InjectionPoint, perMillion: Int)] = []
@@ -101,6 +105,8 @@ package struct Scenario: Sendable {
     coordinatorCount = random.pick([1, 1, 1, 1, 1, 1, 2, 3])
     arbiter = coordinatorCount > 1 || random.chance(1, in: 4) ? .register : .file
 
+    hasStrayCoordinator = arbiter == .file && random.chance(1, in: 6)
+
     store.volumeByteCount = UInt64(random.pick([1, 2, 4, 8, 16, 64])) << 20
     store.concurrentWrites = random.pick([1, 2, 8, 8])
     store.indexEntryLimit = random.pick([32, 200, 2000, 32_768])
@@ -154,6 +160,7 @@ package struct Scenario: Sendable {
     faults = FaultShape(drawing: &random, for: self)
     endsInDarkness = !faults.isCalm && faults.damage != .silent && random.chance(1, in: 3)
     guard !faults.isCalm else { return }
+    isFoundedUnderFaults = random.chance(1, in: 6)
     // Per pass of each point; see the notes beside InjectionPoint's cases.
     let usual: [(InjectionPoint, Int)] = [
       (.containerFullEarly, 20_000), (.containerGivenUp, 20_000), (.stripeNotAcknowledged, 20_000),
@@ -175,7 +182,9 @@ package struct Scenario: Sendable {
   // MARK: configurations
 
   package var coordinatorAddresses: [SocketAddress] {
-    (0..<coordinatorCount).map { SocketAddress(host: "c\($0)", port: 7400) }
+    (0..<coordinatorCount + (hasStrayCoordinator ? 1 : 0)).map {
+      SocketAddress(host: "c\($0)", port: 7400)
+    }
   }
 
   var storeSettings: StoreSettings {
@@ -230,7 +239,9 @@ package struct Scenario: Sendable {
   package var lines: [String] {
     [
       "\(nodeCount) nodes, \(devicesPerNode) devices each, scheme \(scheme), "
-        + "\(coordinatorCount) coordinators with \(arbiter == .file ? "a file" : "a register")",
+        + "\(coordinatorCount) coordinators with \(arbiter == .file ? "a file" : "a register")"
+        + (hasStrayCoordinator ? " and a stray one" : "")
+        + (isFoundedUnderFaults ? ", founded under faults" : ""),
       "\(workload.clientCount) clients for \(workload.duration), "
         + "\(workload.operationsPerSecond) operations a second up to \(workload.largestByteCount) bytes",
       faults.description,

@@ -125,8 +125,13 @@ final class TrialState: @unchecked Sendable {
     report.scenario = scenario.lines
     for line in scenario.lines { options.trace?(line) }
     let planned = scenario.faults.plan(seed: scenario.seed, duration: scenario.workload.duration)
-    report.plannedFaultCount = planned.count
-    let kept = planned.filter { options.keptFaults?.contains($0.index) ?? true }
+    let founding =
+      scenario.isFoundedUnderFaults
+      ? scenario.faults.foundingPlan(seed: scenario.seed, first: planned.count) : []
+    report.plannedFaultCount = planned.count + founding.count
+    func kept(_ plan: [PlannedFault]) -> [PlannedFault] {
+      plan.filter { options.keptFaults?.contains($0.index) ?? true }
+    }
 
     let cluster = SimulatedCluster(world, scenario)
     let executor = FaultExecutor(cluster, trace: options.trace)
@@ -135,7 +140,6 @@ final class TrialState: @unchecked Sendable {
     self.workload = workload
     report.plannedOperationCount = workload.plannedOperationCount
     options.onPlan?(planned.count, workload.plannedOperationCount)
-    executor.killClient = { workload.killClient($0, for: $1) }
     /// Lets time pass, and looks whether something has failed.
     func wait(_ duration: Duration) async throws {
       let end = world.now + duration
@@ -144,10 +148,17 @@ final class TrialState: @unchecked Sendable {
         if let failure = cluster.failure ?? workload.failure { throw failure }
       }
     }
-    try await cluster.start()
+    cluster.launch()
+    if !founding.isEmpty {
+      executor.start(kept(founding))
+      try await wait(.seconds(10))
+      executor.stop()
+    }
+    try await cluster.waitUntilFounded()
     for (point, rate) in scenario.injections { world.injections[point] = rate }
     try await workload.start()
-    executor.start(kept)
+    executor.killClient = { workload.killClient($0, for: $1) }
+    executor.start(kept(planned))
     try await wait(scenario.workload.duration)
     executor.stop()
     world.injections.stop()

@@ -72,6 +72,8 @@ final class CoordinatorSlot: DaemonSlot, @unchecked Sendable {
     }
   }
 
+  var isLeading: Bool { process?.isAlive == true && server?.isLeading == true }
+
   /// Whether the lease is its own; always, where there is one coordinator.
   var mayLead: Bool {
     guard let register = cluster?.register else { return true }

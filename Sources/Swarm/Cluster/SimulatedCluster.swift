@@ -17,6 +17,9 @@ package final class SimulatedCluster: @unchecked Sendable {
   package let scenario: Scenario
   let nodes: [NodeSlot]
   let coordinators: [CoordinatorSlot]
+  /// One that is only there by mistake.
+  let stray: CoordinatorSlot?
+  var isStrayWanted = false
   let register: ArbiterRegister?
   /// The first thing found wrong by the cluster itself.
   private(set) var failure: TrialFailure?
@@ -35,11 +38,17 @@ package final class SimulatedCluster: @unchecked Sendable {
     coordinators = (0..<scenario.coordinatorCount).map {
       CoordinatorSlot(world, scenario, number: $0)
     }
+    stray =
+      scenario.hasStrayCoordinator
+      ? CoordinatorSlot(world, scenario, number: scenario.coordinatorCount) : nil
+    stray?.cluster = self
     for slot in nodes { slot.cluster = self }
     for slot in coordinators { slot.cluster = self }
   }
 
   package var coordinatorAddresses: [SocketAddress] { scenario.coordinatorAddresses }
+
+  var coordinatorNames: [String] { coordinatorAddresses.map(\.host) }
 
   /// Numbers of nodes whose stored bytes faults may damage for good.
   package var victims: Set<Int> { Set(nodes.filter { !$0.damaged.isEmpty }.map(\.number)) }
@@ -52,8 +61,8 @@ package final class SimulatedCluster: @unchecked Sendable {
 
   // MARK: life
 
-  /// Starts everything and waits until the cluster takes commands.
-  package func start() async throws {
+  /// Starts everything; see ``waitUntilFounded()``.
+  func launch() {
     isSupervised = true
     world.harness.spawn("supervisor") { [self] in
       while isSupervised {
@@ -61,11 +70,21 @@ package final class SimulatedCluster: @unchecked Sendable {
         guard await world.harness.sleep(.milliseconds(100)) else { return }
       }
     }
-    try await waitUntilServing(within: .seconds(120), "the cluster starts")
+  }
+
+  /// Waits until the cluster takes commands.
+  func waitUntilFounded() async throws {
+    try await waitUntilUp(within: .seconds(60))
+    try await waitUntilServing(within: .seconds(60), "the cluster starts")
   }
 
   private func supervise() {
     for slot in coordinators { slot.supervise() }
+    if isStrayWanted { stray?.supervise() }
+    let leaders = (coordinators + (stray.map { [$0] } ?? [])).filter(\.isLeading)
+    if leaders.count > 1 {
+      fail("one leader", leaders.map(\.name).joined(separator: " and ") + " lead at once")
+    }
     for slot in nodes { slot.supervise() }
   }
 

@@ -116,6 +116,7 @@ final class FaultExecutor: @unchecked Sendable {
 
   private var machineNames: [String] {
     cluster.nodes.map(\.name) + cluster.coordinators.map(\.name)
+      + (cluster.stray.map { [$0.name] } ?? [])
       + (0..<cluster.scenario.workload.clientCount).map(SimulatedCluster.clientName)
       + (cluster.register == nil ? [] : [ArbiterRegister.machineName])
   }
@@ -133,7 +134,7 @@ final class FaultExecutor: @unchecked Sendable {
   /// In quiet trials coordinators and nodes that are no victims always hear each other.
   private func mayPart(_ a: String, _ b: String) -> Bool {
     guard isQuiet else { return true }
-    func isCoordinator(_ name: String) -> Bool { cluster.coordinators.contains { $0.name == name } }
+    func isCoordinator(_ name: String) -> Bool { cluster.coordinatorNames.contains(name) }
     func mustBeHeard(_ name: String) -> Bool {
       cluster.nodes.contains {
         $0.name == name && (cluster.nodes.count == 1 || !shape.victims.contains($0.number))
@@ -220,6 +221,15 @@ final class FaultExecutor: @unchecked Sendable {
       count(fault.kind)
       slot.damageStore(rest: length)
       return slot.name
+    case .strayCoordinator:
+      guard let stray = cluster.stray, !cluster.isStrayWanted else { return nil }
+      count(fault.kind)
+      cluster.isStrayWanted = true
+      endings[fault.index] = { [self] in
+        cluster.isStrayWanted = false
+        stray.end(.kill, rest: .zero)
+      }
+      return "\(stray.name) for \(length)"
     case .killClient:
       let index = random.below(cluster.scenario.workload.clientCount)
       count(fault.kind)

@@ -80,6 +80,7 @@ package struct FaultShape: Sendable {
     switch kind {
     case .slowArbiter, .unreachableArbiter, .failingArbiter: return scenario.arbiter == .register
     case .cutAllPower, .partition: return damage != .silent
+    case .strayCoordinator: return scenario.hasStrayCoordinator
     case .driftClock: return scenario.driftPartsPerMillion > 0
     default: break
     }
@@ -100,9 +101,23 @@ package struct FaultShape: Sendable {
       + kinds.map(\.kind.rawValue).joined(separator: ", ")
   }
 
-  /// The faults of a run, in order of time.
+  /// What happens while the cluster is founded: a few faults that damage nothing, numbered from `first` on.
+  func foundingPlan(seed: UInt64, first: Int) -> [PlannedFault] {
+    var shape = self
+    shape.kinds = kinds.filter { !$0.kind.isLoss && !$0.kind.isSilentDamage }
+    guard !shape.kinds.isEmpty else { return [] }
+    shape.perMinute = max(perMinute, 60)
+    shape.burstCount = 0
+    return shape.plan(seed: ~seed, duration: .seconds(10)).map { fault in
+      var fault = fault
+      fault.index += first
+      return fault
+    }
+  }
+
+  /// The faults of a run.
   package func plan(seed: UInt64, duration: Duration) -> [PlannedFault] {
-    guard !isCalm else { return [] }
+    guard !isCalm, duration > .seconds(1) else { return [] }
     let count = max(1, Int(duration.saturatedNanoseconds / 1_000_000) * perMinute / 60_000)
     var shared = SimulationRandom(seed: seed, name: "faults")
     let bursts = (0..<max(1, burstCount)).map { _ in shared.within(.seconds(1)...(duration * 4 / 5))
@@ -149,6 +164,7 @@ extension PlannedFaultKind {
     // About as long as a lease.
     case .pauseLeader: .seconds(1)...(.seconds(8))
     case .pauseNode, .pauseCoordinator, .pauseClient: .milliseconds(20)...(.seconds(12))
+    case .strayCoordinator: .seconds(1)...(.seconds(25))
     case .killClient: .milliseconds(10)...(.seconds(5))
     case .resetConnections, .forgetConnections, .flipBits, .badSectors, .jumpClock:
       .milliseconds(1)...(.milliseconds(2))

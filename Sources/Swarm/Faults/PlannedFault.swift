@@ -18,6 +18,7 @@ package enum PlannedFaultKind: String, CaseIterable, Sendable {
   case stopCoordinator = "stop a coordinator"
   case wipeCoordinator = "wipe a coordinator"
   case damageCoordinatorStore = "damage a coordinator's store"
+  case strayCoordinator = "start a second coordinator by mistake"
   case killClient = "kill a client"
   case pauseClient = "pause a client"
   // The network.
