@@ -365,6 +365,28 @@ import Testing
     }
   }
 
+  @Test("connections that all break at once while a read is under way do not fail it")
+  func brokenConnections() throws {
+    try simulate(42) { world in
+      var random = SeededGenerator(seed: 42)
+      let cluster = try await SmallCluster(world, scheme: "2+1", nodes: 3)
+      let client = SmallClient(cluster, "client")
+      let bytes = noise(700_000, &random)
+      let writer = ObjectWriter(client.access)
+      _ = try await client.put(writer, "k", TestSource(bytes)).get()
+      try await writer.finish()
+      for microseconds in stride(from: Int64(0), to: 6000, by: 300) {
+        async let found = client.get("k", 0..<UInt64(bytes.count))
+        await world.sleep(.microseconds(microseconds))
+        for node in 0..<3 { world.network.resetConnections("client", "n\(node)") }
+        #expect(await found == .success(bytes), "after \(microseconds) microseconds")
+        // Who did not answer is asked last for a while.
+        await world.sleep(.seconds(30))
+      }
+      await client.close()
+    }
+  }
+
   @Test("when too few nodes are left to write safely, a put says so and changes nothing")
   func tooFewDomains() throws {
     try simulate(31) { world in

@@ -148,12 +148,13 @@ package final class ObjectReader: @unchecked Sendable {
   }
 
   /// The segment's bytes, checked. When its blocks are gone because the container was rewritten or dropped, or too few can be
-  /// had, it is resolved again, a few times.
+  /// had, it is resolved again, a few times; blocks that are still where they were are asked for once more.
   private func fetch(_ segment: Segment, _ name: ObjectName, _ identity: UInt64)
     async throws(DataPathError) -> [Slice]
   {
     var segments = [segment]
     var attempt = 1
+    var isRepeated = false
     while true {
       let failure: StripeError
       do throws(StripeError) {
@@ -186,7 +187,9 @@ package final class ObjectReader: @unchecked Sendable {
         throw error
       }
       if failure != .notFound, Set(segments.map(\.target)) == before {
-        throw access.translate(failure)
+        // All connections may have broken at once. Nodes that do not answer are not waited for again and again.
+        guard !isRepeated else { throw access.translate(failure) }
+        isRepeated = true
       }
     }
   }
