@@ -70,9 +70,6 @@ package final class CoordinatorServer: @unchecked Sendable {
       }
   }
 
-  /// Whether it would answer a strong query at this moment.
-  package var isLeading: Bool { leadership?.isLeading() ?? false }
-
   /// Listens and begins to seek the lead. Returns once connections are accepted.
   ///
   /// - Returns: where it really listens.
