@@ -468,4 +468,22 @@ import Testing
     story.did(look("x"), .noSuchBucket)
     #expect(!story.isAllowed)
   }
+
+  @Test("a copy from a bucket never made says nothing of the target's; lasting ones are there")
+  func copyWithoutBucket() {
+    var story = Story()
+    story.did(.createBucket("b"), .done)
+    story.did(put("x", "a"), written(2))
+    story.did(.removeBucket("b"), .bucketNotEmpty)
+    let copy = History.Action.copy(
+      source: name("y", "c"), target: name("x"), tag: nil, moves: false, condition: .none)
+    story.did(copy, .noSuchBucket)
+    #expect(story.verdict == nil)
+
+    story = Story()
+    story.did(.createBucket("b"), .done)
+    story.did(.createBucket("c"), .done)
+    story.did(copy, .noSuchBucket)
+    #expect(!story.isAllowed)
+  }
 }

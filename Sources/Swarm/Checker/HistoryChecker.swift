@@ -47,6 +47,8 @@ package struct HistoryChecker {
   private var keysOfBucket: [String: [String]] = [:]
   /// Buckets that are removed at some time.
   private var passingBuckets: Set<String> = []
+  /// When a bucket's first maker was told that it is there.
+  private var bucketMadeAt: [String: Duration] = [:]
   private var joints: [Joint] = []
 
   /// Registers with too many orders to try; 0 but for very unlucky trials.
@@ -109,7 +111,11 @@ package struct HistoryChecker {
         if let tag { values[value(of: tag)].isCopied = true }
       case .delete(let name, _), .look(let name): note(name)
       case .removeBucket(let bucket): passingBuckets.insert(bucket)
-      case .list, .createBucket, .listBuckets: break
+      case .createBucket(let bucket):
+        if entry.outcome == .done, let at = entry.returnedAt {
+          bucketMadeAt[bucket] = min(at, bucketMadeAt[bucket] ?? at)
+        }
+      case .list, .listBuckets: break
       }
     }
     for bucket in keysOfBucket.keys.sorted() {
@@ -347,6 +353,12 @@ package struct HistoryChecker {
     add(.bucket(bucket), entry, .read(exists ? .present : .absent))
   }
 
+  /// Whether what is known of the bucket allows that it was missing to one that began at `time`.
+  private func mayBeMissing(_ bucket: String, before time: Duration) -> Bool {
+    guard !passingBuckets.contains(bucket), let madeAt = bucketMadeAt[bucket] else { return true }
+    return madeAt > time
+  }
+
   private mutating func noteNoBucket(_ name: ObjectName, _ entry: Int) {
     noteBucket(name.bucket, entry, exists: false)
     add(.key(name), entry, .read(.absent))
@@ -467,11 +479,10 @@ package struct HistoryChecker {
       add(from, index, .read(.present))
       add(to, index, .read(Self.refusing(condition, isThere: false)))
     case .noSuchBucket:
-      let sourcePasses = passingBuckets.contains(source.bucket)
-      let targetPasses = passingBuckets.contains(target.bucket)
       // Which of the two is not told.
-      if sourcePasses != targetPasses || source.bucket == target.bucket {
-        noteNoBucket(sourcePasses ? source : target, index)
+      let mayMiss = [source, target].filter { mayBeMissing($0.bucket, before: entry.invokedAt) }
+      if mayMiss.count < 2 || source.bucket == target.bucket {
+        noteNoBucket(mayMiss.first ?? source, index)
       }
     default: break
     }
