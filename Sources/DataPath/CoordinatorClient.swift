@@ -27,12 +27,13 @@ package final class CoordinatorClient: @unchecked Sendable {
   /// Index of the address that led when we last knew.
   private var leader = 0
 
-  private var session: UInt64?
+  private(set) var session: UInt64?
   private let tasks: OwnedTasks
   private let opening: SharedWork<UInt64>
   private var isClosed = false
   private var nextSequence: UInt64 = 1
-  private var unanswered: Set<UInt64> = []
+  /// Commands that wait for their answers, by sequence number.
+  private(set) var unanswered: [UInt64: ClientCommand] = [:]
   private let answered = WaitQueue()
   /// The protocol's bound on the distance between the lowest unanswered sequence number and a new one, less some room.
   private static let sequenceWindow: UInt64 = 1000
@@ -88,14 +89,14 @@ package final class CoordinatorClient: @unchecked Sendable {
   private func execute(_ command: ClientCommand, _ session: UInt64) async throws(DataPathError)
     -> CommandOutcome?
   {
-    while let lowest = unanswered.min(), nextSequence - lowest >= Self.sequenceWindow {
+    while let lowest = unanswered.keys.min(), nextSequence - lowest >= Self.sequenceWindow {
       await answered.wait()
     }
     let sequence = nextSequence
     nextSequence += 1
-    unanswered.insert(sequence)
+    unanswered[sequence] = command
     defer {
-      unanswered.remove(sequence)
+      unanswered[sequence] = nil
       answered.wakeAll()
     }
     var mayHaveArrived = false
@@ -103,7 +104,7 @@ package final class CoordinatorClient: @unchecked Sendable {
     do throws(DataPathError) {
       // `lowestUnanswered` may be old when the request is sent again, which only keeps outcomes longer.
       let request = Execute(
-        session: session, sequence: sequence, lowestUnanswered: unanswered.min() ?? sequence,
+        session: session, sequence: sequence, lowestUnanswered: unanswered.keys.min() ?? sequence,
         command: command)
       if driver.meets(.commandAnswerLost) {
         _ = try await send(request, mayHaveArrived: &mayHaveArrived)
