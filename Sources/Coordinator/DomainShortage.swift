@@ -2,7 +2,7 @@ import Cluster
 import Service
 
 /// Why too few failure domains take new containers, for people: how many are needed, which nodes are down, which
-/// devices are full, retired, or avoided by the writer who asks.
+/// devices are full, retired, failing now, or avoided by the writer who asks.
 struct DomainShortage: CustomStringConvertible {
   var live: Int
   var needed: Int
@@ -11,6 +11,7 @@ struct DomainShortage: CustomStringConvertible {
   /// Devices by the names of their nodes, with what is left on them.
   var full: [String] = []
   var retired: [String] = []
+  var failing: [String] = []
   var avoided: [String] = []
 
   init(_ placement: Placement, _ nodes: NodeTable, m: Int, avoiding avoid: [DeviceID]) {
@@ -32,7 +33,7 @@ struct DomainShortage: CustomStringConvertible {
             avoided.append(name)
           }
         } else {
-          retired.append(name)
+          failing.append(name)
         }
       }
     }
@@ -46,6 +47,7 @@ struct DomainShortage: CustomStringConvertible {
     add("down", down)
     add("full", full)
     add("retired", retired)
+    add("failing", failing)
     add("failed this writer", avoided)
     return text
   }

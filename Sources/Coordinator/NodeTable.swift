@@ -57,7 +57,7 @@ package final class NodeTable: DeviceDirectory, @unchecked Sendable {
     }
     let devices = hello.devices.map {
       DeviceRecord(
-        id: $0.id, capacity: $0.capacity, tier: $0.tier, state: $0.isFailed ? .retired : .healthy)
+        id: $0.id, capacity: $0.capacity, tier: $0.tier, state: $0.isRetired ? .retired : .healthy)
     }
     entries[hello.node] = Entry(
       record: NodeRecord(
@@ -157,7 +157,8 @@ package final class NodeTable: DeviceDirectory, @unchecked Sendable {
     return free
   }
 
-  /// The nodes of `domains` as far as they are known: where links may go. It needs no state machine.
+  /// The nodes of `domains` as far as they are known: where links may go. It needs no state machine. Devices that are
+  /// known to fail now count as draining.
   package func linkMap(_ domains: [RootRecord.Domain]) -> ClusterMap {
     let nodes = domains.map { domain -> NodeRecord in
       var node =
@@ -167,8 +168,16 @@ package final class NodeTable: DeviceDirectory, @unchecked Sendable {
           devices: domain.devices.map {
             DeviceRecord(id: $0, capacity: 0, tier: "", state: .healthy)
           })
-      for index in node.devices.indices where retired.contains(node.devices[index].id) {
-        node.devices[index].state = .retired
+      let reports = isUp(domain.node) ? entries[domain.node]?.reports ?? [] : []
+      for index in node.devices.indices {
+        let device = node.devices[index].id
+        if retired.contains(device) {
+          node.devices[index].state = .retired
+        } else if node.devices[index].state == .healthy,
+          reports.contains(where: { $0.id == device && $0.isFailed })
+        {
+          node.devices[index].state = .draining
+        }
       }
       return node
     }

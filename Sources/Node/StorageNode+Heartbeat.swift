@@ -64,7 +64,8 @@ extension StorageNode {
         DeviceReport(
           id: store.device, capacity: usage.capacity, used: usage.usedByteCount,
           linkBytes: usage.linkByteCount, free: usage.freeByteCount, tier: device.tier,
-          isFailed: store.state != .healthy))
+          isFailed: store.state != .healthy,
+          isRetired: store.retiredForGood != nil))
       corrupt += store.corruptReadCount
     }
     let host = configuration.listen.host

@@ -33,7 +33,7 @@ extension ShardStore {
       do throws(StoreError) {
         if isReadOnly { store.volumes.accessMode = O_RDONLY }
         try await store.recover(
-          retired: retired ?? (isReadOnly ? "the file system is read-only" : nil))
+          retired: retired, isReadOnly: isReadOnly)
         // A retired device keeps what it says.
         if let cluster, cluster != 0, store.state == .healthy {
           try await store.adopt(cluster: cluster)

@@ -23,9 +23,10 @@ extension ShardStore {
   /// Sequences skipped at each opening: more than a process can have in flight.
   static let sequenceGap: UInt64 = 1 << 20
 
-  /// - Parameter retired: why nothing is to be written, where that is known already.
-  func recover(retired: String? = nil) async throws(StoreError) {
-    if let reason = await notedRetirement() ?? retired { state = .retired(reason: reason) }
+  /// - Parameter retired: why nothing is ever to be written again, where that is known already.
+  func recover(retired: String? = nil, isReadOnly: Bool = false) async throws(StoreError) {
+    await recallRetirement(retired)
+    if state == .healthy && isReadOnly { state = .retired(reason: "the file system is read-only") }
     await refreshSpace()
     let found = try await findVolumes()
     var reason = await loadIndex(found)
@@ -44,14 +45,19 @@ extension ShardStore {
     await settle()
   }
 
-  /// What the file `retired` says; nil when there is none. One that cannot be read counts too.
-  private func notedRetirement() async -> String? {
+  /// Looks for the file `retired`. One that cannot be read counts as there until the device is opened again: what it
+  /// would have said for good, the node knows too.
+  private func recallRetirement(_ known: String?) async {
+    retiredForGood = known
+    var reason = known
     do throws(RingError) {
       let note = try await driver.readFile(path + "/retired", limit: 64 << 10)
-      return String(decoding: note, as: UTF8.self)
+      retiredForGood = String(decoding: note, as: UTF8.self)
+      reason = retiredForGood
     } catch {
-      return error.errno == ENOENT ? nil : "\(error)"
+      if error.errno != ENOENT { reason = reason ?? "\(error)" }
     }
+    if let reason { state = .retired(reason: reason) }
   }
 
   private struct FoundVolume {

@@ -41,7 +41,8 @@ package final class ShardStore: @unchecked Sendable {
   let lockFile: File
 
   package internal(set) var state = StoreState.healthy
-  /// Why a write or a sync failed since the device was opened; nil when none did.
+  /// Why a write or a sync failed, now or before the device was opened; nil when none did. What a device in another
+  /// ``state`` than healthy suffers from without this is over when it can be opened for writing.
   package internal(set) var retiredForGood: String?
   /// Told when that happens after opening.
   package var onRetirement: ((String) -> Void)?

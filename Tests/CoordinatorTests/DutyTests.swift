@@ -40,6 +40,7 @@ struct DutyTests {
       let link = try #require(server.arbiter.root?.links.last)
       let victim = try #require(cluster.disks.first { link.devices.contains($0.device) })
       victim.isFailed = true
+      victim.isRetired = true
       try await Self.write(client, "during", 3)
       await world.sleep(.seconds(3))
       let next = try #require(server.arbiter.root?.links.last)
@@ -53,6 +54,51 @@ struct DutyTests {
         guard case .grant(let bytes) = outcome else { throw TestFailure("\(outcome)") }
         #expect(try !SignedGrant(decoding: bytes).grant.devices.contains(victim.device))
       }
+      #expect(try await client.buckets().count == 6)
+    }
+  }
+
+  @Test("a device that fails for a while gets no links and grants, and comes back by itself")
+  func transientFailure() throws {
+    try SimulatedWorld.run(seed: 1) { world in
+      let (cluster, client, server) = try await Self.scene(world, "2+1", 3)
+      try await Self.write(client, "before", 3)
+      let link = try #require(server.arbiter.root?.links.last)
+      let victim = try #require(cluster.disks.first { link.devices.contains($0.device) })
+      let upload = try number(try await client.execute(.openUpload))
+      func granted() async throws -> Set<DeviceID> {
+        var devices: Set<DeviceID> = []
+        for _ in 0..<10 {
+          let outcome = try await client.execute(
+            .requestGrant(upload: upload, avoid: [], placement: nil))
+          guard case .grant(let bytes) = outcome else { throw TestFailure("\(outcome)") }
+          devices.formUnion(try SignedGrant(decoding: bytes).grant.devices)
+        }
+        return devices
+      }
+      func state() async throws -> [DeviceState]? {
+        try await client.ask(GetMap(level: .strong)).map.node(victim.node)?.devices.map(\.state)
+      }
+      #expect(try await granted().contains(victim.device))
+
+      victim.isFailed = true
+      try await Self.write(client, "during", 3)
+      await world.sleep(.seconds(3))
+      #expect(try await state() == [.healthy])
+      #expect(try await !granted().contains(victim.device))
+      let next = try #require(server.arbiter.root?.links.last)
+      #expect(next.number > link.number && !next.devices.contains(victim.device))
+      // A link does not go there even where no other is left.
+      func linkDomains() throws -> [NodeID] {
+        server.nodes.linkMap(try #require(server.arbiter.root).domains).failureDomains.map(\.node)
+      }
+      #expect(try linkDomains().count == 2 && !linkDomains().contains(victim.node))
+
+      victim.isFailed = false
+      await world.sleep(.seconds(3))
+      #expect(try linkDomains().contains(victim.node))
+      #expect(try await state() == [.healthy])
+      #expect(try await granted().contains(victim.device))
       #expect(try await client.buckets().count == 6)
     }
   }
@@ -457,6 +503,7 @@ struct DutyTests {
       cluster.killNode(1)
       cluster.disks[2].capacity = 5 << 20
       cluster.disks[3].isFailed = true
+      cluster.disks[3].isRetired = true
       await world.sleep(.seconds(8))
       let outcome = try await client.execute(
         .requestGrant(upload: upload, avoid: [cluster.disks[4].device], placement: nil))

@@ -24,7 +24,10 @@ final class ModelDisk: @unchecked Sendable {
   var root: [UInt8] = []
   var blocks: [BlockKey: Block] = [:]
   var capacity: UInt64 = 1 << 40
+  /// Takes no writes.
   var isFailed = false
+  /// Never will again.
+  var isRetired = false
 
   init(node: NodeID, device: DeviceID) {
     self.node = node
@@ -76,7 +79,8 @@ final class ModelNode: @unchecked Sendable {
                 id: disk.device, capacity: disk.capacity, used: UInt64(disk.blocks.count) * 8192,
                 linkBytes: UInt64(disk.blocks.keys.count { $0.shard.container.kind == .link })
                   * 8192,
-                free: disk.capacity, tier: "ssd", isFailed: disk.isFailed)
+                free: disk.capacity, tier: "ssd", isFailed: disk.isFailed,
+                isRetired: disk.isRetired)
             ], highestEpoch: disk.highestEpoch, corruptBlocks: 0)
           if let answer = try? await client.call(hello, at: address, deadline: .seconds(1)).answer,
             answer.clusterID != 0, disk.clusterID == 0

@@ -110,7 +110,7 @@ struct DeviceLedgerTests {
         #expect(try await client.has(kept, on: device))
         await world.sleep(.seconds(3))
         let report = try #require(coordinator.hellos.last?.devices.first { $0.id == device })
-        #expect(report.isFailed && report.free == 0)
+        #expect(report.isFailed && report.isRetired && report.free == 0)
         #expect(coordinator.hellos.last?.devices.last?.isFailed == false)
         await client.close()
         world.living("n1")!.kill()
@@ -121,6 +121,43 @@ struct DeviceLedgerTests {
       }
       await client.close()
       await node.stop()
+      await coordinator.server?.stop()
+    }
+  }
+
+  @Test(
+    "a device on a read-only file system, or whose note of retirement cannot be read, is said to fail now, and no more"
+  )
+  func failingForAWhile() throws {
+    try SimulatedWorld.run(seed: 1) { world in
+      let disk = world.disk("device")
+      world.machine("n1").mount("/data/device-1", disk)
+      let coordinator = FakeCoordinator(cluster: 9)
+      try await coordinator.start(world.process("c1"))
+      // Formatted, and told its cluster.
+      func life() async throws -> DeviceReport {
+        let node = try await NodeScene.start(world.living("n1") ?? world.process("n1"))
+        await world.sleep(.seconds(3))
+        let report = try #require(
+          coordinator.hellos.last?.devices.first { $0.id == node.devices[0] })
+        world.living("n1")!.kill()
+        return report
+      }
+      #expect(try await !life().isFailed)
+      disk.faults = { access in
+        access.path.hasPrefix("/data/device-1/retired") ? .fail(Errno.inputOutput) : .none
+      }
+      var report = try await life()
+      #expect(report.isFailed && !report.isRetired && report.free == 0)
+      disk.faults = nil
+      report = try await life()
+      #expect(!report.isFailed && !report.isRetired && report.free > 0)
+      disk.isReadOnly = true
+      report = try await life()
+      #expect(report.isFailed && !report.isRetired && report.free == 0)
+      disk.isReadOnly = false
+      report = try await life()
+      #expect(!report.isFailed && !report.isRetired && report.free > 0)
       await coordinator.server?.stop()
     }
   }

@@ -13,12 +13,14 @@ package struct DeviceReport: Hashable, Sendable, WireValue {
   /// Bytes it can still take for data: without the reserve.
   package var free: UInt64
   package var tier: String
-  /// Retired after a failed write or sync.
+  /// Takes no writes now: retired, on a read-only file system, or with a damaged index.
   package var isFailed: Bool
+  /// Retired for good, after a failed write or sync: nothing makes it healthy again.
+  package var isRetired: Bool
 
   package init(
     id: DeviceID, capacity: UInt64, used: UInt64, linkBytes: UInt64, free: UInt64, tier: String,
-    isFailed: Bool
+    isFailed: Bool, isRetired: Bool
   ) {
     self.id = id
     self.capacity = capacity
@@ -27,6 +29,7 @@ package struct DeviceReport: Hashable, Sendable, WireValue {
     self.free = free
     self.tier = tier
     self.isFailed = isFailed
+    self.isRetired = isRetired
   }
   package func encode(into writer: inout ByteWriter) {
     writer.value(id)
@@ -36,6 +39,7 @@ package struct DeviceReport: Hashable, Sendable, WireValue {
     writer.varint(free)
     writer.string(tier)
     writer.bool(isFailed)
+    writer.bool(isRetired)
   }
   package init(from reader: inout ByteReader) throws(ValueError) {
     id = try reader.value()
@@ -45,6 +49,7 @@ package struct DeviceReport: Hashable, Sendable, WireValue {
     free = try reader.varint()
     tier = try reader.string()
     isFailed = try reader.bool()
+    isRetired = try reader.bool()
   }
 }
 
