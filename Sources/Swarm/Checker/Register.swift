@@ -87,11 +87,11 @@ struct RegisterChecker {
   private let steps: [RegisterStep]
   private var open: [Int] = []
   private var configurations = [Configuration()]
-  /// Configurations that may still be looked at.
+  /// Configurations that may still be looked at or compared with another.
   private var budget: Int
 
   /// - Parameter steps: in any order.
-  init(_ steps: [RegisterStep], budget: Int = 2_000_000) {
+  init(_ steps: [RegisterStep], budget: Int = 10_000_000) {
     self.steps = steps
     self.budget = budget
   }
@@ -156,7 +156,7 @@ struct RegisterChecker {
     while head < pending.count {
       let configuration = pending[head]
       head += 1
-      budget -= 1
+      budget -= 1 + visited.takeWork() + results.takeWork()
       if budget <= 0 { return [] }
       if let place = configuration.done.firstIndex(of: target) {
         var result = configuration
@@ -165,6 +165,8 @@ struct RegisterChecker {
         continue
       }
       for step in open where !configuration.done.contains(step) {
+        // Many open steps make many configurations of one: what they cost is looked at here too.
+        if visited.work > budget { break }
         for next in apply(step, to: configuration) {
           // What may never happen is carried out only where it makes a difference.
           if !steps[step].isMandatory && next.state == configuration.state { continue }
@@ -301,8 +303,15 @@ private struct Antichain {
   private let steps: [RegisterStep]
   private var groups: [Group: [RegisterChecker.Configuration]] = [:]
   private var order: [Group] = []
+  /// Comparisons made since they were last asked for.
+  private(set) var work = 0
 
   init(_ steps: [RegisterStep]) { self.steps = steps }
+
+  mutating func takeWork() -> Int {
+    defer { work = 0 }
+    return work
+  }
 
   var all: [RegisterChecker.Configuration] { order.flatMap { groups[$0]! } }
 
@@ -315,6 +324,7 @@ private struct Antichain {
       order.append(group)
       return true
     }
+    work += members.count
     if members.contains(where: { replaces($0, fresh) }) { return false }
     members.removeAll { replaces(fresh, $0) }
     members.append(fresh)
