@@ -30,11 +30,11 @@ final class WireNodePort: NodePort, @unchecked Sendable {
   }
 
   private func call<Request: Call>(
-    _ request: Request, body: [Slice] = [], at address: SocketAddress?, deadline: Duration
-  ) async -> Result<(answer: Request.Answer, body: [Slice]), WireError> {
+    _ request: Request, at address: SocketAddress?, deadline: Duration
+  ) async -> Result<(answer: Request.Answer, body: [Slice], bodySums: [UInt32]), WireError> {
     guard let address else { return .failure(.unreachable("its address is not known")) }
     do throws(WireError) {
-      return .success(try await client.call(request, body: body, at: address, deadline: deadline))
+      return .success(try await client.call(request, at: address, deadline: deadline))
     } catch {
       return .failure(error)
     }
@@ -83,10 +83,10 @@ final class WireNodePort: NodePort, @unchecked Sendable {
         ReadBlock(device: device, key: key, offset: 0, byteCount: layout.blockByteCount),
         at: nodes.address(of: device), deadline: readDeadline)
       switch answer {
-      case .success(let (answer, body)):
+      case .success(let (answer, body, sums)):
         guard body.count == 1, body[0].count == layout.blockByteCount, answer.block.key == key,
           answer.block.layout == layout,
-          body[0].withBytes({ CRC32C.checksums(of: $0) }) == answer.checksums.values
+          sums == answer.checksums.values
         else {
           damaged = "\(nodes.nodeName(of: device)) sent something else"
           continue

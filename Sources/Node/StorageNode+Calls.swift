@@ -8,7 +8,7 @@ extension StorageNode {
   /// The server's handler.
   func answer(_ method: UInt16, _ request: Packet) async throws(Refusal) -> Packet {
     switch method {
-    case WriteBlock.method: try await answer(request, write)
+    case WriteBlock.method: try await write(request)
     case ReadBlock.method: try await read(request)
     case FenceShard.method: try await answer(request, fence)
     case ListShard.method: try await answer(request, list)
@@ -43,20 +43,22 @@ extension StorageNode {
     guard epoch >= highest else { throw Refusal(.staleEpoch, "\(highest)") }
   }
 
-  private func write(_ call: WriteBlock, _ body: [Slice]) async throws(Refusal) -> Done {
+  private func write(_ packet: Packet) async throws(Refusal) -> Packet {
+    let call: WriteBlock = try decode(packet)
     let store = try store(call.device)
     try grants.check(call.right, for: call.block, on: call.device)
     if case .leader(let epoch) = call.right { try checkEpoch(epoch) }
-    let payload = gather(body)
+    let payload = gather(packet.body)
     do throws(StoreError) {
       // A body of one piece, at 4096 of its own buffer, is the wire's: what is before it is free.
       try await store.write(
         StoredBlock(call.block), checksums: call.checksums.values, payload: payload,
-        hasHeadroom: body.count == 1 && payload.offset == RecordLayout.headerByteCount)
+        found: packet.bodySums,
+        hasHeadroom: packet.body.count == 1 && payload.offset == RecordLayout.headerByteCount)
     } catch {
       throw Refusal(error)
     }
-    return Done()
+    return Packet(message: Done().encoded)
   }
 
   private func gather(_ body: [Slice]) -> Slice {
@@ -87,7 +89,9 @@ extension StorageNode {
         call.key, offset: Int(call.offset), byteCount: byteCount)
       let answer = ReadBlock.Answer(
         block: BlockDescription(found.block), checksums: UnitChecksums(found.checksums))
-      return Packet(message: answer.encoded, body: found.bytes.count > 0 ? [found.bytes] : [])
+      return Packet(
+        message: answer.encoded, body: found.bytes.count > 0 ? [found.bytes] : [],
+        bodySums: found.checksums)
     } catch {
       throw Refusal(error)
     }

@@ -13,8 +13,9 @@ extension StorageNode {
     while !Task.isCancelled {
       let began = driver.now
       do throws(WireError) {
-        let (answer, _) = try await client.call(
-          await hello(), at: coordinator, deadline: .seconds(2))
+        let answer = try await client.call(
+          await hello(), at: coordinator, deadline: .seconds(2)
+        ).answer
         interval = .milliseconds(Int(min(max(answer.intervalMilliseconds, 100), 10_000)))
         if answer.clusterID != 0 {
           do throws(Refusal) { try await join(answer.clusterID) } catch {

@@ -21,12 +21,14 @@ extension ShardStore {
   /// - Parameters:
   ///   - checksums: CRC32C of each 4 KiB of `payload`.
   ///   - payload: `block.layout.blockByteCount` bytes.
+  ///   - found: the same sums, computed from the payload by who received it; nil: they are computed here.
   ///   - hasHeadroom: the 4 KiB of memory before `payload` are the store's to overwrite, as in a body received from the
   ///     wire; header and payload then go out as one piece.
   /// - Throws: `corrupt` when the payload is not what the checksums say, `blockExists`, `staleEpoch` (links and
   ///   checkpoints), `deviceFull`, `deviceFailed`, `invalidBlock`, `closed`.
   package func write(
-    _ block: StoredBlock, checksums: [UInt32], payload: Slice, hasHeadroom: Bool = false
+    _ block: StoredBlock, checksums: [UInt32], payload: Slice, found: [UInt32]? = nil,
+    hasHeadroom: Bool = false
   ) async throws(StoreError) {
     try checkWritable()
     let layout = block.layout
@@ -35,8 +37,8 @@ extension ShardStore {
       checksums.count * StripeLayout.unit == payload.count,
       shardIndex < layout.scheme.width, layout.isStored(shardIndex)
     else { throw .invalidBlock("payload, checksums and layout differ") }
-    guard payload.withBytes({ CRC32C.checksums(of: $0, unit: StripeLayout.unit) }) == checksums
-    else { throw .corrupt("the payload does not match its checksums") }
+    let found = found ?? payload.withBytes { CRC32C.checksums(of: $0, unit: StripeLayout.unit) }
+    guard found == checksums else { throw .corrupt("the payload does not match its checksums") }
 
     if let twin = writing[block.key] {
       try checkEpoch(of: block)

@@ -114,14 +114,14 @@ extension StripeIO {
     let key = target.block(part.index)
     let started = driver.now
     do throws(WireError) {
-      let (answer, body) = try await call(
+      let (answer, body, sums) = try await call(
         ReadBlock(
           device: device, key: key, offset: part.range.lowerBound, byteCount: part.range.count),
         to: device, deadline: options.readDeadline)
       suspects.answered(device)
       guard answer.block.key == key, answer.block.layout == layout, body.count == 1,
         body[0].count == part.range.count,
-        body[0].withBytes({ CRC32C.checksums(of: $0) }) == answer.checksums.values
+        sums == answer.checksums.values
       else {
         onCorruption?(device, key)
         return .failed(part, .corrupt)

@@ -34,7 +34,8 @@ extension StripeIO {
             checksums: UnitChecksums(sums[place]))
           do throws(WireError) {
             _ = try await call(
-              request, body: [payloads[place]], to: target.devices[index], deadline: deadline)
+              request, body: [payloads[place]], bodySums: sums[place], to: target.devices[index],
+              deadline: deadline)
             return nil
           } catch {
             return DeviceFailure(device: target.devices[index], error: error)

@@ -97,11 +97,13 @@ package final class StripeIO: @unchecked Sendable {
 
   /// Sends one call to the node that holds `device`.
   func call<Request: Call>(
-    _ request: Request, body: [Slice] = [], to device: DeviceID, deadline: Duration
-  ) async throws(WireError) -> (answer: Request.Answer, body: [Slice]) {
+    _ request: Request, body: [Slice] = [], bodySums: [UInt32]? = nil, to device: DeviceID,
+    deadline: Duration
+  ) async throws(WireError) -> (answer: Request.Answer, body: [Slice], bodySums: [UInt32]) {
     guard let address = directory.address(of: device) else {
       throw .unreachable("no node holds device \(device)")
     }
-    return try await client.call(request, body: body, at: address, deadline: deadline)
+    return try await client.call(
+      request, body: body, bodySums: bodySums, at: address, deadline: deadline)
   }
 }

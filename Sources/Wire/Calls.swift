@@ -6,10 +6,14 @@ package struct Packet: Sendable {
   package var message: [UInt8]
   /// At most ``WireLimits/bodyByteCount`` in all; sent in order, received as one slice.
   package var body: [Slice]
+  /// CRC32C of each 4 KiB of the body, the last part perhaps shorter. Who sends and knows them spares both ends a pass over
+  /// the bytes; of what was received they are computed from the bytes that came. Nil: not known.
+  package var bodySums: [UInt32]?
 
-  package init(message: [UInt8] = [], body: [Slice] = []) {
+  package init(message: [UInt8] = [], body: [Slice] = [], bodySums: [UInt32]? = nil) {
     self.message = message
     self.body = body
+    self.bodySums = bodySums
   }
 
   package var bodyByteCount: Int { body.reduce(0) { $0 + $1.count } }

@@ -140,8 +140,10 @@ final class FrameReader: @unchecked Sendable {
       checksum = packet.message.withUnsafeBytes { CRC32C.checksum($0, seed: checksum) }
     }
     if header.bodyByteCount > 0 {
-      let body = try await body(header.bodyByteCount, &checksum)
-      packet.body = [body]
+      var sums = UnitSums(expecting: header.bodyByteCount)
+      packet.body = [try await body(header.bodyByteCount) { sums.add($0) }]
+      packet.bodySums = sums.sums
+      checksum = CRC32C.joined(checksum, units: sums.sums, byteCount: header.bodyByteCount)
     }
     guard checksum == header.contentChecksum else {
       throw .malformed("checksum of a frame's content")
@@ -154,21 +156,24 @@ final class FrameReader: @unchecked Sendable {
       return try await read(count)
     }
     let whole = pool.slice(count)
-    var ignored: UInt32 = 0
-    try await fill(whole, &ignored)
+    try await fill(whole) { _ in }
     return whole.array
   }
 
-  private func body(_ count: Int, _ checksum: inout UInt32) async throws(WireError) -> Slice {
+  private func body(_ count: Int, _ sum: (UnsafeRawBufferPointer) -> Void)
+    async throws(WireError) -> Slice
+  {
     let whole = Slice(
       buffer: pool.take(Self.bodyHeadroom + count), offset: Self.bodyHeadroom, count: count)
-    try await fill(whole, &checksum)
+    try await fill(whole, sum)
     return whole
   }
 
-  /// What is buffered first, then straight from the stream. Each piece is checked as it comes, while
+  /// What is buffered first, then straight from the stream. Each piece is summed as it comes, while
   /// it is still in the processor's cache.
-  private func fill(_ whole: Slice, _ checksum: inout UInt32) async throws(WireError) {
+  private func fill(_ whole: Slice, _ sum: (UnsafeRawBufferPointer) -> Void)
+    async throws(WireError)
+  {
     var done = take(into: whole, at: 0)
     if done < whole.count && whole.count - done < capacity / 2 {
       // A short rest is cheaper to read along with what follows it.
@@ -177,14 +182,14 @@ final class FrameReader: @unchecked Sendable {
       }
       done += take(into: whole, at: done)
     }
-    checksum = whole[0..<done].withBytes { CRC32C.checksum($0, seed: checksum) }
+    whole[0..<done].withBytes(sum)
     if whole.count - done > Self.largest { capacity = max(Self.smallest, capacity / 2) }
     while done < whole.count {
       let piece = whole[done..<min(done + Self.piece, whole.count)]
       let received = try await stream.receive(into: piece, waitForAll: true)
       if received == 0 { throw .disconnected("the stream ended inside a frame") }
       note(received)
-      checksum = piece[0..<received].withBytes { CRC32C.checksum($0, seed: checksum) }
+      piece[0..<received].withBytes(sum)
       done += received
     }
   }

@@ -186,8 +186,12 @@ final class FrameWriter: @unchecked Sendable {
           from: bytes.baseAddress!, byteCount: bytes.count)
       }
     }
-    for slice in frame.packet.body where slice.count > 0 {
-      checksum = slice.withBytes { CRC32C.checksum($0, seed: checksum) }
+    if let sums = frame.packet.bodySums {
+      checksum = CRC32C.joined(checksum, units: sums, byteCount: header.bodyByteCount)
+    } else {
+      for slice in frame.packet.body where slice.count > 0 {
+        checksum = slice.withBytes { CRC32C.checksum($0, seed: checksum) }
+      }
     }
     header.contentChecksum = checksum
     header.encode(into: target)

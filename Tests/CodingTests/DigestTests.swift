@@ -139,6 +139,43 @@ import Testing
     }
   }
 
+  @Test("checksums of parts, and of units, join to that of the whole", arguments: Seed.several)
+  func joining(seed: Seed) {
+    var random = seed.generator
+    for count in [0, 1, 4095, 4096, 4097, 8192, 40_000, 65_536] {
+      let all = randomBytes(count, using: &random)
+      for cut in [0, count, Int.random(in: 0...count, using: &random)] {
+        let (first, second) = (Array(all[..<cut]), Array(all[cut...]))
+        #expect(
+          CRC32C.joined(
+            CRC32C.checksum(first), CRC32C.checksum(second), secondByteCount: second.count)
+            == CRC32C.checksum(all))
+        let units = second.withUnsafeBytes { CRC32C.checksums(of: $0) }
+        #expect(
+          CRC32C.joined(CRC32C.checksum(first), units: units, byteCount: second.count)
+            == CRC32C.checksum(all))
+      }
+    }
+  }
+
+  @Test("units are summed right in whatever pieces they come", arguments: Seed.several)
+  func pieceSums(seed: Seed) {
+    var random = seed.generator
+    for count in [0, 1, 4095, 4096, 12_289, 50_000] {
+      let all = randomBytes(count, using: &random)
+      var sums = UnitSums(expecting: count)
+      all.withUnsafeBytes { bytes in
+        var start = 0
+        while start < count {
+          let end = min(count, start + Int.random(in: 0...9000, using: &random))
+          sums.add(UnsafeRawBufferPointer(rebasing: bytes[start..<end]))
+          start = end
+        }
+        #expect(sums.sums == CRC32C.checksums(of: bytes))
+      }
+    }
+  }
+
   @Test("lengths beyond ISA-L's are cut without a seam", arguments: [1, 7, 64, 1000])
   func pieces(largestCall: Int) {
     var random = SeededGenerator(seed: 31)

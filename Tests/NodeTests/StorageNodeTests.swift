@@ -22,10 +22,11 @@ struct StorageNodeTests {
       try await client.write(sample, to: device)
       try await client.write(sample, to: device)
       #expect(try await client.has(sample, on: device))
-      let (answer, body) = try await client.call(
+      let (answer, body, sums) = try await client.call(
         ReadBlock(device: device, key: sample.block.key, offset: 8192, byteCount: 4096),
         at: NodeScene.address, deadline: .seconds(1))
       #expect(answer.checksums.values == [sample.checksums.values[2]])
+      #expect(sums == answer.checksums.values)
       #expect(body.flatMap(\.array) == Array(sample.bytes[8192..<12288]))
 
       let listing = try await client.ask(ListShard(device: device, shard: sample.block.key.shard))
