@@ -1,26 +1,9 @@
 #include "CDigest.h"
+#include "kernels.h"
 
-#if defined(__x86_64__)
-
-#include <cpuid.h>
-#include <immintrin.h>
 #include <string.h>
 
-/* Three need more registers than there are: 2.9 to 3.3 GB/s on Zen 4, where two give 3.3 and one gives 1.8. */
-#define LANES 2
-#define BLOCK 64
-#define SHA __attribute__((target("sha,sse4.1,ssse3")))
-
-bool cairn_sha256_many_is_available(void) {
-  unsigned a, b, c, d;
-  if (!__get_cpuid(1, &a, &b, &c, &d)) return false;
-  bool has_sse = (c & bit_SSSE3) && (c & bit_SSE4_1);
-  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
-  return has_sse && (b & bit_SHA);
-}
-
-/* FIPS 180-4, section 4.2.2. */
-static const uint32_t constants[64] __attribute__((aligned(16))) = {
+const uint32_t cairn_sha256_constants[64] __attribute__((aligned(64))) = {
     0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
     0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174,
     0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc, 0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da,
@@ -31,85 +14,90 @@ static const uint32_t constants[64] __attribute__((aligned(16))) = {
     0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2,
 };
 
-/* The eight words as the instructions want them: A, B, E, F and C, D, G, H, first word in the highest place. */
-struct state {
-  __m128i abef, cdgh;
+#if defined(__x86_64__)
+
+#include <cpuid.h>
+
+#define BLOCK CAIRN_SHA256_BLOCK
+#define MOST 16
+/* With fewer messages than this a run of the wide kernel, which costs the same for one as for sixteen, is slower than
+   the SHA extensions. */
+#define WORTH_WIDE 12
+
+struct features {
+  bool sha, avx, avx512;
 };
 
-SHA static struct state initial_state(void) {
-  struct state state = {
-      _mm_set_epi32(0x6a09e667, (int)0xbb67ae85, 0x510e527f, (int)0x9b05688c),
-      _mm_set_epi32(0x3c6ef372, (int)0xa54ff53a, 0x1f83d9ab, 0x5be0cd19),
-  };
-  return state;
+static struct features features(void) {
+  struct features found = {false, false, false};
+  unsigned a, b, c, d, extended;
+  if (!__get_cpuid(1, &a, &b, &c, &d)) return found;
+  if (!__get_cpuid_count(7, 0, &a, &extended, &d, &d)) return found;
+  found.sha = (c & bit_SSSE3) && (c & bit_SSE4_1) && (extended & bit_SHA);
+  if (!(c & bit_OSXSAVE)) return found;
+  /* Whether the system saves those registers: XMM and YMM; the masks and both parts of ZMM. */
+  unsigned low, high;
+  __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  found.avx = (c & bit_AVX) && (low & 0x06) == 0x06;
+  found.avx512 = found.avx && (low & 0xe0) == 0xe0 && (extended & bit_AVX512F) && (extended & bit_AVX512BW)
+                 && (extended & bit_AVX512VL);
+  return found;
 }
 
-/* Runs `count` blocks of each of `lanes` messages. `lanes` is a constant at each call, so all loops over it are
-   unrolled. */
-__attribute__((always_inline)) SHA static inline void compress(
-    int lanes, struct state *const *states, const uint8_t *const *inputs, size_t count) {
-  const __m128i swap = _mm_set_epi64x(0x0c0d0e0f08090a0bLL, 0x0405060700010203LL);
-  __m128i abef[LANES], cdgh[LANES];
-  const uint8_t *input[LANES];
-#pragma clang loop unroll(full)
-  for (int lane = 0; lane < lanes; lane++) {
-    abef[lane] = states[lane]->abef;
-    cdgh[lane] = states[lane]->cdgh;
-    input[lane] = inputs[lane];
+static bool suits(struct features has, enum cairn_sha256_kernel kernel) {
+  switch (kernel) {
+  case CAIRN_SHA256_TWO: return has.sha;
+  case CAIRN_SHA256_THREE: return has.sha && has.avx;
+  case CAIRN_SHA256_SIXTEEN: return has.avx512;
   }
-  for (; count > 0; count--) {
-    __m128i words[LANES][4], before_abef[LANES], before_cdgh[LANES];
-#pragma clang loop unroll(full)
-    for (int lane = 0; lane < lanes; lane++) {
-      before_abef[lane] = abef[lane];
-      before_cdgh[lane] = cdgh[lane];
-#pragma clang loop unroll(full)
-      for (int i = 0; i < 4; i++) {
-        words[lane][i] = _mm_shuffle_epi8(
-            _mm_loadu_si128((const __m128i *)(input[lane] + 16 * i)), swap);
-      }
-      input[lane] += BLOCK;
-    }
-#pragma clang loop unroll(full)
-    for (int i = 0; i < 16; i++) {
-      const __m128i constant = _mm_load_si128((const __m128i *)(constants + 4 * i));
-#pragma clang loop unroll(full)
-      for (int lane = 0; lane < lanes; lane++) {
-        __m128i *w = words[lane];
-        __m128i sum = _mm_add_epi32(w[i & 3], constant);
-        cdgh[lane] = _mm_sha256rnds2_epu32(cdgh[lane], abef[lane], sum);
-        abef[lane] = _mm_sha256rnds2_epu32(abef[lane], cdgh[lane], _mm_shuffle_epi32(sum, 0x0e));
-        if (i < 12) {
-          /* Words 4 (i + 4) and the three after it, in the place of the oldest. */
-          __m128i next = _mm_sha256msg1_epu32(w[i & 3], w[(i + 1) & 3]);
-          next = _mm_add_epi32(next, _mm_alignr_epi8(w[(i + 3) & 3], w[(i + 2) & 3], 4));
-          w[i & 3] = _mm_sha256msg2_epu32(next, w[(i + 3) & 3]);
-        }
-      }
-    }
-#pragma clang loop unroll(full)
-    for (int lane = 0; lane < lanes; lane++) {
-      abef[lane] = _mm_add_epi32(abef[lane], before_abef[lane]);
-      cdgh[lane] = _mm_add_epi32(cdgh[lane], before_cdgh[lane]);
-    }
-  }
-#pragma clang loop unroll(full)
-  for (int lane = 0; lane < lanes; lane++) {
-    states[lane]->abef = abef[lane];
-    states[lane]->cdgh = cdgh[lane];
-  }
+  return false;
 }
 
-SHA static void compress1(struct state *const *s, const uint8_t *const *in, size_t n) {
-  compress(1, s, in, n);
-}
-SHA static void compress2(struct state *const *s, const uint8_t *const *in, size_t n) {
-  compress(2, s, in, n);
+bool cairn_sha256_is_available(enum cairn_sha256_kernel kernel) { return suits(features(), kernel); }
+
+/* How many messages run side by side, and what runs so many of them. */
+struct plan {
+  int lanes;
+  cairn_sha256_compress *one, *two, *three, *sixteen;
+};
+
+static struct plan plans[3];
+static bool is_planned[3];
+
+static struct plan plan_for(enum cairn_sha256_kernel kernel) {
+  /* Threads that meet here write the same. */
+  if (__atomic_load_n(&is_planned[kernel], __ATOMIC_ACQUIRE)) return plans[kernel];
+  const struct features has = features();
+  struct plan plan = {0};
+  if (!suits(has, kernel)) __builtin_trap();
+  if (has.sha) {
+    plan.one = cairn_sha256_ni1;
+    plan.two = has.avx512 ? cairn_sha256_ni2_avx512 : cairn_sha256_ni2;
+    if (has.avx512) {
+      plan.three = cairn_sha256_ni3_avx512;
+    } else if (has.avx) {
+      plan.three = cairn_sha256_ni3_avx;
+    }
+  }
+  switch (kernel) {
+  case CAIRN_SHA256_TWO:
+    plan.lanes = 2;
+    plan.two = cairn_sha256_ni2;
+    break;
+  case CAIRN_SHA256_THREE: plan.lanes = 3; break;
+  case CAIRN_SHA256_SIXTEEN:
+    plan.lanes = 16;
+    plan.sixteen = cairn_sha256_wide16;
+    break;
+  }
+  plans[kernel] = plan;
+  __atomic_store_n(&is_planned[kernel], true, __ATOMIC_RELEASE);
+  return plan;
 }
 
 /* One message on its way: first its whole blocks, then the one or two with the padding. */
 struct lane {
-  struct state state;
+  uint32_t state[8];
   const uint8_t *input;
   size_t blocks;
   size_t message;
@@ -117,8 +105,10 @@ struct lane {
   uint8_t tail[2 * BLOCK];
 };
 
-SHA static void begin(struct lane *lane, size_t index, const void *message, size_t byte_count) {
-  lane->state = initial_state();
+static void begin(struct lane *lane, size_t index, const void *message, size_t byte_count) {
+  static const uint32_t initial[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
+                                      0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
+  memcpy(lane->state, initial, sizeof initial);
   lane->input = message;
   lane->blocks = byte_count / BLOCK;
   lane->message = index;
@@ -140,60 +130,80 @@ static void pad(struct lane *lane, const uint8_t *rest, size_t byte_count) {
   lane->is_padded = true;
 }
 
-SHA static void store(const struct lane *lane, uint8_t *digest) {
-  uint32_t abef[4], cdgh[4];
-  _mm_storeu_si128((__m128i *)abef, lane->state.abef);
-  _mm_storeu_si128((__m128i *)cdgh, lane->state.cdgh);
-  const uint32_t words[8] = {abef[3], abef[2], cdgh[3], cdgh[2], abef[1], abef[0], cdgh[1], cdgh[0]};
+static void store(const struct lane *lane, uint8_t *digest) {
   for (int i = 0; i < 8; i++) {
-    uint32_t word = __builtin_bswap32(words[i]);
+    uint32_t word = __builtin_bswap32(lane->state[i]);
     memcpy(digest + 4 * i, &word, 4);
   }
 }
 
-SHA void cairn_sha256_many(
-    const void *const *messages, const size_t *byte_counts, size_t count, uint8_t *digests) {
-  struct lane lanes[LANES];
+/* Runs so many of the first lanes side by side as suits their number, for as long as none of them ends. Returns how
+   many those were. */
+static int step(const struct plan *plan, struct lane *lanes, int active) {
+  int width = active;
+  bool is_wide = plan->sixteen && (active >= WORTH_WIDE || !plan->one);
+  if (!is_wide && width > 3) width = 3;
+  if (width == 3 && !is_wide && !plan->three) width = 2;
+  size_t run = SIZE_MAX;
+  uint32_t *states[MOST], idle[8] = {0};
+  const uint8_t *inputs[MOST];
+  for (int i = 0; i < width; i++) {
+    if (lanes[i].blocks < run) run = lanes[i].blocks;
+    states[i] = lanes[i].state;
+    inputs[i] = lanes[i].input;
+  }
+  if (is_wide) {
+    for (int i = width; i < MOST; i++) {
+      states[i] = idle;
+      inputs[i] = inputs[0];
+    }
+    plan->sixteen(states, inputs, run);
+  } else if (width == 3) {
+    plan->three(states, inputs, run);
+  } else if (width == 2) {
+    plan->two(states, inputs, run);
+  } else {
+    plan->one(states, inputs, run);
+  }
+  for (int i = 0; i < width; i++) {
+    lanes[i].input += run * BLOCK;
+    lanes[i].blocks -= run;
+  }
+  return width;
+}
+
+void cairn_sha256_many(
+    enum cairn_sha256_kernel kernel, const void *const *messages, const size_t *byte_counts, size_t count,
+    uint8_t *digests) {
+  const struct plan plan = plan_for(kernel);
+  struct lane lanes[MOST];
   int active = 0;
   size_t next = 0;
   while (true) {
-    while (active < LANES && next < count) {
-      begin(&lanes[active++], next, messages[next], byte_counts[next]);
+    while (active < plan.lanes && next < count) {
+      begin(&lanes[active], next, messages[next], byte_counts[next]);
+      /* A message of less than a block begins with its padding. */
+      if (lanes[active].blocks == 0) pad(&lanes[active], messages[next], byte_counts[next]);
+      active++;
       next++;
     }
     if (active == 0) return;
-    size_t run = SIZE_MAX;
-    struct state *states[LANES];
-    const uint8_t *inputs[LANES];
-    for (int i = 0; i < active; i++) {
-      /* A message of less than a block begins with its padding. */
-      if (lanes[i].blocks == 0) pad(&lanes[i], lanes[i].input, byte_counts[lanes[i].message]);
-      if (lanes[i].blocks < run) run = lanes[i].blocks;
-      states[i] = &lanes[i].state;
-      inputs[i] = lanes[i].input;
-    }
-    if (active == 1) {
-      compress1(states, inputs, run);
-    } else {
-      compress2(states, inputs, run);
-    }
-    for (int i = 0; i < active; i++) {
-      lanes[i].input += run * BLOCK;
-      lanes[i].blocks -= run;
-    }
-    for (int i = 0; i < active;) {
-      if (lanes[i].blocks > 0 || !lanes[i].is_padded) {
-        i++;
+    int width = step(&plan, lanes, active);
+    for (int i = width - 1; i >= 0; i--) {
+      struct lane *lane = &lanes[i];
+      if (lane->blocks > 0) continue;
+      if (!lane->is_padded) {
+        pad(lane, lane->input, byte_counts[lane->message]);
         continue;
       }
-      store(&lanes[i], digests + 32 * lanes[i].message);
+      store(lane, digests + 32 * lane->message);
       active--;
       if (i < active) {
+        const struct lane *last = &lanes[active];
         /* Copying moves the padding's memory too. */
-        lanes[i] = lanes[active];
-        if (lanes[i].is_padded) {
-          lanes[i].input = lanes[i].tail + (lanes[active].input - lanes[active].tail);
-        }
+        const size_t place = last->is_padded ? (size_t)(last->input - last->tail) : 0;
+        *lane = *last;
+        if (lane->is_padded) lane->input = lane->tail + place;
       }
     }
   }
@@ -201,11 +211,15 @@ SHA void cairn_sha256_many(
 
 #else
 
-bool cairn_sha256_many_is_available(void) { return false; }
+bool cairn_sha256_is_available(enum cairn_sha256_kernel kernel) {
+  (void)kernel;
+  return false;
+}
 
 void cairn_sha256_many(
-    const void *const *messages, const size_t *byte_counts, size_t count, uint8_t *digests) {
-  (void)messages, (void)byte_counts, (void)count, (void)digests;
+    enum cairn_sha256_kernel kernel, const void *const *messages, const size_t *byte_counts, size_t count,
+    uint8_t *digests) {
+  (void)kernel, (void)messages, (void)byte_counts, (void)count, (void)digests;
   __builtin_trap();
 }
 

@@ -1,20 +1,17 @@
 internal import CDigest
 
 extension Fingerprint {
-  /// The SHA-256 of each of `pieces`, in their order.
+  /// The SHA-256 of each of `pieces`, in their order: several at a time where the processor can.
   ///
-  /// Where the processor has SHA instructions two pieces run side by side, in little more than half the time of one
-  /// after the other; elsewhere OpenSSL hashes them in turn. The pieces are best of like size and at least 1 KiB.
-  package static func of(_ pieces: [UnsafeRawBufferPointer]) -> [Fingerprint] {
-    guard pieces.count > 1, hasParallelHashing else { return pieces.map { Fingerprint(of: $0) } }
-    return hashTogether(pieces)
-  }
-
-  /// Asked once: the answer costs more than a small hash.
-  static let hasParallelHashing = cairn_sha256_many_is_available()
-
-  static func hashTogether(_ pieces: [UnsafeRawBufferPointer]) -> [Fingerprint] {
-    withUnsafeTemporaryAllocation(of: UnsafeRawPointer?.self, capacity: pieces.count) { bases in
+  /// The pieces are best at least 1 KiB long and ``HashKernel/batchCount`` or more.
+  ///
+  /// - Parameter kernel: one of ``HashKernel/available``.
+  package static func of(
+    _ pieces: [UnsafeRawBufferPointer], by kernel: HashKernel = .current
+  ) -> [Fingerprint] {
+    guard pieces.count > 1, let chosen = kernel.c else { return pieces.map { Fingerprint(of: $0) } }
+    return withUnsafeTemporaryAllocation(of: UnsafeRawPointer?.self, capacity: pieces.count) {
+      bases in
       withUnsafeTemporaryAllocation(of: Int.self, capacity: pieces.count) { counts in
         withUnsafeTemporaryAllocation(byteCount: pieces.count * byteCount, alignment: 8) {
           digests in
@@ -23,7 +20,7 @@ extension Fingerprint {
             counts.initializeElement(at: index, to: piece.count)
           }
           cairn_sha256_many(
-            bases.baseAddress, counts.baseAddress, pieces.count,
+            chosen, bases.baseAddress, counts.baseAddress, pieces.count,
             digests.baseAddress!.assumingMemoryBound(to: UInt8.self))
           func word(_ offset: Int) -> UInt64 {
             UInt64(bigEndian: digests.load(fromByteOffset: offset, as: UInt64.self))

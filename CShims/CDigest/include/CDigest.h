@@ -1,17 +1,28 @@
 /* SHA-256 of several messages at once.
 
-   The SHA instructions of one message wait for each other; those of a second message fill the gaps: on Zen 4 two
-   interleaved messages of 64 KiB run at 3.3 GB/s of CPU time, one after the other at 1.8, as OpenSSL does. Digests are
-   those of FIPS 180-4; the tests hold them against OpenSSL's. */
+   The SHA instructions of one message wait for each other; those of a second and a third message fill the gaps.
+   Where there are none, AVX-512 hashes sixteen messages, one to a lane. docs/decisions/0010-kernels.md has what was
+   measured. Digests are those of FIPS 180-4; the tests hold them against OpenSSL's. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-/* Whether this processor has the instructions. Without them cairn_sha256_many must not be called. */
-bool cairn_sha256_many_is_available(void);
+enum cairn_sha256_kernel {
+  /* Two messages through the SHA extensions. */
+  CAIRN_SHA256_TWO,
+  /* Three; needs AVX beside them, and is best with AVX-512VL. */
+  CAIRN_SHA256_THREE,
+  /* Sixteen through AVX-512; the last few through the SHA extensions if there are any. */
+  CAIRN_SHA256_SIXTEEN,
+};
+
+/* Whether this processor and this kernel of the system have what it needs. Without it cairn_sha256_many must not be
+   called with it. Costs some hundred cycles under a hypervisor, where CPUID traps: ask once. */
+bool cairn_sha256_is_available(enum cairn_sha256_kernel kernel);
 
 /* Writes 32 bytes for each of `count` messages to `digests`, in their order. `messages[i]` may be null when
    `byte_counts[i]` is 0. */
 void cairn_sha256_many(
-    const void *const *messages, const size_t *byte_counts, size_t count, uint8_t *digests);
+    enum cairn_sha256_kernel kernel, const void *const *messages, const size_t *byte_counts, size_t count,
+    uint8_t *digests);

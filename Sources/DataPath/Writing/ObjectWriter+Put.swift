@@ -344,7 +344,11 @@ struct PieceReader {
       if left == 0 { isAtEnd = true }
     }
     if filled == 0 { return nil }
-    let (lengths, fingerprints) = Self.cut(buffer[0..<filled], isEnd: isAtEnd)
+    // Measuring pays for whoever has much to hash.
+    let driver = writer.access.driver
+    let kernel =
+      filled >= 1 << 20 ? HashKernel.settle(now: { driver.now }) : HashKernel.current
+    let (lengths, fingerprints) = Self.cut(buffer[0..<filled], isEnd: isAtEnd, kernel: kernel)
     let offset = lengths.reduce(0, +)
     if offset < filled {
       // Copied, so that the buffer goes when its chunks do.
@@ -357,8 +361,10 @@ struct PieceReader {
       bytes: buffer[0..<offset], chunkByteCounts: lengths, fingerprints: fingerprints, share: share)
   }
 
-  /// The chunks at the front of `bytes`. Two at a time are cut and then hashed, while the cache has them.
-  private static func cut(_ bytes: Slice, isEnd: Bool) -> ([Int], [Fingerprint]) {
+  /// The chunks at the front of `bytes`. A few at a time are cut and then hashed, while the cache has them.
+  private static func cut(
+    _ bytes: Slice, isEnd: Bool, kernel: HashKernel
+  ) -> ([Int], [Fingerprint]) {
     var lengths: [Int] = []
     var fingerprints: [Fingerprint] = []
     bytes.withBytes { bytes in
@@ -371,12 +377,12 @@ struct PieceReader {
         waiting.append(UnsafeRawBufferPointer(rebasing: bytes[offset..<offset + length]))
         lengths.append(length)
         offset += length
-        if waiting.count == 2 {
-          fingerprints += Fingerprint.of(waiting)
+        if waiting.count == kernel.batchCount {
+          fingerprints += Fingerprint.of(waiting, by: kernel)
           waiting.removeAll(keepingCapacity: true)
         }
       }
-      fingerprints += Fingerprint.of(waiting)
+      fingerprints += Fingerprint.of(waiting, by: kernel)
     }
     return (lengths, fingerprints)
   }
