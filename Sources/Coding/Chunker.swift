@@ -1,3 +1,5 @@
+internal import CDigest
+
 /// Cuts a stream where its content says, so that equal content gives equal chunks wherever it stands:
 /// FastCDC with normalised chunking.
 ///
@@ -112,17 +114,20 @@ package struct Chunker: Hashable, Sendable {
     let end = base + lengths.upperBound
 
     /// The bytes at `offset` and after it. The first step gives (value << 1 + gear) << 1, so it is
-    /// held against the mask one place further on.
+    /// held against the mask one place further on. What the two bytes add is summed apart: the next
+    /// pair waits for one shift and one addition only.
     @inline(__always)
     func two(_ offset: Int) -> Int? {
-      value = value << 2 &+ doubled[Int(next[offset])]
-      if value & wideMask == 0 { return next - base + offset + 1 }
-      value = value &+ gear[Int(next[offset + 1])]
+      let first = doubled[Int(next[offset])]
+      let both = cairn_opaque(first &+ gear[Int(next[offset + 1])])
+      let shifted = value << 2
+      value = shifted &+ both
+      if (shifted &+ first) & wideMask == 0 { return next - base + offset + 1 }
       if value & mask == 0 { return next - base + offset + 2 }
       return nil
     }
 
-    // Measured on Zen 4 for bytes in cache: one byte a turn 1.3 GB/s, two 1.7, eight in twos 2.2.
+    // What else was measured: docs/decisions/0010-kernels.md.
     while end - next >= 8 {
       if let length = two(0) { return length }
       if let length = two(2) { return length }

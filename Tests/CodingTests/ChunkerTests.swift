@@ -61,6 +61,43 @@ import Testing
     #expect(all.withUnsafeBytes { chunker.lengths(of: $0) } == expected)
   }
 
+  /// One byte a step, as the yardstick of Benchmarks/compare/code does it.
+  static func plain(_ chunker: Chunker, _ bytes: ArraySlice<UInt8>) -> Int {
+    let bits = chunker.average.trailingZeroBitCount
+    func mask(_ count: Int) -> UInt64 { ((1 << UInt64(count)) - 1) << UInt64(63 - count) }
+    let (hard, easy) = (mask(bits + 2), mask(bits - 2))
+    var hash: UInt64 = 0
+    let limit = min(bytes.count, chunker.maximum)
+    for place in min(limit, chunker.minimum - 64)..<limit {
+      hash = hash << 1 &+ Chunker.gear[Int(bytes[bytes.startIndex + place])]
+      let length = place + 1
+      guard length >= chunker.minimum && length < chunker.maximum else { continue }
+      if hash & (length < chunker.average * 25 / 32 ? hard : easy) == 0 { return length }
+    }
+    return min(bytes.count, chunker.maximum)
+  }
+
+  @Test(
+    "two bytes a step cut where one byte a step does, at every alignment of the end",
+    arguments: several + [.standard], Seed.several)
+  func plain(chunker: Chunker, seed: Seed) {
+    var random = seed.generator
+    let most = chunker.maximum * 3
+    let all =
+      Bool.random(using: &random) ? Self.mixed(most, using: &random) : randomBytes(most, using: &random)
+    for count in [most] + (0..<8).map({ chunker.minimum + chunker.average / 2 + $0 }) {
+      var rest = all.prefix(count)
+      var expected: [Int] = []
+      while !rest.isEmpty {
+        expected.append(Self.plain(chunker, rest))
+        rest = rest.dropFirst(expected.last!)
+      }
+      #expect(
+        all.withUnsafeBytes { chunker.lengths(of: UnsafeRawBufferPointer(rebasing: $0[..<count])) }
+          == expected)
+    }
+  }
+
   @Test("chunks add up to the input and keep their bounds", arguments: several, Seed.several)
   func bounds(chunker: Chunker, seed: Seed) {
     var random = seed.generator
