@@ -3,9 +3,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -66,3 +69,20 @@ int cairn_spawn_close_from(posix_spawn_file_actions_t *actions, int first)
 int cairn_spawn_flag_new_session(void) { return POSIX_SPAWN_SETSID; }
 
 int cairn_o_direct(void) { return O_DIRECT; }
+
+int cairn_get_usage(int of_thread, cairn_usage *usage) {
+  struct rusage found;
+  if (getrusage(of_thread ? RUSAGE_THREAD : RUSAGE_SELF, &found) != 0) return -errno;
+  usage->user_microseconds = found.ru_utime.tv_sec * 1000000LL + found.ru_utime.tv_usec;
+  usage->system_microseconds = found.ru_stime.tv_sec * 1000000LL + found.ru_stime.tv_usec;
+  usage->context_switches = found.ru_nvcsw + found.ru_nivcsw;
+  usage->major_faults = found.ru_majflt;
+  usage->minor_faults = found.ru_minflt;
+  return 0;
+}
+
+void cairn_name_thread(const char *name) {
+  char cut[16] = {0};
+  strncpy(cut, name, sizeof cut - 1);
+  pthread_setname_np(pthread_self(), cut);
+}

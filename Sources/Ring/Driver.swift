@@ -18,6 +18,16 @@ package protocol Driver: AnyObject, Sendable {
   /// When the driver stops, its tasks are cancelled.
   @discardableResult
   func spawn(_ name: String, _ body: @escaping @Sendable () async -> Void) -> SpawnedTask
+  /// Runs `body` on an event loop of its own, on a thread of its own, and waits for it; in simulation here, in this
+  /// process. When the calling task is cancelled, so is `body`. What `body` needs of the other loop it makes there:
+  /// nothing loop-confined may cross.
+  ///
+  /// - Throws: when the system has no thread or ring to give.
+  func onOwnLoop<Value: Sendable>(
+    _ name: String, _ body: @escaping @Sendable (any Driver) async -> Value
+  ) async throws(RingError) -> Value
+  /// What this loop's thread, or the whole process, has used so far.
+  func usage(of scope: UsageScope) -> ResourceUsage
   var buffers: BufferPool { get }
   /// Whether the rare path at this place is to be taken. False in the real world; in simulation the
   /// world's seed decides.

@@ -60,15 +60,24 @@ package final class EventLoop: TaskExecutor, SerialExecutor, @unchecked Sendable
   package static func run<Result: Sendable>(
     _ options: Options = Options(), _ body: @escaping @Sendable (any Driver) async -> Result
   ) throws(RingError) -> Result {
+    try run(options, started: { _ in }, body)
+  }
+
+  /// - Parameter started: is handed what cancels the task of `body`, from any thread.
+  static func run<Result: Sendable>(
+    _ options: Options, started: (@escaping @Sendable () -> Void) -> Void,
+    _ body: @escaping @Sendable (any Driver) async -> Result
+  ) throws(RingError) -> Result {
     precondition(cairn_current_loop() == nil, "a loop runs inside a loop")
     let loop = try EventLoop(options)
     let driver = UringDriver(loop)
     let outcome = Outcome<Result>()
     cairn_set_current_loop(loop.state)
-    Task(executorPreference: loop) {
+    let task = Task(executorPreference: loop) {
       outcome.value = await body(driver)
       loop.stop()
     }
+    started { task.cancel() }
     loop.drive()
     loop.tearDown()
     cairn_set_current_loop(nil)

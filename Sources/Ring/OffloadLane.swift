@@ -31,22 +31,8 @@ final class OffloadLane: @unchecked Sendable {
   }
 
   private func start() {
-    // Signals are for the loop, through its signal descriptors.
-    var all = sigset_t()
-    var before = sigset_t()
-    sigfillset(&all)
-    pthread_sigmask(SIG_SETMASK, &all, &before)
-    var started = pthread_t()
-    let context = Unmanaged.passRetained(self).toOpaque()
-    let failure = pthread_create(
-      &started, nil,
-      { context in
-        Unmanaged<OffloadLane>.fromOpaque(context!).takeRetainedValue().work()
-        return nil
-      }, context)
-    pthread_sigmask(SIG_SETMASK, &before, nil)
-    precondition(failure == 0, "no thread for blocking work")
-    thread = started
+    thread = startThread { [self] in work() }
+    precondition(thread != nil, "no thread for blocking work")
   }
 
   private func work() {

@@ -63,6 +63,14 @@ package final class UringDriver: Driver {
     return SpawnedTask(task)
   }
 
+  package func onOwnLoop<Value: Sendable>(
+    _ name: String, _ body: @escaping @Sendable (any Driver) async -> Value
+  ) async throws(RingError) -> Value {
+    try await loop.runBeside(name, EventLoop.Options(), body).get()
+  }
+
+  package func usage(of scope: UsageScope) -> ResourceUsage { ResourceUsage(scope) }
+
   package func submit(_ operation: RingOperation) async -> Int32 {
     // Keeps the buffers until the kernel is done with them.
     defer { extendLifetime(operation) }

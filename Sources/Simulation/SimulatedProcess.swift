@@ -89,6 +89,14 @@ package final class SimulatedProcess: Driver, @unchecked Sendable {
   package var wallClock: Duration { .nanoseconds(world.wallNanoseconds) + wallClockOffset }
   package func random() -> UInt64 { random64.next() }
 
+  package func onOwnLoop<Value: Sendable>(
+    _ name: String, _ body: @escaping @Sendable (any Driver) async -> Value
+  ) async throws(RingError) -> Value {
+    await body(self)
+  }
+
+  package func usage(of scope: UsageScope) -> ResourceUsage { ResourceUsage() }
+
   /// By the world's ``SimulatedWorld/injections`` rates; each point has a stream of its own here.
   package func meets(_ point: InjectionPoint) -> Bool {
     guard isAlive, world.injections.isOn else { return false }

@@ -27,5 +27,13 @@ int cairn_spawn_close_from(posix_spawn_file_actions_t *actions, int first);
 /* POSIX_SPAWN_SETSID: the child leads a session of its own. */
 int cairn_spawn_flag_new_session(void);
 
+/* getrusage, of the calling thread only (which glibc shows only to _GNU_SOURCE) or of the whole process. */
+typedef struct {
+  int64_t user_microseconds, system_microseconds, context_switches, major_faults, minor_faults;
+} cairn_usage;
+int cairn_get_usage(int of_thread, cairn_usage *usage);
+/* What the calling thread is called in top and perf; cut to 15 bytes. */
+void cairn_name_thread(const char *name);
+
 /* The value of O_DIRECT, which glibc shows only to _GNU_SOURCE and which differs by machine. */
 int cairn_o_direct(void);
