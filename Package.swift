@@ -18,9 +18,11 @@ let settings: [SwiftSetting] = [
 let hot: Set = ["Ring", "Coding", "Wire", "Cluster", "ShardStore", "Simulation"]
 
 /// A module of the product and, when it has tests, the folder that mirrors it.
-func module(_ name: String, _ dependencies: [String], tests: [String]? = nil) -> [Target] {
+func module(
+  _ name: String, _ dependencies: [String], path: String? = nil, tests: [String]? = nil
+) -> [Target] {
   let product = Target.target(
-    name: name, dependencies: dependencies.map { .byName(name: $0) },
+    name: name, dependencies: dependencies.map { .byName(name: $0) }, path: path,
     swiftSettings: settings
       + (hot.contains(name) ? [.unsafeFlags(["-O"], .when(configuration: .debug))] : []))
   guard let tests else { return [product] }
@@ -85,12 +87,18 @@ let everything: [Target] =
       "Ring", "Coding", "Wire", "Service", "Cluster", "Messages", "ShardStore", "Stripes",
       "Metadata", "DataPath", "Node", "Coordinator", "Simulation",
     ], tests: [])
+  + module(
+    "Bench",
+    [
+      "Ring", "Coding", "Wire", "Service", "Cluster", "Messages", "ShardStore", "Stripes",
+      "Metadata", "DataPath", "Node", "Coordinator",
+    ], path: "Benchmarks/Bench", tests: ["Simulation"])
   + [
     .executableTarget(
       name: "cairn",
       dependencies: [
         "Ring", "Coding", "Wire", "Service", "Cluster", "Messages", "ShardStore", "Stripes",
-        "Metadata", "DataPath", "Node", "Coordinator", "Simulation", "Swarm", "CCommit",
+        "Metadata", "DataPath", "Node", "Coordinator", "Simulation", "Swarm", "Bench", "CCommit",
       ], swiftSettings: settings),
     .target(
       name: "TestSupport", dependencies: ["Ring"], path: "Tests/TestSupport",

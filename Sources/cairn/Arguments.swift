@@ -38,6 +38,9 @@ struct Arguments: Sendable {
     return number
   }
 
+  /// Takes `words` as they are.
+  init(operands words: [String]) { operands = words }
+
   /// Reads `words` (the program's and the command's names left out).
   init(_ words: [String], options: [OptionSpec], operands range: ClosedRange<Int>) throws(Failure) {
     var index = 0

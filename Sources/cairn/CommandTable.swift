@@ -10,6 +10,8 @@ struct CommandSpec: Sendable {
   var options: [OptionSpec] = []
   var operands: ClosedRange<Int> = 0...0
   var isHidden = false
+  /// Has a language of its own: every word is an operand, as it stands.
+  var parsesItself = false
   var run: @Sendable (Context) async throws(Failure) -> Void
 
   var name: String { path.joined(separator: " ") }
@@ -170,6 +172,17 @@ let commandTable: [CommandSpec] = [
       OptionSpec("--only-operations", value: "LIST", "of the planned operations these"),
       OptionSpec("--child", "report to a parent process"), json,
     ], run: simulate),
+  CommandSpec(
+    path: ["bench"],
+    summary: "Measure a part of Cairn as fio measures a disk.",
+    usage: "ENGINE [--OPTION=VALUE...] [JOBFILE...]",
+    details: """
+      ENGINE is raw (files and devices through the event loop alone), store (a device's storage engine), node (a storage
+      node over the wire), cluster (objects), net (loopback connections) or meta (the coordinator). Options, job files and
+      the JSON have fio's names; what fio has and bench does not is refused by name. docs/bench.md tells the differences.
+      Nothing that holds data is written to unless --overwrite-existing-data is given.
+      """,
+    options: benchOptions, operands: 0...Int.max, parsesItself: true, run: bench),
   CommandSpec(
     path: ["completion"], summary: "Print a completion script for bash.", usage: "bash",
     details: "In ~/.bashrc: source <(cairn completion bash)", operands: 1...1, run: completion),

@@ -16,6 +16,15 @@ enum Failure: Error {
     .failed(subject.isEmpty ? what : "\(what): \(subject)")
   }
 
+  /// What the line says behind the program's name.
+  var what: String {
+    switch self {
+    case .failed(let text), .usage(let text): text
+    case .reported, .readerGone: "failed"
+    case .interrupted: "interrupted"
+    }
+  }
+
   var exitStatus: Int32 {
     switch self {
     case .failed, .reported: 1

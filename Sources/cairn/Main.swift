@@ -62,7 +62,10 @@ struct Main {
       }
       let arguments: Arguments
       do throws(Failure) {
-        arguments = try Arguments(rest, options: command.options, operands: command.operands)
+        arguments =
+          try command.parsesItself
+          ? Arguments(operands: rest)
+          : Arguments(rest, options: command.options, operands: command.operands)
       } catch {
         if case .usage(let text) = error {
           throw .usage("\(text) (usage: cairn \(command.name) \(command.usage))")
@@ -124,10 +127,4 @@ struct Main {
 }
 
 /// The one line on standard error.
-func line(_ failure: Failure) -> String {
-  switch failure {
-  case .failed(let text), .usage(let text): "cairn: \(text)"
-  case .reported, .readerGone: "cairn: failed"
-  case .interrupted: "cairn: interrupted"
-  }
-}
+func line(_ failure: Failure) -> String { "cairn: \(failure.what)" }

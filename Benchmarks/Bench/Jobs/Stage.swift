@@ -1,0 +1,199 @@
+import Ring
+
+/// What a run stands on besides its jobs: files made ready, daemons beside them. Constant once opened.
+enum Stage: Sendable {
+  /// By path.
+  case raw([String: RawTarget])
+  case store
+  case node(Beside<BenchNode.Reach>, ScratchDirectory)
+  case cluster(BenchCluster, ScratchDirectory, ObjectEngine.Kind)
+  case net(Beside<NetServer.Reach>)
+
+  /// - Throws: before anything is changed, when anything is to be refused.
+  static func open(
+    _ request: BenchRequest, _ waves: [[JobInstance]], _ surroundings: Bench.Surroundings,
+    on driver: any Driver
+  ) async throws(BenchError) -> Stage {
+    let jobs = waves.flatMap { $0 }
+    switch request.engine {
+    case .raw:
+      for job in jobs {
+        _ = try await RawTarget.inspect(
+          RawTarget.path(job.options, job: job.number), job.options, on: driver)
+      }
+      var targets: [String: RawTarget] = [:]
+      for job in jobs {
+        let path = RawTarget.path(job.options, job: job.number)
+        targets[path] = try await RawTarget.prepare(path, job.options, on: driver)
+      }
+      return .raw(targets)
+    case .store:
+      for job in jobs { try await Self.storeDirectory(job).check(on: driver) }
+      return .store
+    case .node:
+      let directory = ScratchDirectory(jobs[0].options, "node")
+      try await directory.check(on: driver)
+      try await directory.make(on: driver)
+      let capacity = jobs.reduce(0) { $0 + BlockEngine<NodePlace>.capacity($1.options) }
+      do throws(BenchError) {
+        return .node(
+          try await BenchNode.start(directory.path, capacity: capacity, on: driver), directory)
+      } catch {
+        do throws(BenchError) { try await directory.remove(jobs[0].options, on: driver) } catch {}
+        throw error
+      }
+    case .cluster, .meta:
+      let kind: ObjectEngine.Kind = request.engine == .meta ? .metadata : .data
+      let directory = ScratchDirectory(jobs[0].options, "cluster")
+      let running = try await surroundings.cluster(jobs[0].options.configuration)
+      if running == nil {
+        try await directory.check(on: driver)
+        try await directory.make(on: driver)
+      }
+      let size = jobs.reduce(0) { $0 + 4 * ($1.options.byteCount ?? 0) }
+      do throws(BenchError) {
+        let cluster = try await BenchCluster.open(
+          running, jobs[0].options, directory: directory.path, capacity: size, on: driver)
+        return .cluster(cluster, directory, kind)
+      } catch {
+        if running == nil {
+          do throws(BenchError) { try await directory.remove(jobs[0].options, on: driver) } catch {}
+        }
+        throw error
+      }
+    case .net:
+      let largest = jobs.map { max($0.options.readSizes.largest, $0.options.writeSizes.largest) }
+      return .net(
+        try await NetServer.start(
+          jobs[0].options.netProtocol, largest: max(4096, largest.max()!), on: driver))
+    }
+  }
+
+  private static func storeDirectory(_ job: JobInstance) -> ScratchDirectory {
+    ScratchDirectory(job.options, "\(job.number).store")
+  }
+
+  /// One job from its start to its end, on its own loop.
+  func measure(_ job: JobInstance, _ line: StartLine, isAlone: Bool, on driver: any Driver) async
+    -> Result<JobStatistics, BenchError>
+  {
+    let options = job.options
+    do throws(BenchError) {
+      switch self {
+      case .raw(let targets):
+        let target = targets[RawTarget.path(options, job: job.number)]!
+        return .success(
+          try await Self.run(job, line, isAlone ? .process : .thread, on: driver) {
+            () async throws(BenchError) in
+            try await RawEngine.open(target, options, on: driver)
+          })
+      case .store:
+        let directory = Self.storeDirectory(job)
+        return .success(
+          try await Self.run(
+            job, line, isAlone ? .process : .thread, isAppending: true, on: driver
+          ) { () async throws(BenchError) in
+            try await directory.make(on: driver)
+            let place = try await StorePlace.open(
+              directory.path, capacity: BlockEngine<StorePlace>.capacity(options), on: driver)
+            return try await Self.filled(BlockEngine(place, options, job: job.index, on: driver))
+          })
+      case .node(let node, _):
+        return .success(
+          try await Self.run(job, line, .thread, isAppending: true, on: driver) {
+            () async throws(BenchError) in
+            let place = NodePlace(node.value, on: driver)
+            return try await Self.filled(BlockEngine(place, options, job: job.index, on: driver))
+          })
+      case .cluster(let cluster, _, let kind):
+        return .success(
+          try await Self.run(job, line, .thread, isAppending: true, on: driver) {
+            () async throws(BenchError) in
+            let engine = ObjectEngine(cluster, kind, options, job: job.index, on: driver)
+            do throws(BenchError) {
+              try await engine.fill()
+            } catch {
+              await engine.close()
+              throw error
+            }
+            return engine
+          })
+      case .net(let server):
+        switch options.netProtocol {
+        case .tcp:
+          return .success(
+            try await Self.run(job, line, .thread, on: driver) { () async throws(BenchError) in
+              try await TCPEngine.open(server.value, options, on: driver)
+            })
+        case .wire:
+          return .success(
+            try await Self.run(job, line, .thread, on: driver) { () async throws(BenchError) in
+              WireEngine(server.value, options, on: driver)
+            })
+        }
+      }
+    } catch {
+      return .failure(error)
+    }
+  }
+
+  private static func filled<P: BlockPlace>(_ engine: BlockEngine<P>) async throws(BenchError)
+    -> BlockEngine<P>
+  {
+    do throws(BenchError) {
+      try await engine.fill()
+    } catch {
+      await engine.close()
+      throw error
+    }
+    return engine
+  }
+
+  private static func run<E: Engine>(
+    _ job: JobInstance, _ line: StartLine, _ scope: UsageScope, isAppending: Bool = false,
+    on driver: any Driver, _ open: () async throws(BenchError) -> E
+  ) async throws(BenchError) -> JobStatistics {
+    let engine: E
+    do throws(BenchError) {
+      engine = try await open()
+    } catch {
+      line.arrive()
+      throw error
+    }
+    line.arrive()
+    await line.wait(on: driver)
+    let run = JobRun(
+      job.options, job: job.index, engine: engine, usageScope: scope, isAppending: isAppending,
+      on: driver)
+    do throws(BenchError) {
+      let statistics = try await run.run()
+      await engine.close()
+      return statistics
+    } catch {
+      await engine.close()
+      throw error
+    }
+  }
+
+  func close(_ jobs: [JobInstance], on driver: any Driver) async throws(BenchError) {
+    switch self {
+    case .raw(let targets):
+      var closed: Set<String> = []
+      for job in jobs {
+        let path = RawTarget.path(job.options, job: job.number)
+        guard closed.insert(path).inserted else { continue }
+        try await targets[path]!.close(job.options, on: driver)
+      }
+    case .store:
+      for job in jobs { try await Self.storeDirectory(job).remove(job.options, on: driver) }
+    case .node(let node, let directory):
+      await node.stop()
+      try await directory.remove(jobs[0].options, on: driver)
+    case .cluster(let cluster, let directory, _):
+      let isTemporary = cluster.isTemporary
+      try await cluster.close(on: driver)
+      if isTemporary { try await directory.remove(jobs[0].options, on: driver) }
+    case .net(let server): await server.stop()
+    }
+  }
+}

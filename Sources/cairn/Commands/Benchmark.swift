@@ -1,0 +1,39 @@
+import Bench
+import Ring
+
+/// bench's options, for help and completion.
+let benchOptions: [OptionSpec] =
+  [OptionSpec("--output-format", value: "HOW", "normal or json (default: normal)")]
+  + OptionKey.all.map { OptionSpec("--" + $0.name, value: $0.value, $0.help) }
+
+/// `cairn bench ENGINE [OPTION...] [JOBFILE...]`.
+func bench(_ context: Context) async throws(Failure) {
+  let outcome: RunOutcome
+  do throws(BenchError) {
+    let request = try await Bench.request(context.arguments.operands, on: context.driver)
+    let isHuman = request.format == .normal
+    let surroundings = Bench.Surroundings(version: version) { path async throws(BenchError) in
+      do throws(Failure) {
+        let found = try await ClientConfiguration.load(path, on: context.driver)
+        return ClusterReach(
+          coordinators: found.coordinators, key: found.key, security: found.security)
+      } catch {
+        throw .failed(error.what)
+      }
+    }
+    let bench = Bench(request, surroundings, on: context.driver)
+    outcome = try await bench.run { text in
+      if isHuman { await context.output.errorText(text + "\n") }
+    }
+  } catch {
+    switch error {
+    case .usage(let text): throw .usage(text)
+    case .failed(let text): throw .failed(text)
+    }
+  }
+  switch outcome.request.format {
+  case .normal: for line in HumanReport.make(outcome) { try await context.output.line(line) }
+  case .json: try await context.output.line(JSONReport.make(outcome).text)
+  }
+  try await context.output.flush()
+}
