@@ -29,7 +29,7 @@ lint:
 	@scripts/lint
 
 format:
-	$(SWIFT) format --in-place --parallel --recursive Sources Tests Package.swift
+	$(SWIFT) format --in-place --parallel --recursive Sources Benchmarks Tests Package.swift
 
 test: deps lint
 	@scripts/test
