@@ -23,6 +23,7 @@ protocol BlockPlace: AnyObject, Sendable {
 /// blocks are appended without end; when a job has written its size, the oldest go.
 final class BlockEngine<Place: BlockPlace>: Engine, @unchecked Sendable {
   // Loop-confined.
+  static var usesBuffers: Bool { false }
   let spaceByteCount: UInt64
   private let place: Place
   private let job: UInt64

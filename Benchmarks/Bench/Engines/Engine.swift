@@ -97,17 +97,22 @@ final class Worker: @unchecked Sendable {
   let index: Int
   /// Room for the largest transfer; filled with bytes that do not compress.
   let buffer: Slice
+  /// ``buffer`` as the operand of a write, made once: an array costs an allocation.
+  let whole: [Slice]
 
   init(index: Int, byteCount: Int, seed: UInt64, on driver: any Driver) {
     self.index = index
     buffer = driver.buffers.slice(byteCount)
     var random = BenchRandom(seed: seed &+ UInt64(index) &* 0x1234_5678_9ABC_DEF1)
     buffer.withMutableBytes { random.fill($0) }
+    whole = [buffer]
   }
 }
 
 /// One job's way to what is measured. Lives on the job's loop.
 protocol Engine: AnyObject, Sendable {
+  /// Whether transfers use their workers' buffers.
+  static var usesBuffers: Bool { get }
   /// Bytes that offsets may address.
   var spaceByteCount: UInt64 { get }
   /// Makes one transfer: a read's bytes are there, a write's are as safe as the engine promises.
@@ -121,6 +126,7 @@ protocol Engine: AnyObject, Sendable {
 }
 
 extension Engine {
+  static var usesBuffers: Bool { true }
   func synchronize(dataOnly: Bool) async throws(BenchError) {}
   func verify(_ access: Access, _ worker: Worker) throws(BenchError) {}
 }

@@ -11,6 +11,7 @@ final class ObjectEngine: Engine, @unchecked Sendable {
   // Loop-confined.
   enum Kind { case data, metadata }
 
+  static var usesBuffers: Bool { false }
   let spaceByteCount: UInt64
   private let kind: Kind
   private let client: BenchClient

@@ -8,8 +8,6 @@ final class RawEngine: Engine, @unchecked Sendable {
   private let start: UInt64
   private let options: JobOptions
   private var serial: UInt64 = 0
-  /// For a write's operand, by worker and whole buffer: made once, as an array costs an allocation.
-  private var operands: [[Slice]] = []
 
   static func open(_ target: RawTarget, _ options: JobOptions, on driver: any Driver)
     async throws(BenchError) -> RawEngine
@@ -52,7 +50,8 @@ final class RawEngine: Engine, @unchecked Sendable {
       }
       result = await file.driver.submit(
         .write(
-          descriptor: file.descriptor, from: operand(block, worker),
+          descriptor: file.descriptor,
+          from: block.count == worker.buffer.count ? worker.whole : [block],
           offset: start + access.offset))
     }
     guard result == Int32(access.count) else {
@@ -63,15 +62,6 @@ final class RawEngine: Engine, @unchecked Sendable {
       throw .failed("\(what) of \(access.count) bytes moved \(result): \(file.path)")
     }
     return access.count
-  }
-
-  private func operand(_ block: Slice, _ worker: Worker) -> [Slice] {
-    if worker.index < operands.count, operands[worker.index][0].count == block.count {
-      return operands[worker.index]
-    }
-    // Workers come in any order; one whose place is not made yet, or that has another size now, pays for an array.
-    if worker.index == operands.count { operands.append([block]) }
-    return [block]
   }
 
   /// Marks each 512 bytes, so that no two blocks are the same to a device that looks, as fio's `scramble_buffers` does.

@@ -45,7 +45,9 @@ final class JobRun<E: Engine>: @unchecked Sendable {
   }
 
   func run() async throws(BenchError) -> JobStatistics {
-    let largest = JobOptions.Direction.allCases.map { options.sizes($0).largest }.max()!
+    let largest =
+      E.usesBuffers
+      ? JobOptions.Direction.allCases.map { options.sizes($0).largest }.max()! : 4096
     let workers = (0..<options.depth).map {
       Worker(index: $0, byteCount: largest, seed: options.randomSeed, on: driver)
     }

@@ -2,8 +2,8 @@ import Ring
 
 /// What a run stands on besides its jobs: files made ready, daemons beside them. Constant once opened.
 enum Stage: Sendable {
-  /// By path.
-  case raw([String: RawTarget])
+  /// By job.
+  case raw([RawTarget])
   case store
   case node(Beside<BenchNode.Reach>, ScratchDirectory)
   case cluster(BenchCluster, ScratchDirectory, ObjectEngine.Kind)
@@ -21,10 +21,11 @@ enum Stage: Sendable {
         _ = try await RawTarget.inspect(
           RawTarget.path(job.options, job: job.number), job.options, on: driver)
       }
-      var targets: [String: RawTarget] = [:]
+      var targets: [RawTarget] = []
       for job in jobs {
-        let path = RawTarget.path(job.options, job: job.number)
-        targets[path] = try await RawTarget.prepare(path, job.options, on: driver)
+        targets.append(
+          try await RawTarget.prepare(
+            RawTarget.path(job.options, job: job.number), job.options, on: driver))
       }
       return .raw(targets)
     case .store:
@@ -81,7 +82,7 @@ enum Stage: Sendable {
     do throws(BenchError) {
       switch self {
       case .raw(let targets):
-        let target = targets[RawTarget.path(options, job: job.number)]!
+        let target = targets[job.index]
         return .success(
           try await Self.run(job, line, isAlone ? .process : .thread, on: driver) {
             () async throws(BenchError) in
@@ -180,9 +181,8 @@ enum Stage: Sendable {
     case .raw(let targets):
       var closed: Set<String> = []
       for job in jobs {
-        let path = RawTarget.path(job.options, job: job.number)
-        guard closed.insert(path).inserted else { continue }
-        try await targets[path]!.close(job.options, on: driver)
+        let target = targets[job.index]
+        if closed.insert(target.path).inserted { try await target.close(job.options, on: driver) }
       }
     case .store:
       for job in jobs { try await Self.storeDirectory(job).remove(job.options, on: driver) }

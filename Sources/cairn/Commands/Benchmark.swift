@@ -23,7 +23,12 @@ func bench(_ context: Context) async throws(Failure) {
     }
     let bench = Bench(request, surroundings, on: context.driver)
     outcome = try await bench.run { text in
-      if isHuman { await context.output.errorText(text + "\n") }
+      guard isHuman else { return }
+      // A reader that is gone shows when the report is written.
+      do throws(Failure) {
+        try await context.output.line(text)
+        try await context.output.flush()
+      } catch {}
     }
   } catch {
     switch error {
