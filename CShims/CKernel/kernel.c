@@ -10,7 +10,11 @@
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 __thread void *cairn_loop __attribute__((tls_model("initial-exec")));
@@ -85,4 +89,25 @@ void cairn_name_thread(const char *name) {
   char cut[16] = {0};
   strncpy(cut, name, sizeof cut - 1);
   pthread_setname_np(pthread_self(), cut);
+}
+
+int cairn_file_system(const char *path, struct cairn_file_system *found)
+{
+	struct statfs system;
+	struct stat file;
+	int result;
+	do
+		result = statfs(path, &system);
+	while (result < 0 && errno == EINTR);
+	if (result < 0 || stat(path, &file) < 0)
+		return -errno;
+	dev_t device = S_ISBLK(file.st_mode) ? file.st_rdev : file.st_dev;
+	*found = (struct cairn_file_system){
+		.type = (uint32_t)system.f_type,
+		.major = major(device),
+		.minor = minor(device),
+		.is_read_only = (system.f_flags & ST_RDONLY) != 0,
+		.is_block_device = S_ISBLK(file.st_mode),
+	};
+	return 0;
 }

@@ -103,6 +103,18 @@ extension Driver {
     return outcome.value!
   }
 
+  package func fileSystem(_ path: String) async throws(RingError) -> FileSystemFacts {
+    let outcome = Outcome<FileSystemFacts>()
+    try await perform(.fileSystem(path: path, outcome), "statfs", path)
+    return outcome.value!
+  }
+
+  package func space(_ path: String) async throws(RingError) -> FileSystemSpace {
+    let outcome = Outcome<FileSystemSpace>()
+    try await perform(.space(path: path, outcome), "statvfs", path)
+    return outcome.value!
+  }
+
   package func exists(_ path: String) async -> Bool {
     await submit(.status(path: path, followLinks: false, Outcome<FileStatus>())) == 0
   }

@@ -27,6 +27,10 @@ package enum Errno {
   package static let loop = ELOOP
   package static let inputOutput = EIO
   package static let invalid = EINVAL
+  package static let unsupported = EOPNOTSUPP
+  package static let noSuchOperation = ENOSYS
+  package static let readOnly = EROFS
+  package static let busy = EBUSY
 }
 
 /// Signal numbers.

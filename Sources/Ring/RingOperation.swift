@@ -26,6 +26,8 @@ package enum RingOperation: Sendable {
   case setAttributes(path: String, mode: UInt32?, modified: Int64?)
   /// statvfs of the file system that holds `path`.
   case space(path: String, Outcome<FileSystemSpace>)
+  /// statfs of the file system that holds `path`, and which device that is on; of a block device, the device itself.
+  case fileSystem(path: String, Outcome<FileSystemFacts>)
 
   // Sockets: TCP with TCP_NODELAY; a listener has SO_REUSEADDR.
   case listen(SocketAddress, backlog: Int32, Outcome<SocketAddress>)
@@ -103,6 +105,30 @@ package struct FileSystemSpace: Sendable, Equatable {
   package init(totalByteCount: UInt64, freeByteCount: UInt64) {
     self.totalByteCount = totalByteCount
     self.freeByteCount = freeByteCount
+  }
+}
+
+/// What the kernel says of the file system that holds a path.
+package struct FileSystemFacts: Sendable, Equatable {
+  /// The kernel's magic number of its type (statfs).
+  package var type: UInt64
+  /// Mounted so that nothing can be written.
+  package var isReadOnly: Bool
+  /// The path is a block device, not a file or directory.
+  package var isBlockDevice: Bool
+  /// Of the block device that the path is, or else of what its file system is on; without one, a number of the file
+  /// system's own with major 0.
+  package var major: UInt32
+  package var minor: UInt32
+
+  package init(
+    type: UInt64, isReadOnly: Bool, isBlockDevice: Bool, major: UInt32, minor: UInt32
+  ) {
+    self.type = type
+    self.isReadOnly = isReadOnly
+    self.isBlockDevice = isBlockDevice
+    self.major = major
+    self.minor = minor
   }
 }
 

@@ -1,3 +1,4 @@
+import CKernel
 import CURing
 import Glibc
 
@@ -245,6 +246,19 @@ extension UringDriver {
         totalByteCount: UInt64(found.f_blocks) &* unit,
         freeByteCount: UInt64(found.f_bavail) &* unit
       )
+      return 0
+    }
+  }
+
+  func fileSystem(_ path: String, _ outcome: Outcome<FileSystemFacts>) async -> Int32 {
+    guard let path = PathBytes(path) else { return -EINVAL }
+    return await loop.offload(lane: EventLoop.fileLane) { () -> Int32 in
+      var found = cairn_file_system()
+      let result = path.withCString { cairn_file_system($0, &found) }
+      guard result >= 0 else { return result }
+      outcome.value = FileSystemFacts(
+        type: found.type, isReadOnly: found.is_read_only != 0,
+        isBlockDevice: found.is_block_device != 0, major: found.major, minor: found.minor)
       return 0
     }
   }

@@ -133,6 +133,7 @@ package final class UringDriver: Driver {
     case .setAttributes(let path, let mode, let modified):
       return await setAttributes(path, mode, modified)
     case .space(let path, let outcome): return await space(path, outcome)
+    case .fileSystem(let path, let outcome): return await fileSystem(path, outcome)
     case .listen(let address, let backlog, let outcome):
       return await listen(address, backlog, outcome)
     case .accept(let descriptor, let outcome): return await accept(descriptor, outcome)

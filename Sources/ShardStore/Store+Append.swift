@@ -134,15 +134,19 @@ extension ShardStore {
     }
   }
 
-  /// Records that lie one after the other in one volume, up to half a MiB, or one larger one.
+  /// Records that lie one after the other in one volume, up to the settings' sizes, or one larger one.
   private func nextBatch() -> [Append]? {
     guard unwrittenHead < unwritten.count else { return nil }
     var batch = [unwritten[unwrittenHead]]
     var byteCount = batch[0].byteCount
     unwrittenHead += 1
-    while unwrittenHead < unwritten.count, batch.count < 128, !driver.meets(.appendAlone) {
+    while unwrittenHead < unwritten.count, batch.count < settings.largestAppendRecordCount,
+      !driver.meets(.appendAlone)
+    {
       let next = unwritten[unwrittenHead]
-      guard next.volume === batch[0].volume, byteCount + next.byteCount <= 512 << 10 else { break }
+      guard next.volume === batch[0].volume,
+        byteCount + next.byteCount <= settings.largestAppendByteCount
+      else { break }
       batch.append(next)
       byteCount += next.byteCount
       unwrittenHead += 1

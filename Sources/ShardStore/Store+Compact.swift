@@ -182,4 +182,7 @@ extension ShardStore {
 extension RingError {
   /// No room: not a failure of the device.
   var isFull: Bool { errno == ENOSPC || errno == EDQUOT }
+
+  /// The file system has no such thing.
+  var isUnsupported: Bool { errno == EOPNOTSUPP || errno == ENOSYS }
 }

@@ -125,6 +125,7 @@ extension ShardStore {
 
   /// Punches the payload of a dead record out of its file.
   func punch(_ place: Place, in volume: Volume) async -> Bool {
+    guard punches else { return false }
     do throws(RingError) {
       let done: Void? = try await volumes.use(volume) { file throws(RingError) in
         try await file.allocate(
@@ -137,7 +138,12 @@ extension ShardStore {
       return true
     } catch {
       // Not every file system can; then compaction returns the space.
-      if error.errno != EOPNOTSUPP && error.errno != ENOSYS { retire("\(error)") }
+      if !error.isUnsupported {
+        retire("\(error)")
+      } else if punches {
+        punches = false
+        fallbacks.append("no hole punching here: only compaction returns the space of dead blocks")
+      }
       return false
     }
   }

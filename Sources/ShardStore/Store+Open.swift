@@ -32,6 +32,7 @@ extension ShardStore {
         path: path, settings: settings, identity: identity, lockFile: lockFile, driver: driver)
       do throws(StoreError) {
         if isReadOnly { store.volumes.accessMode = O_RDONLY }
+        try await checkFeatures(path, settings, isReadOnly: isReadOnly, on: driver)
         try await store.recover(
           retired: retired, isReadOnly: isReadOnly)
         // A retired device keeps what it says.
@@ -48,6 +49,37 @@ extension ShardStore {
     } catch {
       await lockFile.close()
       throw error
+    }
+  }
+
+  /// Refuses, before anything is read or written, a file system without what the settings require.
+  private static func checkFeatures(
+    _ path: String, _ settings: StoreSettings, isReadOnly: Bool, on driver: any Driver
+  ) async throws(StoreError) {
+    if settings.directIO == .required {
+      do throws(RingError) {
+        let file = try await File.open(path + "/identity", O_RDONLY | O_DIRECT, on: driver)
+        await file.close()
+      } catch {
+        if error.errno == EINVAL {
+          throw .unfit("the file system has no direct I/O, which the profile requires: \(path)")
+        }
+      }
+    }
+    if settings.preallocation == .required, !isReadOnly {
+      // What is wrong with the device otherwise is found where it matters.
+      guard
+        let file = try? await File.open(path + "/probe", O_RDWR | O_CREAT, mode: 0o600, on: driver)
+      else { return }
+      var isMissing = false
+      do throws(RingError) { try await file.allocate(offset: 0, byteCount: 4096) } catch {
+        isMissing = error.isUnsupported
+      }
+      await file.close()
+      try? await driver.remove(path + "/probe")
+      if isMissing {
+        throw .unfit("the file system has no fallocate, which the profile requires: \(path)")
+      }
     }
   }
 

@@ -28,8 +28,10 @@ extension ShardStore {
   /// What the configured capacity and the file system allow to be occupied.
   var byteLimit: UInt64 {
     guard freeSpace != .max else { return settings.capacity }
-    let (possible, overflow) = (occupiedByteCount + volumes.unusedByteCount)
-      .addingReportingOverflow(freeSpace)
+    // What no file has set aside is still free, and each write since has taken from that.
+    let ours =
+      preallocates ? occupiedByteCount + volumes.unusedByteCount : occupiedAtFreeSpace
+    let (possible, overflow) = ours.addingReportingOverflow(freeSpace)
     return overflow ? settings.capacity : min(settings.capacity, possible)
   }
 
@@ -38,9 +40,12 @@ extension ShardStore {
     if let freeSpaceTime, driver.now - freeSpaceTime < age { return }
     freeSpaceTime = driver.now
     let outcome = Outcome<FileSystemSpace>()
-    guard await driver.submit(.space(path: path, outcome)) >= 0, let space = outcome.value else {
-      return
-    }
+    let occupied = occupiedByteCount
+    // A file system that counts no blocks (ramfs) does not say.
+    guard await driver.submit(.space(path: path, outcome)) >= 0, let space = outcome.value,
+      space.totalByteCount > 0
+    else { return }
+    occupiedAtFreeSpace = occupied
     freeSpace = space.freeByteCount
     fileSystemByteCount = space.totalByteCount
   }
@@ -183,12 +188,18 @@ extension ShardStore {
     defer { volumesInMaking.remove(volume.number) }
     let file = try await volumes.openFile(volume.name, O_RDWR | O_CREAT | O_EXCL)
     do throws(RingError) {
-      do throws(RingError) {
-        try await file.allocate(offset: 0, byteCount: byteCount)
-      } catch {
-        guard error.errno == EOPNOTSUPP || error.errno == ENOSYS else { throw error }
-        try await file.truncate(to: byteCount)
+      if preallocates {
+        do throws(RingError) {
+          try await file.allocate(offset: 0, byteCount: byteCount)
+        } catch {
+          guard error.isUnsupported, settings.preallocation != .required else { throw error }
+          if preallocates {
+            preallocates = false
+            fallbacks.append("no fallocate here: volumes take their space write by write")
+          }
+        }
       }
+      if !preallocates { try await file.truncate(to: byteCount) }
       let header = driver.buffers.slice(VolumeHeader.byteCount)
       header.withMutableBytes {
         VolumeHeader(number: volume.number, id: volume.id, device: device, byteCount: byteCount)

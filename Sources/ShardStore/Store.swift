@@ -96,6 +96,15 @@ package final class ShardStore: @unchecked Sendable {
   var freeSpaceTime: Duration?
   /// Of the file system, used or not.
   var fileSystemByteCount: UInt64 = .max
+  /// What the store occupied when it asked for the free space.
+  var occupiedAtFreeSpace: UInt64 = 0
+  /// Whether volumes get their space when they are made.
+  var preallocates: Bool
+  /// Whether payloads of dead records are punched out.
+  var punches: Bool
+
+  /// What ``settings`` prefer and the file system turned out not to have, a line for people each.
+  package internal(set) var fallbacks: [String] = []
 
   // Background work.
   var pendingPunches = 0
@@ -121,9 +130,14 @@ package final class ShardStore: @unchecked Sendable {
     self.identity = identity
     self.lockFile = lockFile
     self.driver = driver
-    volumes = VolumeSet(path: path, openFileLimit: settings.openFileLimit, driver: driver)
+    volumes = VolumeSet(path: path, settings: settings, driver: driver)
+    preallocates = settings.preallocation != .off
+    punches = settings.punchesDeadRanges
     index = BlockIndex(path: path, device: identity.device, driver: driver)
     manifest = Manifest(device: identity.device)
+    volumes.onBuffered = { [unowned self] in
+      fallbacks.append("no direct I/O here: volumes are read and written through the page cache")
+    }
   }
 
   /// Throws when nothing may be written.

@@ -37,6 +37,8 @@ package enum StoreError: Error, Equatable {
   case newerFormat(path: String, version: UInt32)
   /// The file that names the device is damaged.
   case identityDamaged(path: String)
+  /// The file system lacks what the settings require; the text says what.
+  case unfit(String)
   /// The kernel refused.
   case system(RingError)
 }
@@ -61,6 +63,7 @@ extension StoreError: CustomStringConvertible {
     case .newerFormat(let path, let version):
       "written by a newer version (format \(version)): \(path)"
     case .identityDamaged(let path): "the device's identity is damaged: \(path)/identity"
+    case .unfit(let what): what
     case .system(let error): "\(error)"
     }
   }

@@ -35,6 +35,15 @@ package struct ShardSummary: Hashable, Sendable {
   package var storedByteCount: UInt64
 }
 
+/// Whether the store uses something that not every file system has.
+package enum FeatureUse: String, CaseIterable, Sendable {
+  /// A device without it is refused.
+  case required
+  /// Without it the store works another way and says so (``ShardStore/fallbacks``).
+  case preferred
+  case off
+}
+
 /// How one device is to be used.
 package struct StoreSettings: Sendable {
   /// Bytes the store may take, headers and index included; the file system's free space may allow less.
@@ -45,6 +54,17 @@ package struct StoreSettings: Sendable {
   package var reserveByteCount: UInt64
   /// Concurrent writes to the open volume; small records waiting behind them go out together.
   package var concurrentWrites = 8
+  /// Records that lie one after the other are written together up to this many bytes; a larger one goes alone.
+  package var largestAppendByteCount: UInt64 = 512 << 10
+  /// And up to this many of them.
+  package var largestAppendRecordCount = 128
+  /// Volumes past the page cache (O_DIRECT); without it through it.
+  package var directIO = FeatureUse.preferred
+  /// The space of a volume set aside when it is made (fallocate); without it the file is sparse, and takes its space
+  /// write by write.
+  package var preallocation = FeatureUse.preferred
+  /// Payloads of dead records are punched out at once; if not, only compaction returns their space.
+  package var punchesDeadRanges = true
   /// Index entries kept in memory before they are flushed as a run; each takes about 150 bytes.
   package var indexEntryLimit = 32_768
   /// Appended bytes after which the index is flushed even when it is small, so that recovery reads few headers.

@@ -153,13 +153,18 @@ final class VolumeSet: @unchecked Sendable {
   private(set) var unusedByteCount: UInt64 = 0
   /// O_RDONLY where nothing can be written.
   var accessMode = O_RDWR
-  /// O_DIRECT, unless the file system refused it.
-  private(set) var directFlag = O_DIRECT
+  /// O_DIRECT, unless it is not wanted or the file system refused it.
+  private(set) var directFlag: Int32
+  private let requiresDirect: Bool
+  /// Told once when the file system refuses O_DIRECT.
+  var onBuffered: () -> Void = {}
 
-  init(path: String, openFileLimit: Int, driver: any Driver) {
+  init(path: String, settings: StoreSettings, driver: any Driver) {
     self.path = path
-    self.openFileLimit = openFileLimit
     self.driver = driver
+    openFileLimit = settings.openFileLimit
+    directFlag = settings.directIO == .off ? 0 : O_DIRECT
+    requiresDirect = settings.directIO == .required
   }
 
   /// Ascending by number.
@@ -192,14 +197,16 @@ final class VolumeSet: @unchecked Sendable {
     }
   }
 
-  /// Opens with O_DIRECT where the file system has it.
+  /// Opens with O_DIRECT where that is wanted and the file system has it.
   func openFile(_ name: String, _ flags: Int32) async throws(RingError) -> File {
     do throws(RingError) {
       return try await File.open(path + "/" + name, flags | directFlag, mode: 0o600, on: driver)
     } catch {
-      guard error.errno == EINVAL, directFlag != 0 else { throw error }
+      guard error.errno == EINVAL, directFlag != 0, !requiresDirect else { throw error }
       directFlag = 0
-      return try await File.open(path + "/" + name, flags, mode: 0o600, on: driver)
+      onBuffered()
+      // Linux makes the file before it refuses the flag: ours is there already.
+      return try await File.open(path + "/" + name, flags & ~O_EXCL, mode: 0o600, on: driver)
     }
   }
 

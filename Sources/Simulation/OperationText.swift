@@ -29,6 +29,7 @@ extension RingOperation {
     case .send: 22
     case .shutdown: 23
     case .sleep: 24
+    case .fileSystem: 25
     default: 99
     }
   }
@@ -66,6 +67,7 @@ extension RingOperation {
     case .readSymbolicLink(let path, _): "readSymbolicLink \(path)"
     case .setAttributes(let path, _, _): "setAttributes \(path)"
     case .space(let path, _): "space \(path)"
+    case .fileSystem(let path, _): "fileSystem \(path)"
     case .listen(let address, _, _): "listen \(address)"
     case .accept(let descriptor, _): "accept \(name(descriptor))"
     case .connect(let address): "connect \(address)"

@@ -71,6 +71,14 @@ extension SimulatedProcess {
           freeByteCount: UInt64(disk.freePageCount * Page.byteCount))
         return 0
       }
+    case .fileSystem(let path, let outcome):
+      begin(pending, .space, path) {
+        let disk = try PathWalk(self.machine).existing(path).0.disk
+        outcome.value = FileSystemFacts(
+          type: disk.fileSystemType, isReadOnly: disk.isReadOnly, isBlockDevice: false, major: 0,
+          minor: UInt32(clamping: disk.number))
+        return 0
+      }
     default: refuseUnknown(pending)
     }
   }
@@ -285,6 +293,10 @@ extension SimulatedProcess {
       guard flags & O_CREAT != 0 else { throw Refusal(ENOENT) }
       if flags & O_DIRECTORY != 0 { throw Refusal(EINVAL) }
       inode = try add(place, mode) { .file(FileContent(account: place.disk.account)) }
+    }
+    // As Linux does it: after making the file.
+    if flags & OpenFlags.direct != 0, !place.disk.hasDirectIO, inode.kind == .file {
+      throw Refusal(EINVAL)
     }
     let file = OpenFile(inode: inode, disk: place.disk, flags: flags, path: path)
     // Of a process killed in the middle only the name stays.

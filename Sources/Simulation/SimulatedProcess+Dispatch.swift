@@ -22,7 +22,7 @@ extension SimulatedProcess {
       return
     case .open, .read, .write, .synchronize, .allocate, .truncate, .lock, .status, .list,
       .makeDirectory, .remove, .rename, .makeSymbolicLink, .readSymbolicLink, .setAttributes,
-      .space:
+      .space, .fileSystem:
       dispatchToDisk(pending)
     default: refuseUnknown(pending)
     }

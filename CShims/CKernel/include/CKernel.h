@@ -35,5 +35,14 @@ int cairn_get_usage(int of_thread, cairn_usage *usage);
 /* What the calling thread is called in top and perf; cut to 15 bytes. */
 void cairn_name_thread(const char *name);
 
+/* What the kernel says of the file system that holds `path` and of the device under it; of a block device, of the device
+   itself. */
+struct cairn_file_system {
+	uint64_t type;
+	uint32_t major, minor;
+	uint8_t is_read_only, is_block_device;
+};
+int cairn_file_system(const char *path, struct cairn_file_system *found);
+
 /* The value of O_DIRECT, which glibc shows only to _GNU_SOURCE and which differs by machine. */
 int cairn_o_direct(void);

@@ -46,6 +46,10 @@ package final class SimulatedDisk: @unchecked Sendable {
   package var capacityByteCount = 1 << 40
   /// Every change is -EROFS.
   package var isReadOnly = false
+  /// Whether O_DIRECT is taken; without it, it is -EINVAL.
+  package var hasDirectIO = true
+  /// What `fileSystem` shows as its type; ext4's.
+  package var fileSystemType: UInt64 = 0xEF53
   /// Of a thousand reads and writes over 4 KiB, how many move only a part, in whole 4 KiB.
   package var shortTransfersPerThousand = 10
   /// Asked once for each operation when it is submitted.
