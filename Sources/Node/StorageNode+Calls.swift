@@ -178,7 +178,7 @@ extension Refusal {
     case .invalidBlock(let what): self.init(.malformed, what)
     case .closed: self.init(.unavailable, "the node is stopping")
     case .inUse, .notFormatted, .alreadyFormatted, .foreign, .newerFormat, .identityDamaged,
-      .system:
+      .unfit, .system:
       self.init(.failed, "\(error)")
     }
   }
