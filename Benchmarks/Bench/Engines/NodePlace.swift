@@ -60,12 +60,12 @@ final class NodePlace: BlockPlace, @unchecked Sendable {
     grantKey = reach.key.subkey("grant")
   }
 
-  private func call<Request: Call>(_ request: Request, body: [Slice] = [], _ what: String)
-    async throws(BenchError) -> (answer: Request.Answer, body: [Slice])
-  {
+  private func call<Request: Call>(
+    _ request: Request, body: [Slice] = [], bodySums: [UInt32]? = nil, _ what: String
+  ) async throws(BenchError) -> (answer: Request.Answer, body: [Slice], bodySums: [UInt32]) {
     do throws(WireError) {
       return try await client.call(
-        request, body: body, at: reach.address, deadline: Self.deadline)
+        request, body: body, bodySums: bodySums, at: reach.address, deadline: Self.deadline)
     } catch {
       throw .failed("\(what): \(error)")
     }
@@ -78,7 +78,7 @@ final class NodePlace: BlockPlace, @unchecked Sendable {
       WriteBlock(
         device: reach.device, right: .grant(grant(for: key.shard)),
         block: BlockDescription(key: key, layout: layout, acknowledged: 0, epoch: 0),
-        checksums: UnitChecksums(checksums)), body: [payload], "write")
+        checksums: UnitChecksums(checksums)), body: [payload], bodySums: checksums, "write")
   }
 
   private func grant(for shard: ShardKey) -> SignedGrant {
@@ -93,10 +93,10 @@ final class NodePlace: BlockPlace, @unchecked Sendable {
   }
 
   func read(_ key: BlockKey, offset: Int, byteCount: Int) async throws(BenchError) {
-    let (answer, body) = try await call(
+    let (answer, body, sums) = try await call(
       ReadBlock(device: reach.device, key: key, offset: offset, byteCount: byteCount), "read")
     guard body.count == 1, body[0].count == byteCount,
-      body[0].withBytes({ CRC32C.checksums(of: $0) }) == answer.checksums.values
+      sums == answer.checksums.values
     else { throw .failed("read: the node sent other bytes than it says") }
   }
 
