@@ -40,10 +40,7 @@ package struct UnitChecksums: Equatable, Sendable, WireValue {
     values.withUnsafeBytes { writer.raw($0) }
   }
   package init(from reader: inout ByteReader) throws(ValueError) {
-    let count = try reader.count(limit: 256)
-    values = []
-    values.reserveCapacity(count)
-    for _ in 0..<count { values.append(try reader.fixed()) }
+    values = try reader.fixed(count: try reader.count(limit: 256))
   }
 }
 

@@ -1,6 +1,9 @@
 /// How values become bytes, on the wire, in the metadata log and in records on disk: little-endian
 /// fixed integers, LEB128 varints, length-prefixed bytes. Nothing is self-describing; a type that may
 /// grow starts with a version.
+///
+/// What every value is made of is `@inlinable`: called across modules it would otherwise be generic code that finds its
+/// types at run time, for each number.
 
 /// A value with one exact byte form.
 package protocol WireValue: Sendable {
@@ -19,91 +22,118 @@ package enum ValueError: Error, Equatable {
 }
 
 package struct ByteWriter: Sendable {
-  package private(set) var bytes: [UInt8] = []
+  @usableFromInline var storage: [UInt8] = []
 
-  package init(reserving byteCount: Int = 64) { bytes.reserveCapacity(byteCount) }
+  @inlinable package init(reserving byteCount: Int = 64) { storage.reserveCapacity(byteCount) }
 
-  package var count: Int { bytes.count }
+  @inlinable package var bytes: [UInt8] { storage }
+  @inlinable package var count: Int { storage.count }
 
-  package mutating func fixed<Integer: FixedWidthInteger>(_ value: Integer) {
-    withUnsafeBytes(of: value.littleEndian) { bytes.append(contentsOf: $0) }
+  @inlinable package mutating func fixed<Integer: FixedWidthInteger>(_ value: Integer) {
+    withUnsafeBytes(of: value.littleEndian) { storage.append(contentsOf: $0) }
   }
   /// Unsigned LEB128: 1 to 10 bytes.
-  package mutating func varint(_ value: UInt64) {
+  @inlinable package mutating func varint(_ value: UInt64) {
     var rest = value
     while rest >= 0x80 {
-      bytes.append(UInt8(truncatingIfNeeded: rest) | 0x80)
+      storage.append(UInt8(truncatingIfNeeded: rest) | 0x80)
       rest >>= 7
     }
-    bytes.append(UInt8(rest))
+    storage.append(UInt8(rest))
   }
-  package mutating func varint(_ value: Int) { varint(UInt64(value)) }
-  package mutating func varint(_ value: UInt32) { varint(UInt64(value)) }
+  @inlinable package mutating func varint(_ value: Int) { varint(UInt64(value)) }
+  @inlinable package mutating func varint(_ value: UInt32) { varint(UInt64(value)) }
   /// Zigzag LEB128.
-  package mutating func signed(_ value: Int64) {
+  @inlinable package mutating func signed(_ value: Int64) {
     varint(UInt64(bitPattern: (value << 1) ^ (value >> 63)))
   }
-  package mutating func bool(_ value: Bool) { bytes.append(value ? 1 : 0) }
+  @inlinable package mutating func bool(_ value: Bool) { storage.append(value ? 1 : 0) }
   /// Bytes without a length.
-  package mutating func raw(_ value: some Collection<UInt8>) { bytes.append(contentsOf: value) }
-  /// A varint length, then the bytes.
-  package mutating func blob(_ value: some Collection<UInt8>) {
-    varint(value.count)
-    bytes.append(contentsOf: value)
+  @inlinable package mutating func raw(_ value: some Collection<UInt8>) {
+    storage.append(contentsOf: value)
   }
-  package mutating func string(_ value: String) {
+  /// A varint length, then the bytes.
+  @inlinable package mutating func blob(_ value: some Collection<UInt8>) {
+    varint(value.count)
+    storage.append(contentsOf: value)
+  }
+  @inlinable package mutating func string(_ value: String) {
     var copy = value
     copy.withUTF8 { blob(UnsafeRawBufferPointer($0)) }
   }
-  package mutating func value(_ value: some WireValue) { value.encode(into: &self) }
+  @inlinable package mutating func value(_ value: some WireValue) { value.encode(into: &self) }
   /// A varint count, then the elements.
-  package mutating func list(_ values: some Collection<some WireValue>) {
+  @inlinable package mutating func list(_ values: some Collection<some WireValue>) {
     varint(values.count)
     for value in values { value.encode(into: &self) }
   }
-  package mutating func optional(_ value: (some WireValue)?) {
+  @inlinable package mutating func optional(_ value: (some WireValue)?) {
     bool(value != nil)
     if let value { value.encode(into: &self) }
   }
   /// Overwrites bytes written before, for a checksum or length known only at the end.
-  package mutating func patch<Integer: FixedWidthInteger>(_ value: Integer, at offset: Int) {
+  @inlinable package mutating func patch<Integer: FixedWidthInteger>(
+    _ value: Integer, at offset: Int
+  ) {
     withUnsafeBytes(of: value.littleEndian) { source in
-      for (index, byte) in source.enumerated() { bytes[offset + index] = byte }
+      for (index, byte) in source.enumerated() { storage[offset + index] = byte }
     }
   }
 }
 
 package struct ByteReader: Sendable {
-  private let bytes: [UInt8]
-  package private(set) var offset: Int
-  private let end: Int
+  @usableFromInline let bytes: [UInt8]
+  @usableFromInline var place: Int
+  @usableFromInline let end: Int
 
   package init(_ bytes: [UInt8]) {
     self.bytes = bytes
-    offset = 0
+    place = 0
     end = bytes.count
   }
   package init(_ bytes: UnsafeRawBufferPointer) { self.init(Array(bytes)) }
   package init(_ bytes: ArraySlice<UInt8>) { self.init(Array(bytes)) }
 
-  package var remaining: Int { end - offset }
+  /// Where the next value begins.
+  @inlinable package var offset: Int { place }
+  @inlinable package var remaining: Int { end - place }
 
-  package mutating func fixed<Integer: FixedWidthInteger>(_ type: Integer.Type = Integer.self)
+  @inlinable package mutating func fixed<Integer: FixedWidthInteger>(
+    _ type: Integer.Type = Integer.self
+  )
     throws(ValueError) -> Integer
   {
     let size = MemoryLayout<Integer>.size
     guard remaining >= size else { throw .truncated }
-    let value = bytes.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: offset, as: Integer.self) }
-    offset += size
+    let value = bytes.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: place, as: Integer.self) }
+    place += size
     return Integer(littleEndian: value)
   }
-  package mutating func varint() throws(ValueError) -> UInt64 {
+  /// `count` fixed numbers, one after the other.
+  @inlinable package mutating func fixed<Integer: FixedWidthInteger>(
+    _ type: Integer.Type = Integer.self, count: Int
+  ) throws(ValueError) -> [Integer] {
+    let byteCount = count.multipliedReportingOverflow(by: MemoryLayout<Integer>.size)
+    guard count >= 0, !byteCount.overflow, remaining >= byteCount.partialValue else {
+      throw .truncated
+    }
+    let values = bytes.withUnsafeBytes { source in
+      (0..<count).map {
+        Integer(
+          littleEndian: source.loadUnaligned(
+            fromByteOffset: place + $0 * MemoryLayout<Integer>.size, as: Integer.self))
+      }
+    }
+    place += byteCount.partialValue
+    return values
+  }
+  @inlinable package mutating func varint() throws(ValueError) -> UInt64 {
     var value: UInt64 = 0
     var shift: UInt64 = 0
     while true {
-      guard offset < end else { throw .truncated }
-      let byte = bytes[offset]
-      offset += 1
+      guard place < end else { throw .truncated }
+      let byte = bytes[place]
+      place += 1
       if shift == 63 && byte > 1 { throw .invalid("varint") }
       value |= UInt64(byte & 0x7F) << shift
       if byte & 0x80 == 0 { return value }
@@ -112,47 +142,47 @@ package struct ByteReader: Sendable {
     }
   }
   /// A varint that must fit `Int` and not exceed `limit`.
-  package mutating func count(limit: Int = Int(Int32.max)) throws(ValueError) -> Int {
+  @inlinable package mutating func count(limit: Int = Int(Int32.max)) throws(ValueError) -> Int {
     let value = try varint()
     guard value <= UInt64(limit) else { throw .invalid("count") }
     return Int(value)
   }
-  package mutating func varint32() throws(ValueError) -> UInt32 {
+  @inlinable package mutating func varint32() throws(ValueError) -> UInt32 {
     let value = try varint()
     guard let narrow = UInt32(exactly: value) else { throw .invalid("number") }
     return narrow
   }
-  package mutating func signed() throws(ValueError) -> Int64 {
+  @inlinable package mutating func signed() throws(ValueError) -> Int64 {
     let value = try varint()
     return Int64(bitPattern: value >> 1) ^ -Int64(bitPattern: value & 1)
   }
-  package mutating func bool() throws(ValueError) -> Bool {
+  @inlinable package mutating func bool() throws(ValueError) -> Bool {
     switch try fixed(UInt8.self) {
     case 0: return false
     case 1: return true
     default: throw .invalid("bool")
     }
   }
-  package mutating func raw(_ count: Int) throws(ValueError) -> [UInt8] {
+  @inlinable package mutating func raw(_ count: Int) throws(ValueError) -> [UInt8] {
     guard count >= 0, remaining >= count else { throw .truncated }
-    defer { offset += count }
-    return Array(bytes[offset..<offset + count])
+    defer { place += count }
+    return Array(bytes[place..<place + count])
   }
-  package mutating func blob(limit: Int = 64 << 20) throws(ValueError) -> [UInt8] {
+  @inlinable package mutating func blob(limit: Int = 64 << 20) throws(ValueError) -> [UInt8] {
     try raw(try count(limit: limit))
   }
-  package mutating func string(limit: Int = 1 << 16) throws(ValueError) -> String {
+  @inlinable package mutating func string(limit: Int = 1 << 16) throws(ValueError) -> String {
     guard let text = String(validating: try blob(limit: limit), as: UTF8.self) else {
       throw .invalid("UTF-8")
     }
     return text
   }
-  package mutating func value<Value: WireValue>(_ type: Value.Type = Value.self)
+  @inlinable package mutating func value<Value: WireValue>(_ type: Value.Type = Value.self)
     throws(ValueError) -> Value
   {
     try Value(from: &self)
   }
-  package mutating func list<Value: WireValue>(
+  @inlinable package mutating func list<Value: WireValue>(
     _ type: Value.Type = Value.self, limit: Int = 1 << 20
   )
     throws(ValueError) -> [Value]
@@ -166,7 +196,7 @@ package struct ByteReader: Sendable {
     for _ in 0..<total { values.append(try Value(from: &self)) }
     return values
   }
-  package mutating func optional<Value: WireValue>(_ type: Value.Type = Value.self)
+  @inlinable package mutating func optional<Value: WireValue>(_ type: Value.Type = Value.self)
     throws(ValueError) -> Value?
   {
     try bool() ? try Value(from: &self) : nil
