@@ -29,6 +29,25 @@ int cairn_eventfd_raise(int descriptor)
 	return write(descriptor, &one, sizeof one) == sizeof one ? 0 : -errno;
 }
 
+int cairn_hold_standard_descriptors(void)
+{
+	for (int descriptor = 0; descriptor <= 2; descriptor++) {
+		if (fcntl(descriptor, F_GETFD) >= 0 || errno != EBADF)
+			continue;
+		/* The lowest free number is this one. Reading from standard input and writing to the others must go on to fail. */
+		int opened = open("/dev/null", descriptor == 0 ? O_WRONLY : O_RDONLY);
+		if (opened < 0)
+			return -errno;
+	}
+	return 0;
+}
+
+int cairn_hangup_is_ignored(void)
+{
+	struct sigaction action;
+	return sigaction(SIGHUP, NULL, &action) == 0 && action.sa_handler == SIG_IGN;
+}
+
 int cairn_pidfd_open(int pid) { return answer((int)syscall(SYS_pidfd_open, pid, 0)); }
 
 int cairn_signalfd(const int *signals, size_t count)

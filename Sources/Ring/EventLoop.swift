@@ -56,7 +56,9 @@ package final class EventLoop: TaskExecutor, SerialExecutor, @unchecked Sendable
   /// spawned, has ended. What it left running is cancelled first; a spawned task that then still
   /// waits for something that only another task could give it is abandoned where it stands.
   ///
-  /// Blocks the thread. Ignores SIGPIPE in the whole process and leaves `options.signals` blocked.
+  /// Blocks the thread. Ignores SIGPIPE in the whole process and leaves `options.signals` blocked. Standard descriptors
+  /// that the process was started without stay taken, so that no file or socket gets their numbers and with them what is
+  /// meant for people.
   package static func run<Result: Sendable>(
     _ options: Options = Options(), _ body: @escaping @Sendable (any Driver) async -> Result
   ) throws(RingError) -> Result {
@@ -85,6 +87,8 @@ package final class EventLoop: TaskExecutor, SerialExecutor, @unchecked Sendable
   }
 
   private init(_ options: Options) throws(RingError) {
+    let held = cairn_hold_standard_descriptors()
+    guard held == 0 else { throw RingError(errno: -held, operation: "open /dev/null") }
     signal(SIGPIPE, SIG_IGN)
     var blocked = sigset_t()
     sigemptyset(&blocked)

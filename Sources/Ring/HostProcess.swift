@@ -1,3 +1,4 @@
+import CKernel
 import Glibc
 
 /// What a command-line program asks of the process it runs in. Facts fixed at start, no effects.
@@ -15,6 +16,9 @@ package enum HostProcess {
       }
     }
   }
+
+  /// As under nohup.
+  package static var ignoresHangUp: Bool { cairn_hangup_is_ignored() != 0 }
 
   package static func isTerminal(_ descriptor: Int32) -> Bool { isatty(descriptor) == 1 }
 
@@ -49,4 +53,11 @@ package enum HostProcess {
   }
 
   package static func exit(_ status: Int32) -> Never { Glibc.exit(status) }
+
+  /// For who has no loop to write with: `line` goes to standard error.
+  package static func exit(_ status: Int32, saying line: String) -> Never {
+    let bytes = Array((line + "\n").utf8)
+    _ = bytes.withUnsafeBytes { write(2, $0.baseAddress!, $0.count) }
+    Glibc.exit(status)
+  }
 }

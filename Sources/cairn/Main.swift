@@ -13,8 +13,7 @@ struct Main {
       let status = try EventLoop.run { driver in await run(words, on: driver) }
       HostProcess.exit(status)
     } catch {
-      print("cairn: cannot start: \(error)")
-      HostProcess.exit(1)
+      HostProcess.exit(1, saying: "cairn: cannot start: \(error)")
     }
   }
 
@@ -87,7 +86,11 @@ struct Main {
     }
   }
 
-  /// Runs the command; SIGINT or SIGTERM cancels it, and what it had begun is undone before the process ends.
+  /// A terminal that goes away ends what was started on it, except under nohup.
+  private static let endingSignals =
+    [Signal.interrupt, Signal.terminate] + (HostProcess.ignoresHangUp ? [] : [Signal.hangUp])
+
+  /// Runs the command; a signal cancels it, and what it had begun is undone before the process ends.
   private static func interruptible(_ command: CommandSpec, _ context: Context)
     async throws(Failure)
   {
@@ -109,12 +112,12 @@ struct Main {
     let signalled = Promise<Int32>()
     let watch = context.driver.spawn("signals") {
       let signal = await context.driver.submit(
-        .waitForSignal([Signal.interrupt, Signal.terminate]))
+        .waitForSignal(Self.endingSignals))
       guard signal > 0 else { return }
       signalled.fulfil(signal)
       work.cancel()
       // A second one does not wait for the clean-up.
-      if await context.driver.submit(.waitForSignal([Signal.interrupt, Signal.terminate])) > 0 {
+      if await context.driver.submit(.waitForSignal(Self.endingSignals)) > 0 {
         HostProcess.exit(128 + signal)
       }
     }

@@ -174,6 +174,59 @@ struct BadInputTests {
     #expect(head.status == 141 && head.said.isEmpty, "\(head)")
   }
 
+  @Test(
+    "standard descriptors that are closed are errors where they are needed, and nothing else gets their numbers"
+  )
+  func closedDescriptors() throws {
+    let cluster = try RealCluster(nodes: 1)
+    try cluster.succeed("mb", "bucket")
+    let bytes = Data(Seed(12).generatorBytes(3 << 20))
+    try bytes.write(to: URL(fileURLWithPath: cluster.folder + "/file"))
+    let cairn = #"timeout 60 "$CAIRN_EXECUTABLE" "#
+    let put = try shell(cluster, cairn + "put - cairn://bucket/none <&-")
+    #expect(
+      put.status == 1 && put.said == "cairn: Bad file descriptor: cairn://bucket/none\n", "\(put)")
+    #expect(try cluster.run(["stat", "cairn://bucket/none"]).status == 1)
+    let ls = try shell(cluster, cairn + "ls >&-")
+    #expect(ls.status == 1 && ls.said == "cairn: Bad file descriptor: standard output\n", "\(ls)")
+    let cat = try shell(cluster, cairn + "cat cairn://bucket/none 2>&-")
+    #expect(cat.status == 1 && cat.said.isEmpty, "\(cat)")
+    for (source, target) in [
+      ("$FOLDER/file", "cairn://bucket/k"), ("cairn://bucket/k", "$FOLDER/back"),
+    ] {
+      let verb = source.hasPrefix("cairn:") ? "get" : "put"
+      let moved = try shell(cluster, cairn + "\(verb) \(source) \(target) <&- >&- 2>&-")
+      #expect(moved.status == 0, "\(moved)")
+    }
+    #expect(FileManager.default.contents(atPath: cluster.folder + "/back") == bytes)
+  }
+
+  @Test("a terminal that goes away ends the command, unless it was told to go on")
+  func hangUp() throws {
+    let cluster = try RealCluster(nodes: 1)
+    try cluster.succeed("mb", "bucket")
+    func script(_ how: String) -> String {
+      // Signals count from when the process waits for them.
+      """
+      mkfifo "$FOLDER/pipe"
+      env --\(how)-signal=HUP "$CAIRN_EXECUTABLE" put - cairn://bucket/\(how) <"$FOLDER/pipe" &
+      exec 3>"$FOLDER/pipe"
+      rm "$FOLDER/pipe"
+      while kill -0 $! && ! ls -l /proc/$!/fd 2>/dev/null | grep -q signalfd; do :; done
+      printf hello >&3
+      kill -HUP $!
+      exec 3>&-
+      wait $!
+      """
+    }
+    let ignored = try shell(cluster, script("ignore"))
+    #expect(ignored.status == 0 && ignored.said.isEmpty, "\(ignored)")
+    #expect(try cluster.succeed("cat", "cairn://bucket/ignore").text == "hello")
+    let ended = try shell(cluster, script("default").replacing("exec 3>&-\n", with: ""))
+    #expect(ended.status == 129 && ended.said == "cairn: interrupted\n", "\(ended)")
+    #expect(try cluster.run(["stat", "cairn://bucket/default"]).status == 1)
+  }
+
   @Test("a file that changes while it is put is stored as it was at one moment, or refused")
   func changingFile() throws {
     let cluster = try RealCluster(nodes: 1)

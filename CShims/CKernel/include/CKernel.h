@@ -13,6 +13,8 @@ static inline void *cairn_current_loop(void) { return cairn_loop; }
 static inline void cairn_set_current_loop(void *loop) { cairn_loop = loop; }
 
 /* Each of these returns -errno when it fails. Descriptors are O_CLOEXEC. */
+/* Opens /dev/null, the wrong way round, for each of descriptors 0 to 2 that is closed; these three are inherited. */
+int cairn_hold_standard_descriptors(void);
 int cairn_eventfd(void);
 int cairn_eventfd_raise(int descriptor);
 int cairn_pidfd_open(int pid);
@@ -24,6 +26,8 @@ int cairn_signalfd_take(int descriptor);
 int cairn_random(void *bytes, size_t count);
 /* In the child, closes every descriptor from `first` on. */
 int cairn_spawn_close_from(posix_spawn_file_actions_t *actions, int first);
+/* Whether SIGHUP is ignored, as under nohup. */
+int cairn_hangup_is_ignored(void);
 /* POSIX_SPAWN_SETSID: the child leads a session of its own. */
 int cairn_spawn_flag_new_session(void);
 
