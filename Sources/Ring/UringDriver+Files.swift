@@ -129,10 +129,18 @@ extension UringDriver {
     outcome.value = FileStatus(
       kind: Self.kind(ofMode: UInt32(found.stx_mode)), byteCount: found.stx_size,
       allocatedByteCount: found.stx_blocks * 512, mode: UInt32(found.stx_mode) & 0o7777,
-      modified: found.stx_mtime.tv_sec &* 1_000_000_000 &+ Int64(found.stx_mtime.tv_nsec),
+      modified: Self.nanoseconds(found.stx_mtime.tv_sec, Int64(found.stx_mtime.tv_nsec)),
       deviceNumber: UInt64(found.stx_dev_major) << 32 | UInt64(found.stx_dev_minor),
       inode: found.stx_ino)
     return 0
+  }
+
+  /// Since 1970. File systems hold times that nanoseconds in 64 bits do not, before 1677 and after 2262: those become the
+  /// nearest that they do, not one at the other end.
+  static func nanoseconds(_ seconds: Int64, _ rest: Int64) -> Int64 {
+    let (whole, isTooFar) = seconds.multipliedReportingOverflow(by: 1_000_000_000)
+    let (sum, isTooLate) = whole.addingReportingOverflow(rest)
+    return isTooFar || isTooLate ? (seconds < 0 ? .min : .max) : sum
   }
 
   private static func kind(ofMode mode: UInt32) -> FileKind {

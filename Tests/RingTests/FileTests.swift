@@ -43,6 +43,33 @@ struct FileTests {
     }
   }
 
+  @Test("a time that nanoseconds in 64 bits do not hold becomes the nearest that they do")
+  func distantTimes() async {
+    await withFolder { folder in
+      await onLoop { driver in
+        do throws(RingError) {
+          let path = folder + "/file"
+          await (try File.open(path, O_RDWR | O_CREAT, on: driver)).close()
+          let cases: [(seconds: Int, nanoseconds: Int, expected: Int64)] = [
+            (9_223_372_036, 854_775_807, .max), (9_223_372_036, 854_775_808, .max),
+            (9_223_372_037, 0, .max), (13_569_465_600, 5, .max), (-1, 999_999_999, -1),
+            (-2_147_483_647, 7, -2_147_483_646_999_999_993),
+          ]
+          for (seconds, nanoseconds, expected) in cases {
+            let times = [timespec(tv_sec: seconds, tv_nsec: nanoseconds)]
+            #expect(utimensat(AT_FDCWD, path, times + times, 0) == 0)
+            #expect(try await driver.status(path).modified == expected)
+          }
+          for modified in [Int64.max, -1, -2_147_483_646_999_999_993] {
+            try await driver.perform(
+              .setAttributes(path: path, mode: nil, modified: modified), "set attributes", path)
+            #expect(try await driver.status(path).modified == modified)
+          }
+        } catch { Issue.record(error) }
+      }
+    }
+  }
+
   @Test("a vector of thousands of slices is written in order")
   func manySlices() async {
     await withFolder { folder in
