@@ -10,7 +10,8 @@ package enum OpenFlags {
   package static let truncate = O_TRUNC
   package static let directory = O_DIRECTORY
   package static let noFollow = O_NOFOLLOW
-  package static let direct: Int32 = 0o40000
+  package static let nonBlocking = O_NONBLOCK
+  package static let direct = O_DIRECT
 }
 
 /// The errno numbers that code above Ring tells apart.

@@ -20,7 +20,9 @@ struct ClientConfiguration: Sendable {
   static func load(_ path: String, on driver: any Driver) async throws(Failure)
     -> ClientConfiguration
   {
-    guard await driver.exists(path) else {
+    let found = await driver.submit(
+      .status(path: path, followLinks: true, Outcome<FileStatus>()))
+    guard found != -Errno.noEntry else {
       throw .failed(
         "no cluster configuration here; start a cluster with 'cairn cluster up' or name one with --config",
         path)

@@ -99,8 +99,9 @@ let commandTable: [CommandSpec] = [
     usage: "[-r] cairn://BUCKET/KEY DEST",
     details: """
       'get -r cairn://b/p DEST' makes DEST/<path below p>. A file appears under its name only when it is complete;
-      a DEST that is a folder or ends in a slash gets the object's last name, and '-' is standard output. A range
-      may be open at one end: '100-' is all from byte 100 on, '-100' the last 100 bytes.
+      a DEST that is a folder or ends in a slash gets the object's last name, '-' is standard output, a device or
+      pipe is written to, and a link is followed. A range may be open at one end: '100-' is all from byte 100 on,
+      '-100' the last 100 bytes.
       """,
     options: [
       recursive,

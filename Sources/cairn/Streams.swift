@@ -159,19 +159,24 @@ final class FileSink: ByteSink, @unchecked Sendable {
   }
 }
 
-/// Standard output: bytes in order.
+/// Standard output, a device or a pipe: bytes in order.
 final class StreamSink: ByteSink, @unchecked Sendable {
   // Loop-confined.
   private let file: File
+  private let progress: Progress?
   let isOrdered = true
   /// Whoever read our output has enough.
   private(set) var isReaderGone = false
 
-  init(file: File) { self.file = file }
+  init(file: File, progress: Progress? = nil) {
+    self.file = file
+    self.progress = progress
+  }
 
   func write(_ slices: [Slice], at offset: UInt64) async throws(DataPathError) {
     do throws(RingError) {
       try await file.write(slices, at: .max)
+      progress?.add(slices.reduce(0) { $0 + $1.count })
     } catch {
       isReaderGone = error.errno == Errno.brokenPipe
       throw .sink(error.reason)

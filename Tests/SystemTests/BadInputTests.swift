@@ -174,6 +174,70 @@ struct BadInputTests {
     #expect(head.status == 141 && head.said.isEmpty, "\(head)")
   }
 
+  @Test("a pipe or device that is the destination is written to, not replaced by a file")
+  func specialDestination() throws {
+    let cluster = try RealCluster(nodes: 1)
+    try cluster.succeed("mb", "bucket")
+    let bytes = Data(Seed(13).generatorBytes(3 << 20))
+    try cluster.succeed("put", "-", "cairn://bucket/k", input: bytes)
+    let cairn = #"timeout 60 "$CAIRN_EXECUTABLE" "#
+    let pipe = try shell(
+      cluster,
+      #"mkfifo "$FOLDER/pipe"; cat "$FOLDER/pipe" >"$FOLDER/back" & "#
+        // Until the reader is there, the pipe refuses.
+        + #"until [ -e "$FOLDER/back" ]; do :; done; until "#
+        + cairn + #"get cairn://bucket/k "$FOLDER/pipe" 2>"$FOLDER/error"; "#
+        + #"do grep -q 'No such device' "$FOLDER/error" || exit 3; done; wait; [ -p "$FOLDER/pipe" ]"#
+    )
+    #expect(pipe.status == 0, "\(pipe)")
+    #expect(FileManager.default.contents(atPath: cluster.folder + "/back") == bytes)
+    let unread = try shell(cluster, cairn + #"get cairn://bucket/k "$FOLDER/pipe""#)
+    #expect(
+      unread.status == 1
+        && unread.said == "cairn: No such device or address: \(cluster.folder)/pipe\n", "\(unread)")
+    // Through a link, as /dev/stdout is one.
+    let linked = try shell(
+      cluster,
+      #"ln -s /dev/fd/3 "$FOLDER/link"; "# + cairn
+        + #"get cairn://bucket/k "$FOLDER/link" 3>&1 >"$FOLDER/none" | cmp - "$FOLDER/back" && [ -L "$FOLDER/link" ]"#
+    )
+    #expect(linked.status == 0 && linked.said.isEmpty, "\(linked)")
+    let file = try shell(
+      cluster,
+      #"cd "$FOLDER"; mkdir d; echo old >d/file; ln -s d/file one; ln -s "$FOLDER/one" two; ln -s two loop; "#
+        + cairn
+        + #"get cairn://bucket/k loop; cmp back d/file && [ -L loop -a -L two -a -L one ]; "#
+        + #"ln -s b a; ln -s a b; "# + cairn + #"get cairn://bucket/k a"#)
+    #expect(file.status == 1, "\(file)")
+    #expect(file.said.hasPrefix("cairn: Too many levels of symbolic links: "), "\(file)")
+    #expect(file.said.split(separator: "\n").count == 1, "\(file)")
+  }
+
+  @Test("names as long as a file system allows come back")
+  func longNames() throws {
+    let cluster = try RealCluster(nodes: 1)
+    try cluster.succeed("mb", "bucket")
+    let tree = cluster.folder + "/tree"
+    // The last 20 bytes are where a name for the draft does not fit any more.
+    for length in 230...255 {
+      let name = "/" + String(repeating: "n", count: length - 1)
+      try FileManager.default.createDirectory(
+        atPath: tree + name + "d", withIntermediateDirectories: true)
+      try Data("\(length)".utf8).write(to: URL(fileURLWithPath: tree + name + "f"))
+      try FileManager.default.createSymbolicLink(
+        atPath: tree + name + "l", withDestinationPath: "to \(length)")
+    }
+    // Each such byte takes four of the 1,024 that a key may have.
+    try shell(cluster, #"touch "$FOLDER/tree/$(printf '\377%.0s' $(seq 250))""#)
+    try cluster.succeed("put", "-r", tree, "cairn://bucket/tree")
+    let back = cluster.folder + "/back"
+    try cluster.succeed("get", "-r", "cairn://bucket/tree", back)
+    #expect(try difference(tree, back) == nil)
+    let longest = String(repeating: "n", count: 254) + "f"
+    try cluster.succeed("get", "cairn://bucket/tree/" + longest, back + "/" + longest)
+    #expect(try difference(tree, back) == nil)
+  }
+
   @Test(
     "standard descriptors that are closed are errors where they are needed, and nothing else gets their numbers"
   )

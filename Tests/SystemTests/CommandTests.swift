@@ -109,6 +109,8 @@ struct CommandTests {
       (["put", folder, "cairn://bucket/a"], nil, 1, "directory"),
       (["get", "--range", "5-9", "cairn://bucket/k", folder + "/r"], nil, 1, "range"),
       (["get", "--range", "9-5", "cairn://bucket/k", folder + "/r"], nil, 2, "range"),
+      (["get", "--range", "+0-0", "cairn://bucket/k", folder + "/r"], nil, 2, "range"),
+      (["ls"], badConfig + "/below", 1, "Not a directory"),
       (["get", "cairn://bucket/k", "/proc/nowhere/file"], nil, 1, "/proc/nowhere"),
       (
         ["cluster", "up", "--dir", folder + "/two", "--nodes", "2", "--scheme", "6+3"], nil, 1,

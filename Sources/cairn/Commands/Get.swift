@@ -32,12 +32,22 @@ func get(_ context: Context) async throws(Failure) {
     let name = ObjectName(bucket: location.bucket, key: location.key)
     let answer = try await client.ask(StatObject(level: .strong, name: name), about: operands[0])
     let wanted = try resolve(range, size: answer.record.byteCount, shown: operands[0])
+    // A device or pipe is written to; a file takes the place of the one that the name, perhaps a link, leads to.
+    let isSpecial = await context.driver.isSpecial(path)
+    if !isSpecial { path = try await context.driver.followingLinks(path) }
     let progress = Progress(
       "get", output: context.output, totalByteCount: UInt64(wanted.count))
     do throws(Failure) {
-      try await client.fetch(
-        name, identity: answer.record.identity, range: wanted, attributes: answer.record.attributes,
-        isWhole: range == nil, to: path, shown: operands[0], progress: progress)
+      if isSpecial {
+        try await client.pour(
+          name, identity: answer.record.identity, range: wanted, into: path, shown: operands[0],
+          progress: progress)
+      } else {
+        try await client.fetch(
+          name, identity: answer.record.identity, range: wanted,
+          attributes: answer.record.attributes, isWhole: range == nil, to: path, shown: operands[0],
+          progress: progress)
+      }
       await progress.finish()
     } catch {
       await progress.finish()
@@ -82,7 +92,8 @@ struct ByteRangeText: Sendable {
   init(_ text: String) throws(Failure) {
     let parts = text.split(separator: "-", maxSplits: 1, omittingEmptySubsequences: false)
     guard parts.count == 2, !(parts[0].isEmpty && parts[1].isEmpty),
-      parts[0].isEmpty || UInt64(parts[0]) != nil, parts[1].isEmpty || UInt64(parts[1]) != nil
+      parts[0].isEmpty || UInt64(parts[0]) != nil, parts[1].isEmpty || UInt64(parts[1]) != nil,
+      !text.utf8.contains(UInt8(ascii: "+"))
     else { throw .usage("--range takes FIRST-LAST: \(text)") }
     first = UInt64(parts[0])
     last = UInt64(parts[1])
@@ -108,19 +119,76 @@ private func resolve(_ range: ByteRangeText?, size: UInt64, shown: String) throw
 extension Driver {
   /// Whether a folder is there; what cannot be looked at is none.
   func isDirectory(_ path: String, followLinks: Bool = true) async -> Bool {
+    await kind(of: path, followLinks: followLinks) == .directory
+  }
+
+  /// Whether a device, pipe or socket is there, perhaps through links as `/dev/stdout` is.
+  func isSpecial(_ path: String) async -> Bool {
+    await kind(of: path, followLinks: true) == .other
+  }
+
+  /// Where `path` leads when its last name is a link, or the last of several that lead on.
+  func followingLinks(_ path: String) async throws(Failure) -> String {
+    var path = path
+    // As the kernel does, which has looked for loops already unless the end is missing.
+    for _ in 0..<40 {
+      guard await kind(of: path, followLinks: false) == .symbolicLink else { return path }
+      let outcome = Outcome<[UInt8]>()
+      do throws(RingError) {
+        try await perform(.readSymbolicLink(path: path, outcome), "readlink", path)
+      } catch {
+        throw .failed(error.reason, path)
+      }
+      let target = PathText.string(outcome.value ?? [])
+      if target.utf8.first == slash {
+        path = target
+      } else {
+        let folder = path.utf8.lastIndex(of: slash).map { path[...$0] } ?? ""
+        path = folder + target
+      }
+    }
+    throw .failed("Too many levels of symbolic links", path)
+  }
+
+  private func kind(of path: String, followLinks: Bool) async -> FileKind? {
     let status = Outcome<FileStatus>()
-    return await submit(.status(path: path, followLinks: followLinks, status)) == 0
-      && status.value?.kind == .directory
+    guard await submit(.status(path: path, followLinks: followLinks, status)) == 0 else {
+      return nil
+    }
+    return status.value?.kind
   }
 }
 
 extension Client {
+  /// Writes an object to what `path` leads to, in order and as it comes: for what has no bytes of its own.
+  func pour(
+    _ name: ObjectName, identity: UInt64, range: Range<UInt64>, into path: String, shown: String,
+    progress: Progress
+  ) async throws(Failure) {
+    let file: File
+    do throws(RingError) {
+      // A pipe that nobody reads is refused, not waited for.
+      file = try await File.open(path, OpenFlags.writeOnly | OpenFlags.nonBlocking, on: driver)
+    } catch {
+      throw .failed(error.reason, path)
+    }
+    do throws(DataPathError) {
+      try await ObjectReader(access).read(
+        name, identity: identity, range: range, into: StreamSink(file: file, progress: progress))
+      await file.close()
+    } catch {
+      await file.close()
+      if case .sink(let reason) = error { throw .failed(reason, path) }
+      throw failure(error, shown)
+    }
+  }
+
   /// Writes an object to `path` through a temporary name beside it, so that the file is whole or not there.
   func fetch(
     _ name: ObjectName, identity: UInt64, range: Range<UInt64>, attributes: ObjectAttributes,
     isWhole: Bool, to path: String, shown: String, progress: Progress
   ) async throws(Failure) {
-    let draft = path + ".cairn-\(String(driver.random(), radix: 36))"
+    let draft = draftPath(for: path)
     let flags = OpenFlags.writeOnly | OpenFlags.create | OpenFlags.exclusive
     let isLarge = UInt64(range.count) >= DirectFileSink.leastByteCount
     let file: File
@@ -162,6 +230,21 @@ extension Client {
       throw .failed(error.reason, path)
     }
   }
+
+  /// A name beside `path` that nobody else has, for what is not whole yet: told by its ending whose it is, unless the
+  /// file system's bound on a name's length leaves no room for that.
+  func draftPath(for path: String) -> String {
+    let ending = ".cairn-" + String(driver.random(), radix: 36)
+    let name =
+      path.utf8.lastIndex(of: slash).map { path[path.utf8.index(after: $0)...] } ?? path[...]
+    if PathText.bytes(String(name)).count + ending.utf8.count <= Self.nameByteLimit {
+      return path + ending
+    }
+    return path[..<name.startIndex] + ending
+  }
+
+  /// NAME_MAX of every file system of note.
+  private static let nameByteLimit = 255
 
   /// Removes what was half written. That it may not be there, or not be ours to remove, changes nothing: the error that
   /// is told is the one that came before.

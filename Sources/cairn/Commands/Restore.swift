@@ -172,7 +172,7 @@ final class RestoreRun: @unchecked Sendable {
     } catch {
       throw failure(error, entry.key)
     }
-    let draft = path + ".cairn-\(String(driver.random(), radix: 36))"
+    let draft = client.draftPath(for: path)
     do throws(RingError) {
       try await driver.perform(
         .makeSymbolicLink(path: draft, target: collected.bytes), "symlink", path)
