@@ -78,6 +78,7 @@ private func walk(_ root: String, base: String, _ context: Context, into plan: i
 {
   var pending = [(path: root, prefix: base)]
   while let (folder, prefix) = pending.popLast() {
+    if Task.isCancelled { throw .failed("cancelled", root) }
     let entries: [DirectoryEntry]
     do throws(RingError) {
       entries = try await context.driver.list(folder)
@@ -89,6 +90,7 @@ private func walk(_ root: String, base: String, _ context: Context, into plan: i
       continue
     }
     for entry in entries {
+      if Task.isCancelled { throw .failed("cancelled", root) }
       let name = PathText.string(entry.name)
       let path = folder == "/" ? "/" + name : folder + "/" + name
       let key = prefix + name
