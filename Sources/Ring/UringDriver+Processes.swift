@@ -43,7 +43,13 @@ extension UringDriver {
         Int32(POSIX_SPAWN_SETSIGMASK) | Int32(POSIX_SPAWN_SETSIGDEF)
           | cairn_spawn_flag_new_session()))
     var words: [UnsafeMutablePointer<CChar>?] = [strdup(executable)]
-    for argument in arguments { words.append(strdup(argument)) }
+    // A path among them may be no UTF-8.
+    for argument in arguments {
+      words.append(
+        (PathText.bytes(argument) + [0]).withUnsafeBytes { bytes in
+          strdup(bytes.baseAddress!.assumingMemoryBound(to: CChar.self))
+        })
+    }
     words.append(nil)
     defer { for word in words { free(word) } }
     var pid = pid_t()

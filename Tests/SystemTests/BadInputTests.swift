@@ -452,6 +452,29 @@ struct BadInputTests {
     #expect(try cluster.run(["cluster", "up", "--dir", cluster.directory] + same).status == 0)
   }
 
+  @Test("one 'cluster up' at a time: another could start the same daemons and forget who runs")
+  func upInTurn() throws {
+    // In a directory whose name is no UTF-8 and means something to a shell.
+    let cluster = try RealCluster(nodes: 1)
+    let said = try shell(
+      cluster,
+      #"""
+      dir="$FOLDER/$(printf "o'd d\377")"
+      run() { timeout 100 "$CAIRN_EXECUTABLE" "$@"; }
+      mkdir "$dir"; flock "$dir/lock" "$CAIRN_EXECUTABLE" cluster up --dir "$dir" --nodes 1 && exit 3
+      eval "$(run cluster up --dir "$dir" --nodes 1 | tail -1)"
+      run mb bucket && run cluster down --dir "$dir" -q || exit 4
+      for i in 1 2 3 4; do run cluster up -q --dir "$dir" 2>/dev/null & done; wait
+      run cluster up -q --dir "$dir" && run ls && run cluster down --dir "$dir"
+      """#)
+    #expect(said.status == 0, "\(said)")
+    let lines = said.said.split(separator: "\n")
+    #expect(lines.count == 3, "\(said)")
+    #expect(lines.first?.hasPrefix("cairn: another 'cairn cluster up' is at work") == true)
+    #expect(lines.dropFirst().first?.hasSuffix("cairn://bucket") == true)
+    #expect(lines.last == "stopped 2 daemons")
+  }
+
   @Test(
     "a full cluster refuses what does not fit, keeps what it has, and takes more when space returns"
   )

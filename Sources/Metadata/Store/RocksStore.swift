@@ -1,4 +1,5 @@
 internal import CRocks
+internal import Ring
 
 /// How much memory and how many files RocksDB may take.
 package struct RocksSettings: Hashable, Sendable {
@@ -64,7 +65,7 @@ package final class RocksStore: SnapshotStore, @unchecked Sendable {
     rocksdb_options_set_block_based_table_factory(options, table)
 
     var problem: UnsafeMutablePointer<CChar>?
-    guard let opened = rocksdb_open(options, path, &problem) else {
+    guard let opened = rocksdb_open(options, Self.text(path), &problem) else {
       throw Self.error(taking: problem)
     }
     database = opened
@@ -91,8 +92,13 @@ package final class RocksStore: SnapshotStore, @unchecked Sendable {
     let options = rocksdb_options_create()!
     defer { rocksdb_options_destroy(options) }
     var problem: UnsafeMutablePointer<CChar>?
-    rocksdb_destroy_db(options, path, &problem)
+    rocksdb_destroy_db(options, text(path), &problem)
     if let problem { throw error(taking: problem) }
+  }
+
+  /// The path as the kernel has it, which need not be UTF-8.
+  private static func text(_ path: String) -> [CChar] {
+    PathText.bytes(path).map { CChar(bitPattern: $0) } + [0]
   }
 
   private func opened() throws(StoreError) -> OpaquePointer {

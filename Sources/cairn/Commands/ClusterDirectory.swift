@@ -4,6 +4,7 @@ import Ring
 ///
 ///     DIR/client.toml            how clients reach the cluster
 ///     DIR/cluster.key            the cluster's key, mode 0600
+///     DIR/lock                   held by the `cluster up` that is at work
 ///     DIR/coordinator-1/         config.toml, pid, log, data/
 ///     DIR/node-1/ …              config.toml, pid, log, data/
 ///
@@ -33,6 +34,25 @@ struct ClusterDirectory: Sendable {
 
   var clientPath: String { path + "/client.toml" }
   var keyPath: String { path + "/cluster.key" }
+
+  /// Makes the directory when it is not there, and keeps other `cluster up` out until the file is closed.
+  func takeTurn() async throws(Failure) -> File {
+    do throws(RingError) {
+      try await driver.makeDirectories(path, mode: 0o700)
+      let file = try await File.open(
+        path + "/lock", OpenFlags.readWrite | OpenFlags.create, mode: 0o600, on: driver)
+      let isOurs: Bool
+      do throws(RingError) { isOurs = try await file.lock() } catch {
+        await file.close()
+        throw error
+      }
+      if isOurs { return file }
+      await file.close()
+    } catch {
+      throw .failed(error.reason, path)
+    }
+    throw .failed("another 'cairn cluster up' is at work on this cluster", path)
+  }
 
   func daemon(_ role: Role, _ number: Int) -> Daemon {
     let name = "\(role.rawValue)-\(number)"

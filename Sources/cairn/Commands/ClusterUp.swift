@@ -11,6 +11,23 @@ func clusterUp(_ context: Context) async throws(Failure) {
   let arguments = context.arguments
   let wishes = try ClusterWishes(arguments)
   if await !context.driver.exists(directory.clientPath) {
+    try await checkCreatable(directory, wishes, context)
+  }
+  let turn = try await directory.takeTurn()
+  do throws(Failure) {
+    try await up(directory, wishes, context)
+    await turn.close()
+  } catch {
+    await turn.close()
+    throw error
+  }
+}
+
+/// Called by one process at a time: another could start the same daemons and leave the wrong pid files.
+private func up(
+  _ directory: ClusterDirectory, _ wishes: ClusterWishes, _ context: Context
+) async throws(Failure) {
+  if await !context.driver.exists(directory.clientPath) {
     try await create(directory, wishes, context)
   } else {
     try await checkUnchanged(directory, wishes, context)
@@ -22,14 +39,24 @@ func clusterUp(_ context: Context) async throws(Failure) {
     started.append(daemon)
   }
   try await waitUntilReady(directory, daemons, started: started, context)
-  if !arguments.has("--quiet") {
+  if !context.arguments.has("--quiet") {
     let nodes = daemons.filter { $0.role == .node }.count
     try await context.output.line(
       "cluster is up: \(daemons.count - nodes) coordinator, \(nodes) nodes\(started.isEmpty ? " (was running)" : "")"
     )
-    try await context.output.line("  export CAIRN_CONFIG=\(directory.clientPath)")
+    try await context.output.line("  export CAIRN_CONFIG=\(shellWord(directory.clientPath))")
     try await context.output.flush()
   }
+}
+
+/// `text` as a shell takes it for one word.
+func shellWord(_ text: String) -> String {
+  let isPlain = text.utf8.allSatisfy { byte in
+    (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte) || byte >= 0x80
+      || (UInt8(ascii: "a")...UInt8(ascii: "z")).contains(byte | 0x20)
+      || "/._-+:@%,".utf8.contains(byte)
+  }
+  return isPlain ? text : "'" + text.replacing("'", with: #"'\''"#) + "'"
 }
 
 /// The widest scheme that `nodes` allow.
@@ -53,6 +80,11 @@ private struct ClusterWishes {
   var scheme: Scheme?
   var capacity: ByteSize?
   var security: TransportSecurity?
+
+  /// Of a cluster that is to be made.
+  var size: (nodes: Int, scheme: Scheme) {
+    (nodes ?? 9, scheme ?? widestScheme(nodes: nodes ?? 9))
+  }
 
   init(_ arguments: Arguments) throws(Failure) {
     nodes = try arguments.number("--nodes", in: 1...64)
@@ -81,7 +113,8 @@ private struct ClusterWishes {
   }
 }
 
-private func create(
+/// What can be known to be wrong before anything is made.
+private func checkCreatable(
   _ directory: ClusterDirectory, _ wishes: ClusterWishes, _ context: Context
 ) async throws(Failure) {
   let driver = context.driver
@@ -96,12 +129,18 @@ private func create(
       }
     }
   }
-  let nodes = wishes.nodes ?? 9
-  let coordinators = wishes.coordinators ?? 1
-  let scheme = wishes.scheme ?? widestScheme(nodes: nodes)
+  let (nodes, scheme) = wishes.size
   if scheme.width > nodes {
     throw .failed("scheme \(scheme) needs \(scheme.width) nodes, there are \(nodes)", "--scheme")
   }
+}
+
+private func create(
+  _ directory: ClusterDirectory, _ wishes: ClusterWishes, _ context: Context
+) async throws(Failure) {
+  let driver = context.driver
+  let (nodes, scheme) = wishes.size
+  let coordinators = wishes.coordinators ?? 1
   let capacity = wishes.capacity ?? ByteSize(UInt64(64) << 30)
   let devices = wishes.devices ?? 1
   let security = (wishes.security ?? .automatic).rawValue
