@@ -128,6 +128,35 @@ struct CommandTests {
     }
     #expect(try cluster.succeed("cat", "cairn://bucket/k").text == "x")
 
+    // What nobody could run with is refused with its line, before anything is made.
+    let wrong: [(role: String, from: String, to: String)] = [
+      ("node", "name = \"node-1\"", "name = \"\""),
+      ("node", "name = \"node-1\"", "name = \"two words\""),
+      ("node", "name = \"node-1\"", "name = \"\(String(repeating: "n", count: 101))\""),
+      ("node", "capacity = \"64GiB\"", "capacity = \"0\""),
+      ("node", "volume_size = \"256MiB\"", "volume_size = \"0\""),
+      ("node", "volume_size = \"256MiB\"", "volume_size = \"17TiB\""),
+      ("coordinator", "scheme = \"2+1\"", "scheme = \"0+1\""),
+      ("coordinator", "expected_nodes = 3", "expected_nodes = 0"),
+      ("coordinator", "expected_nodes = 3", "node_silence = \"0s\""),
+      ("coordinator", "expected_nodes = 3", "session_lifetime = \"0s\""),
+      ("coordinator", "expected_nodes = 3", "session_lifetime = \"5\""),
+    ]
+    for (role, from, to) in wrong {
+      let good = try String(
+        contentsOfFile: "\(cluster.directory)/\(role)-1/config.toml", encoding: .utf8)
+      let bad = good.replacing(from, with: to)
+      let lines = bad.split(separator: "\n", omittingEmptySubsequences: false)
+      let line = try #require(lines.firstIndex { $0 == to[...] }) + 1
+      let path = "\(folder)/\(role).toml"
+      try bad.replacing("../cluster.key", with: "cluster/cluster.key")
+        .write(toFile: path, atomically: true, encoding: .utf8)
+      let finished = try cluster.run([role, "--config", path])
+      #expect(finished.status == 1 && finished.errorLines.count == 1, "\(to): \(finished.error)")
+      #expect(finished.error.hasSuffix(": \(path):\(line)\n"), "\(to): \(finished.error)")
+      #expect(!FileManager.default.fileExists(atPath: folder + "/data"))
+    }
+
     // Foundation cannot pass such an argument; a shell can.
     let shell = Process()
     shell.executableURL = URL(fileURLWithPath: "/bin/sh")

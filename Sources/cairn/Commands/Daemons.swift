@@ -21,14 +21,17 @@ func runCoordinator(_ context: Context) async throws(Failure) {
       throw root.error("scheme", "must be data and parity blocks such as \"6+3\"")
     }
     var configuration = CoordinatorConfiguration(
-      name: try root.required("name"), address: try root.required("listen"),
+      name: try daemonName(in: root), address: try root.required("listen"),
       dataDirectory: settings.resolve(try root.required("data")),
       key: ClusterKey(secret: [UInt8](repeating: 0, count: ClusterKey.byteCount)), scheme: scheme,
       expectedNodes: try root.value("expected_nodes", default: scheme.width, in: 1...100_000))
     configuration.security = try settings.security(in: root)
-    configuration.nodeSilence = try root.value("node_silence", default: configuration.nodeSilence)
+    // Nodes say hello every second, and clients keep their sessions three times in a lifetime.
+    configuration.nodeSilence = try root.value(
+      "node_silence", default: configuration.nodeSilence, in: .seconds(2) ... .seconds(3600))
     configuration.sessionLifetime = try root.value(
-      "session_lifetime", default: configuration.sessionLifetime)
+      "session_lifetime", default: configuration.sessionLifetime,
+      in: .seconds(3) ... .seconds(86400))
     configuration.deletionGrace = try root.value(
       "deletion_grace", default: configuration.deletionGrace)
     return configuration
@@ -71,7 +74,9 @@ func runNode(_ context: Context) async throws(Failure) {
     var devices: [NodeConfiguration.Device] = []
     for table in try root.tables("device") {
       let capacity: ByteSize = try table.required("capacity")
-      let volume = try table.value("volume_size", default: ByteSize(256 << 20))
+      if capacity < ByteSize(16 << 20) { throw table.error("capacity", "must be at least 16 MiB") }
+      let volume = try table.value(
+        "volume_size", default: ByteSize(256 << 20), in: ByteSize(1 << 20)...ByteSize(1 << 40))
       let reserve: ByteSize? = try table.optional("reserve")
       devices.append(
         NodeConfiguration.Device(
@@ -84,7 +89,7 @@ func runNode(_ context: Context) async throws(Failure) {
     }
     if devices.isEmpty { throw root.error("device", "must name at least one device") }
     var configuration = NodeConfiguration(
-      name: try root.required("name"), listen: try root.required("listen"),
+      name: try daemonName(in: root), listen: try root.required("listen"),
       coordinators: try settings.addresses("coordinators", in: root),
       key: ClusterKey(secret: [UInt8](repeating: 0, count: ClusterKey.byteCount)),
       security: try settings.security(in: root),
@@ -107,6 +112,15 @@ func runNode(_ context: Context) async throws(Failure) {
   _ = await context.driver.submit(.waitForSignal([Signal.interrupt, Signal.terminate]))
   await node.stop()
   await log.flush()
+}
+
+/// What a daemon calls itself in logs, messages and to its peers, who take no longer or unprintable one.
+private func daemonName(in root: ConfigurationTable) throws(ConfigurationError) -> String {
+  let name: String = try root.required("name")
+  guard (1...100).contains(name.utf8.count), name.utf8.allSatisfy({ $0 > 32 && $0 != 127 }) else {
+    throw root.error("name", "must be 1 to 100 bytes without spaces")
+  }
+  return name
 }
 
 private func replacedDevice(in table: ConfigurationTable) throws(ConfigurationError) -> DeviceID? {
