@@ -67,7 +67,9 @@ final class VolumeScanner: @unchecked Sendable {
             return .damaged(start..<position)
           }
           return take(record)
-        case .newer(let version):
+        // Beyond damage the search crosses payloads, which may hold anything, even volumes of ours. A record says where it
+        // stands, in whatever version.
+        case .newer(let version) where position == start || isRecordHere(header):
           defer { position += 4096 }
           return .newer(offset: position, version: version)
         default:
@@ -82,6 +84,13 @@ final class VolumeScanner: @unchecked Sendable {
       readByteCount = 1 << 20
     }
     return isBlank ? nil : start < end ? .damaged(start..<end) : nil
+  }
+
+  /// Volume and offset stand in the first bytes, which no version changes.
+  private func isRecordHere(_ header: Slice) -> Bool {
+    header.withBytes {
+      $0.integer(at: 16, UInt64.self) == volumeID && $0.integer(at: 24, UInt64.self) == position
+    }
   }
 
   private func take(_ record: RecordHeader) -> Item {
