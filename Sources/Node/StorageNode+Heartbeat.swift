@@ -56,6 +56,7 @@ extension StorageNode {
   }
 
   private func hello() async -> Hello {
+    for (_, store) in stores { await store.checkPath() }
     watchDevices()
     var devices: [DeviceReport] = []
     var corrupt: UInt64 = 0

@@ -294,8 +294,10 @@ extension ShardStore {
   /// Ends all writing to the device. What was not acknowledged fails; what was stays readable as long as the
   /// device lets us.
   ///
-  /// - Parameter isForGood: false when opening the device again may mend it.
-  func retire(_ reason: String, isForGood: Bool = true) {
+  /// - Parameters:
+  ///   - isForGood: false when opening the device again may mend it.
+  ///   - isPathOurs: false when something else may stand where the device's directory was.
+  func retire(_ reason: String, isForGood: Bool = true, isPathOurs: Bool = true) {
     guard case .healthy = state else { return }
     state = .retired(reason: reason)
     if isForGood {
@@ -313,6 +315,7 @@ extension ShardStore {
     }
     rotation?.open()
     idle.wakeAll()
+    guard isPathOurs else { return }
     let path = path
     let driver = driver
     background("note retirement") {

@@ -21,7 +21,13 @@ extension ShardStore {
     let (lockFile, isReadOnly) = try await openLock(path, on: driver)
     do throws(StoreError) {
       let isOurs: Bool
-      do throws(RingError) { isOurs = try await lockFile.lock() } catch { throw .system(error) }
+      let lockStatus: FileStatus
+      do throws(RingError) {
+        isOurs = try await lockFile.lock()
+        lockStatus = try await driver.status(path + "/lock", followLinks: false)
+      } catch {
+        throw .system(error)
+      }
       guard isOurs else { throw .inUse(path: path) }
       if identity.cluster == 0 {
         // It may have been given one meanwhile; nothing else of it ever changes.
@@ -29,7 +35,8 @@ extension ShardStore {
         try identity.check(node: node, cluster: cluster, path: path)
       }
       let store = ShardStore(
-        path: path, settings: settings, identity: identity, lockFile: lockFile, driver: driver)
+        path: path, settings: settings, identity: identity, lockFile: lockFile,
+        lockStatus: lockStatus, driver: driver)
       do throws(StoreError) {
         if isReadOnly { store.volumes.accessMode = O_RDONLY }
         try await checkFeatures(path, settings, isReadOnly: isReadOnly, on: driver)

@@ -39,6 +39,8 @@ package final class ShardStore: @unchecked Sendable {
   let driver: any Driver
   var identity: DeviceIdentity
   let lockFile: File
+  /// By its own numbers: what the path led to when it was locked.
+  private let lockStatus: FileStatus
 
   package internal(set) var state = StoreState.healthy
   /// Why a write or a sync failed, now or before the device was opened; nil when none did. What a device in another
@@ -123,12 +125,13 @@ package final class ShardStore: @unchecked Sendable {
 
   init(
     path: String, settings: StoreSettings, identity: DeviceIdentity, lockFile: File,
-    driver: any Driver
+    lockStatus: FileStatus, driver: any Driver
   ) {
     self.path = path
     self.settings = settings
     self.identity = identity
     self.lockFile = lockFile
+    self.lockStatus = lockStatus
     self.driver = driver
     volumes = VolumeSet(path: path, settings: settings, driver: driver)
     preallocates = settings.preallocation != .off
@@ -144,6 +147,23 @@ package final class ShardStore: @unchecked Sendable {
   func checkWritable() throws(StoreError) {
     if isClosing { throw .closed }
     if case .retired(let reason) = state { throw .deviceFailed(reason) }
+  }
+
+  /// Whether the directory is still where it was. When it was deleted, moved or mounted over, files that are open go on
+  /// to take writes and syncs that nobody will find after the next start, so the device is retired until it is opened
+  /// again. To be called now and then.
+  package func checkPath() async {
+    guard state == .healthy, !isClosing else { return }
+    do throws(RingError) {
+      let now = try await driver.status(path + "/lock", followLinks: false)
+      guard now.inode != lockStatus.inode || now.deviceNumber != lockStatus.deviceNumber else {
+        return
+      }
+    } catch {
+      // Anything but its absence says nothing about where it is.
+      guard error.errno == ENOENT || error.errno == ENOTDIR else { return }
+    }
+    retire("\(path) is another directory, or gone", isForGood: false, isPathOurs: false)
   }
 
   /// Runs background work that ``close()`` waits for.

@@ -8,6 +8,50 @@ import Testing
 
 struct FailureTests {
   @Test(
+    "a directory that is gone, or another, takes no more writes, though files are still open",
+    arguments: ["gone", "replaced", "stays"])
+  func directoryLost(how: String) throws {
+    try withDevice { world, process in
+      let store = try await StoreScene.open(process)
+      let sample = Sample(key(1, 0), units: 2, fill: 1)
+      try await sample.write(to: store)
+      await store.checkPath()
+      #expect(store.state == .healthy)
+      if how != "stays" { try await process.rename("/device", to: "/elsewhere") }
+      if how == "replaced" {
+        try await StoreScene.format(process)
+        let other = try await StoreScene.open(process)
+        await other.close()
+      }
+      await store.checkPath()
+      let next = Sample(key(1, 1), units: 1, fill: 2)
+      if how == "stays" {
+        try await next.write(to: store)
+      } else {
+        guard case .retired(let reason) = store.state else {
+          Issue.record("the device goes on")
+          return
+        }
+        await expect(.deviceFailed(reason)) { () throws(StoreError) in
+          try await next.write(to: store)
+        }
+        #expect(store.retiredForGood == nil)
+        // What is there is still served, and nothing is written where somebody else may be now.
+        #expect(try await sample.isIn(store))
+      }
+      await store.close()
+      #expect(!(await process.exists("/device/retired")))
+      if how == "gone" {
+        try await process.rename("/elsewhere", to: "/device")
+        let again = try await StoreScene.open(process)
+        #expect(again.state == .healthy)
+        #expect(try await sample.isIn(again))
+        await again.close()
+      }
+    }
+  }
+
+  @Test(
     "after a failed write or sync nothing is acknowledged any more, and what was is still read",
     arguments: [DiskAccess.Kind.write, .synchronize], Seed.several)
   func retirement(kind: DiskAccess.Kind, seed: Seed) throws {

@@ -452,6 +452,31 @@ struct BadInputTests {
     #expect(try cluster.run(["cluster", "up", "--dir", cluster.directory] + same).status == 0)
   }
 
+  @Test(
+    "a node whose directory is deleted under it takes no more blocks, and the next start says so")
+  func nodeDirectoryDeleted() throws {
+    let cluster = try RealCluster(nodes: 3)
+    try cluster.succeed("mb", "bucket")
+    let bytes = Data(Seed(15).generatorBytes(3 << 20))
+    try cluster.succeed("put", "-", "cairn://bucket/before", input: bytes)
+    try FileManager.default.removeItem(atPath: cluster.directory + "/node-2/data/device-1")
+    let deadline = Date().addingTimeInterval(30)
+    while try cluster.daemons().first(where: { $0.name == "node-2" })?.state != "device failed" {
+      try #require(Date() < deadline, "the node goes on without its device's directory")
+      usleep(50_000)
+    }
+    let more = Data(Seed(16).generatorBytes(3 << 20))
+    try cluster.succeed("put", "-", "cairn://bucket/after", input: more)
+    let stat = try cluster.succeed("stat", "--json", "cairn://bucket/after").text
+    #expect(stat.contains(#""scheme":"1+1""#), "\(stat)")
+    try cluster.killDaemons { $0.name == "node-2" }
+    expect(
+      try cluster.run(["cluster", "up", "--dir", cluster.directory, "--timeout", "20"]), status: 1,
+      says: "node-2 ended at start", "stood here and is gone")
+    #expect(try cluster.succeed("cat", "cairn://bucket/before").output == bytes)
+    #expect(try cluster.succeed("cat", "cairn://bucket/after").output == more)
+  }
+
   @Test("one 'cluster up' at a time: another could start the same daemons and forget who runs")
   func upInTurn() throws {
     // In a directory whose name is no UTF-8 and means something to a shell.

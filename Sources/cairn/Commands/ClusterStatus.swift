@@ -63,7 +63,9 @@ func clusterStatus(_ context: Context) async throws(Failure) {
       switch daemon.role {
       case .coordinator: state = answer.coordinators[address]?.role ?? "silent"
       case .node:
-        let seen = answer.leader?.nodes.first { $0.record.name == daemon.name }
+        // One whose directory was lost came back as another node of the same name.
+        let named = answer.leader?.nodes.filter { $0.record.name == daemon.name } ?? []
+        let seen = named.first(where: \.isUp) ?? named.first
         state =
           answer.leader == nil ? "running" : seen.map { $0.isUp ? "up" : "down" } ?? "not joined"
         if let seen, seen.devices.contains(where: \.isFailed) { state = "device failed" }
