@@ -75,7 +75,7 @@ final class LeaseKeeper: @unchecked Sendable {
 
   /// Reads the newest copy: the highest epoch and the newest root that any whole copy of this node names.
   ///
-  /// - Returns: the keeper, and the paths of damaged copies.
+  /// - Returns: the keeper, and the paths of copies that are damaged or cannot be read.
   static func open(_ directories: [String], node: NodeID, on driver: any Driver) async
     -> (keeper: LeaseKeeper, damaged: [String])
   {
@@ -83,7 +83,12 @@ final class LeaseKeeper: @unchecked Sendable {
     var damaged: [String] = []
     for directory in directories {
       let path = directory + "/lease"
-      guard let bytes = try? await driver.readFile(path) else { continue }
+      let bytes: [UInt8]
+      do throws(RingError) { bytes = try await driver.readFile(path) } catch {
+        // A copy that cannot be read is not one that was never made.
+        if error.errno != Errno.noEntry { damaged.append(path) }
+        continue
+      }
       guard let found = LeaseRecord(decoding: bytes), found.node == node else {
         damaged.append(path)
         continue

@@ -233,6 +233,26 @@ struct StorageNodeTests {
     }
   }
 
+  @Test(
+    "a copy of the lease's record that cannot be read is told of, not taken for one that was never made"
+  )
+  func unreadableLease() throws {
+    try SimulatedWorld.run(seed: 1) { world in
+      let process = world.process("n1")
+      var record = LeaseRecord(node: NodeID(1))
+      record.epoch = 7
+      for folder in ["/a", "/b"] {
+        try await process.makeDirectories(folder)
+        try await process.replaceFile(folder + "/lease", with: record.encoded)
+      }
+      world.disk("n1").faults = { $0.path == "/a/lease" ? .fail(5) : .none }
+      let (keeper, damaged) = await LeaseKeeper.open(
+        ["/a", "/b", "/c"], node: NodeID(1), on: process)
+      #expect(damaged == ["/a/lease"])
+      #expect(keeper.record.epoch == 7)
+    }
+  }
+
   @Test("a node says hello every second, learns its cluster, and then belongs to no other")
   func hello() throws {
     try SimulatedWorld.run(seed: 1) { world in
