@@ -100,12 +100,12 @@ extension Leadership {
   }
 
   /// Whether the device may still hold something of ours: it is in the map and not retired.
-  private func isListed(_ device: DeviceID) -> Bool {
+  func isListed(_ device: DeviceID) -> Bool {
     guard let node = keeper.map.node(holding: device) else { return false }
     return node.devices.contains { $0.id == device && $0.state != .retired }
   }
 
-  private func delete(_ shards: [ShardKey], from device: DeviceID) async -> Bool {
+  func delete(_ shards: [ShardKey], from device: DeviceID) async -> Bool {
     guard let address = server.nodes.address(of: device) else { return false }
     do throws(WireError) {
       _ = try await server.client.call(
@@ -118,7 +118,7 @@ extension Leadership {
   }
 
   /// - Returns: whether the device has nothing of ours for sure.
-  private func note(_ error: WireError, from device: DeviceID) -> Bool {
+  func note(_ error: WireError, from device: DeviceID) -> Bool {
     switch error.refusalCode {
     case .staleEpoch?:
       arbiter.lose(.deposed(epoch: error.staleEpoch ?? epoch))
@@ -196,110 +196,6 @@ extension Leadership {
     } catch {
       if error.refusalCode == .noSuchBlock { return true }
       return note(error, from: device)
-    }
-  }
-
-  /// Compares what devices hold with what is known, and deletes what nothing names.
-  ///
-  /// Links and checkpoints: those that the root does not name any more, which take-overs and failed attempts left behind
-  /// or a checkpoint made superfluous. Data: shards of containers that are forgotten, from devices that were not listed
-  /// then or of writers that went on under a grant that had ended.
-  func deleteStrays() async {
-    var comparedAt = driver.now
-    var isFirst = true
-    /// Devices to look at; whether also at their data.
-    var unclean: [DeviceID: Bool] = [:]
-    while await pause(.seconds(5)) {
-      guard isLeading() else { continue }
-      let withData = isFirst || driver.now - comparedAt > configuration.inventoryInterval
-      if withData || hasOldLinks {
-        for device in keeper.map.nodes.flatMap(\.devices) {
-          unclean[device.id] = withData || unclean[device.id] == true
-        }
-        if withData { comparedAt = driver.now }
-        hasOldLinks = false
-        isFirst = false
-      }
-      // One that is away is seen to when it is back.
-      for device in unclean.keys.sorted() {
-        guard isLeading() else { break }
-        if !isListed(device) {
-          unclean[device] = nil
-        } else if !server.nodes.isDown(device),
-          await deleteStrays(on: device, withData: unclean[device]!)
-        {
-          unclean[device] = nil
-        }
-      }
-    }
-  }
-
-  /// - Returns: whether the device surely has none that is not named.
-  private func deleteStrays(on device: DeviceID, withData: Bool) async -> Bool {
-    guard let address = server.nodes.address(of: device) else { return false }
-    // Data containers sort before links.
-    var after =
-      withData
-      ? nil
-      : ShardKey(
-        container: ContainerID(.data, 1 << 56 - 1), generation: .max, shardIndex: .max)
-    while true {
-      let page: Inventory.Answer
-      do throws(WireError) {
-        page = try await server.client.call(
-          Inventory(device: device, after: after), at: address, deadline: .seconds(10)
-        ).answer
-      } catch {
-        // Asked again after a while.
-        return false
-      }
-      // What is known now: the inventory is older, so nothing newer can be in it by mistake.
-      let shards = page.shards.map(\.shard)
-      guard let forgotten = await forgotten(shards), let stray = strayLinks(shards) else {
-        return false
-      }
-      let doomed = forgotten + stray
-      if !doomed.isEmpty {
-        guard isLeading(), await delete(doomed, from: device) else { return false }
-        log.info(
-          "stray shards deleted",
-          ["device": device, "data": forgotten.count, "links": stray.count])
-      }
-      guard !page.isComplete, let lastKey = shards.last else { return true }
-      after = lastKey
-    }
-  }
-
-  /// Those of data containers that were granted once and are forgotten: a container is numbered by the position that
-  /// granted it, so one at or below the applied position that is not known will never be again.
-  private func forgotten(_ shards: [ShardKey]) async -> [ShardKey]? {
-    let data = shards.filter { $0.container.kind == .data }
-    if data.isEmpty { return [] }
-    return await look { (machine) throws(StoreError) in
-      var forgotten: [ShardKey] = []
-      for shard in data where shard.container.number <= machine.appliedPosition {
-        if try machine.container(shard.container) == nil { forgotten.append(shard) }
-      }
-      return forgotten
-    }
-  }
-
-  /// Those of links and checkpoints that the root does not name. It alone decides; those of later epochs, and those
-  /// this leader may be writing, are left alone.
-  private func strayLinks(_ shards: [ShardKey]) -> [ShardKey]? {
-    guard isLeading(), let root = arbiter.root, let last = root.links.last else { return nil }
-    let named = Set(
-      root.links.map { [$0.container.raw, $0.generation] }
-        + (root.checkpoint?.containers ?? []).map { [$0.container.raw, $0.generation] })
-    return shards.filter { shard in
-      if shard.container.kind == .data { return false }
-      if named.contains([shard.container.raw, shard.generation]) { return false }
-      if shard.generation != epoch { return shard.generation < epoch }
-      switch shard.container.kind {
-      case .data: return false
-      case .link: return shard.container.number < last.number
-      case .checkpoint: return shard.container.number < checkpointUnderWay ?? .max
-      }
     }
   }
 }

@@ -199,6 +199,13 @@ package struct ContainerRecord: Hashable, Sendable, WireValue, StoredValue {
   /// So is one with so many stripes, so that its directory stays small.
   package static let stripeLimit: UInt64 = 1 << 13
 
+  /// The first stripe number of the live grant, if there is one, or the first that was never granted: what is below and
+  /// not registered never will be.
+  package var firstLiveStripe: UInt64 {
+    guard case .open = state else { return nextStripe }
+    return nextStripe - min(nextStripe, OpenGrant.stripeCount)
+  }
+
   init(id: ContainerID, generation: UInt64, scheme: Scheme, devices: [DeviceID], state: State) {
     self.id = id
     self.generation = generation

@@ -46,6 +46,57 @@ private final class RealNodes: @unchecked Sendable {
   }
 }
 
+/// A stripe with one chunk, as a writer makes it.
+private struct StripeSample: Sendable {
+  let payload: [UInt8]
+  let frame: [UInt8]
+  let layout: StripeLayout
+  let data: [Slice]
+
+  init(_ payload: [UInt8], scheme: Scheme) {
+    self.payload = payload
+    let frame =
+      GroupHeader(
+        codec: .raw, chunkCount: 1, plainByteCount: payload.count, payloadByteCount: payload.count
+      ).encoded + payload
+    let layout = StripeLayout.smallest(for: frame.count, scheme: scheme)
+    let size = layout.blockByteCount
+    let padded =
+      frame + [UInt8](repeating: 0, count: layout.dataBlockCount * size - frame.count)
+    self.frame = frame
+    self.layout = layout
+    data = (0..<layout.dataBlockCount).map {
+      Slice(copying: Array(padded[$0 * size..<($0 + 1) * size]))
+    }
+  }
+
+  /// Stores it on all devices of the grant.
+  func write(_ signed: SignedGrant, _ stripe: UInt64, _ client: ModelClient, _ nodes: NodeTable)
+    async -> [DeviceID]
+  {
+    let grant = signed.grant
+    return await StripeIO(driver: client.driver, client: client.wire, directory: nodes).write(
+      StripeTarget(
+        container: grant.container, generation: grant.generation, devices: grant.devices,
+        stripe: stripe), layout: layout, data: data, right: .grant(signed), epoch: grant.epoch,
+      deadline: .seconds(5)
+    ).map(\.device)
+  }
+
+  func record(_ stripe: UInt64, firstOrdinal: UInt64) -> StripeRecord {
+    StripeRecord(
+      stripe: stripe, layout: layout, firstOrdinal: firstOrdinal,
+      groups: [
+        StripeRecord.Group(
+          offset: 0, storedByteCount: UInt32(frame.count), codec: .raw,
+          chunks: [
+            StripeRecord.Chunk(
+              fingerprint: Fingerprint(of: payload), byteCount: UInt32(payload.count))
+          ])
+      ])
+  }
+}
+
 @Suite("With real nodes")
 struct RealNodeTests {
   @Test("commands survive power cuts of everything and wiped coordinators", arguments: Seed.several)
@@ -116,40 +167,13 @@ struct RealNodeTests {
       #expect(grant.scheme == Scheme("2+1"))
 
       let payload = [UInt8](repeating: 7, count: 10_000)
-      let frame =
-        GroupHeader(
-          codec: .raw, chunkCount: 1, plainByteCount: payload.count,
-          payloadByteCount: payload.count
-        ).encoded + payload
-      let layout = StripeLayout.smallest(for: frame.count, scheme: grant.scheme)
-      var padded = frame
-      padded += [UInt8](
-        repeating: 0, count: layout.dataBlockCount * layout.blockByteCount - frame.count)
-      let data = (0..<layout.dataBlockCount).map { index in
-        Slice(
-          copying: Array(
-            padded[index * layout.blockByteCount..<(index + 1) * layout.blockByteCount]))
-      }
-      let stripes = StripeIO(driver: client.driver, client: client.wire, directory: server.nodes)
+      let sample = StripeSample(payload, scheme: grant.scheme)
       for stripe in grant.firstStripe..<grant.firstStripe + 3 {
-        let failures = await stripes.write(
-          StripeTarget(
-            container: grant.container, generation: grant.generation, devices: grant.devices,
-            stripe: stripe), layout: layout, data: data, right: .grant(signed), epoch: grant.epoch,
-          deadline: .seconds(5))
-        #expect(failures.isEmpty)
+        #expect(await sample.write(signed, stripe, client, server.nodes).isEmpty)
       }
       // The middle one alone is registered.
       let fingerprint = Fingerprint(of: payload)
-      let registered = StripeRecord(
-        stripe: grant.firstStripe + 1, layout: layout, firstOrdinal: grant.firstOrdinal,
-        groups: [
-          StripeRecord.Group(
-            offset: 0, storedByteCount: UInt32(frame.count), codec: .raw,
-            chunks: [
-              StripeRecord.Chunk(fingerprint: fingerprint, byteCount: UInt32(payload.count))
-            ])
-        ])
+      let registered = sample.record(grant.firstStripe + 1, firstOrdinal: grant.firstOrdinal)
       #expect(
         try await client.execute(
           .registerStripes(
@@ -174,16 +198,7 @@ struct RealNodeTests {
       #expect(stat.record.modified > 0)
 
       func blocks() async throws -> [UInt64] {
-        var counts: [UInt64] = []
-        for device in grant.devices {
-          let page = try await client.wire.call(
-            Inventory(device: device, after: nil), at: server.nodes.address(of: device)!,
-            deadline: .seconds(5)
-          ).answer
-          let entry = page.shards.first { $0.shard.container == grant.container }
-          counts.append(entry?.blockCount ?? 0)
-        }
-        return counts
+        try await Self.blocks(of: grant, client, server.nodes)
       }
       #expect(try await blocks() == [3, 0, 3], "one data block and its parity")
       let released = ClientCommand.releaseGrant(grant: grant.id, container: grant.container)
@@ -209,6 +224,101 @@ struct RealNodeTests {
       }
       #expect(left == 0)
     }
+  }
+
+  @Test(
+    "what a writer stores after its grant has ended and was cleared goes, and nothing else does")
+  func lateWriter() throws {
+    try SimulatedWorld.run(seed: 8) { world in
+      let cluster = ModelCluster(world, scheme: "2+1", nodes: 0, expected: 3)
+      cluster.configure = {
+        $0.inventoryInterval = .seconds(20)
+        $0.sessionLifetime = .seconds(3600)
+      }
+      let nodes = RealNodes(world)
+      let client = ModelClient(world, addresses: cluster.coordinatorAddresses)
+      for index in 0..<3 { try await nodes.start(index) }
+      let server = try await cluster.startCoordinator()
+      _ = try await cluster.waitForLeader(client)
+      let upload = try number(try await client.execute(.openUpload))
+      func grant() async throws -> SignedGrant {
+        let outcome = try await client.execute(
+          .requestGrant(upload: upload, avoid: [], placement: nil))
+        guard case .grant(let bytes) = outcome else { throw TestFailure("\(outcome)") }
+        return try SignedGrant(decoding: bytes)
+      }
+      // The first has one block of data and its parity, the others two.
+      let first = try await grant()
+      let short = StripeSample([UInt8](repeating: 7, count: 3000), scheme: first.grant.scheme)
+      let longer = StripeSample([UInt8](repeating: 9, count: 300_000), scheme: first.grant.scheme)
+      let at = first.grant.firstStripe
+      #expect(await short.write(first, at, client, server.nodes).isEmpty)
+      #expect(await longer.write(first, at + 1, client, server.nodes).isEmpty)
+      let records = [
+        short.record(at, firstOrdinal: first.grant.firstOrdinal),
+        longer.record(at + 1, firstOrdinal: first.grant.firstOrdinal + 1),
+      ]
+      #expect(
+        try await client.execute(
+          .registerStripes(
+            upload: upload, grant: first.grant.id, container: first.grant.container,
+            stripes: records)) == .done)
+      #expect(
+        try await client.execute(
+          .releaseGrant(grant: first.grant.id, container: first.grant.container)) == .done)
+      await world.sleep(.seconds(6))
+      func ended() async throws -> Int {
+        try await server.keeper.read { (machine) throws(Metadata.StoreError) in
+          try machine.endedGrants(limit: 10).count
+        }
+      }
+      #expect(try await ended() == 0)
+
+      // Another writer has the container, and the first one wakes up.
+      var second = try await grant()
+      while second.grant.container != first.grant.container { second = try await grant() }
+      #expect(await longer.write(first, at + 2, client, server.nodes).isEmpty)
+      #expect(await short.write(first, at + 3, client, server.nodes).isEmpty)
+      #expect(await longer.write(second, second.grant.firstStripe, client, server.nodes).isEmpty)
+      func stripes(_ shard: Int) async throws -> [UInt64] {
+        try await client.wire.call(
+          ListShard(
+            device: first.grant.devices[shard],
+            shard: ShardKey(
+              container: first.grant.container, generation: first.grant.generation,
+              shardIndex: UInt8(shard))),
+          at: server.nodes.address(of: first.grant.devices[shard])!, deadline: .seconds(5)
+        ).answer.blocks.map(\.stripe)
+      }
+      let live = second.grant.firstStripe
+      #expect(try await stripes(0) == [at, at + 1, at + 2, at + 3, live])
+      await world.sleep(.seconds(40))
+      #expect(try await stripes(0) == [at, at + 1, live])
+      #expect(try await stripes(1) == [at + 1, live])
+      #expect(try await stripes(2) == [at, at + 1, live])
+      #expect(
+        try await client.execute(
+          .registerStripes(
+            upload: upload, grant: second.grant.id, container: second.grant.container,
+            stripes: [longer.record(live, firstOrdinal: second.grant.firstOrdinal)])) == .done)
+      await world.sleep(.seconds(40))
+      #expect(try await stripes(1) == [at + 1, live])
+    }
+  }
+
+  private static func blocks(of grant: Grant, _ client: ModelClient, _ nodes: NodeTable)
+    async throws -> [UInt64]
+  {
+    var counts: [UInt64] = []
+    for device in grant.devices {
+      let page = try await client.wire.call(
+        Inventory(device: device, after: nil), at: nodes.address(of: device)!,
+        deadline: .seconds(5)
+      ).answer
+      let entry = page.shards.first { $0.shard.container == grant.container }
+      counts.append(entry?.blockCount ?? 0)
+    }
+    return counts
   }
 
   private func number(_ outcome: CommandOutcome) throws -> UInt64 {

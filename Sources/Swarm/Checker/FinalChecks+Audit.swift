@@ -229,9 +229,7 @@ extension FinalChecks {
             }
           }
           let registered = Set(stripes.map(\.stripe))
-          // A writer that was cut off for longer than its session may write on after its grant was cleared; such a
-          // block stays until its container goes. Without faults there is no such writer.
-          if cluster.scenario.faults.isCalm, !isUncleared.contains(shard.container),
+          if !isUncleared.contains(shard.container),
             let extra = listed.first(where: { !registered.contains($0.stripe) })
           {
             note(held, "\(place): stripe \(extra.stripe) was never registered")

@@ -1,0 +1,223 @@
+import Cluster
+import Messages
+import Metadata
+import Ring
+import Service
+import Wire
+
+extension Leadership {
+  /// Compares what devices hold with what is known, and deletes what nothing names.
+  ///
+  /// Links and checkpoints: those that the root does not name any more, which take-overs and failed attempts left behind
+  /// or a checkpoint made superfluous. Data: shards of containers that are forgotten, from devices that were not listed
+  /// then, and blocks of writers that went on under a grant that had ended.
+  func deleteStrays() async {
+    var comparedAt = driver.now
+    var comparisons = 0
+    /// Devices to look at; whether also at their data.
+    var unclean: [DeviceID: Bool] = [:]
+    var counts: [ContainerID: BlockCounts] = [:]
+    while await pause(.seconds(5)) {
+      guard isLeading() else { continue }
+      let withData = comparisons == 0 || driver.now - comparedAt > configuration.inventoryInterval
+      if withData || hasOldLinks {
+        for device in keeper.map.nodes.flatMap(\.devices) {
+          unclean[device.id] = withData || unclean[device.id] == true
+        }
+        if withData {
+          comparedAt = driver.now
+          comparisons += 1
+        }
+        hasOldLinks = false
+      }
+      // One that is away is seen to when it is back.
+      for device in unclean.keys.sorted() {
+        guard isLeading() else { break }
+        if !isListed(device) {
+          unclean[device] = nil
+        } else if !server.nodes.isDown(device) {
+          // Directories are read through, which a new leader has no time for at first.
+          let isDone = await deleteStrays(
+            on: device, withData: unclean[device]!, withStripes: comparisons > 1, &counts)
+          if isDone { unclean[device] = nil }
+        }
+      }
+    }
+  }
+
+  /// - Returns: whether the device surely has none that is not named.
+  private func deleteStrays(
+    on device: DeviceID, withData: Bool, withStripes: Bool,
+    _ counts: inout [ContainerID: BlockCounts]
+  ) async -> Bool {
+    guard let address = server.nodes.address(of: device) else { return false }
+    // Data containers sort before links.
+    var after =
+      withData
+      ? nil
+      : ShardKey(
+        container: ContainerID(.data, 1 << 56 - 1), generation: .max, shardIndex: .max)
+    while true {
+      let page: Inventory.Answer
+      do throws(WireError) {
+        page = try await server.client.call(
+          Inventory(device: device, after: after), at: address, deadline: .seconds(10)
+        ).answer
+      } catch {
+        // Asked again after a while.
+        return false
+      }
+      // What is known now: the inventory is older, so nothing newer can be in it by mistake.
+      let shards = page.shards.map(\.shard)
+      guard let forgotten = await forgotten(shards), let stray = strayLinks(shards) else {
+        return false
+      }
+      for shard in forgotten { counts[shard.container] = nil }
+      let doomed = forgotten + stray
+      if !doomed.isEmpty {
+        guard isLeading(), await delete(doomed, from: device) else { return false }
+        log.info(
+          "stray shards deleted",
+          ["device": device, "data": forgotten.count, "links": stray.count])
+      }
+      if withStripes,
+        await !deleteUnregistered(page.shards, on: device, address, &counts)
+      {
+        return false
+      }
+      guard !page.isComplete, let lastKey = shards.last else { return true }
+      after = lastKey
+    }
+  }
+
+  /// Those of data containers that were granted once and are forgotten: a container is numbered by the position that
+  /// granted it, so one at or below the applied position that is not known will never be again.
+  private func forgotten(_ shards: [ShardKey]) async -> [ShardKey]? {
+    let data = shards.filter { $0.container.kind == .data }
+    if data.isEmpty { return [] }
+    return await look { (machine) throws(StoreError) in
+      var forgotten: [ShardKey] = []
+      for shard in data where shard.container.number <= machine.appliedPosition {
+        if try machine.container(shard.container) == nil { forgotten.append(shard) }
+      }
+      return forgotten
+    }
+  }
+
+  /// How many blocks each shard of a container has by its directory: counted once for each number of stripes, for a
+  /// directory is long.
+  private struct BlockCounts {
+    var stripeCount: UInt64
+    var ofShards: [UInt64]
+  }
+
+  /// Deletes the blocks that no directory names and none can name any more. Clearing an ended grant sees to them once;
+  /// these came later, from a writer that was cut off, or stopped, while its session expired.
+  ///
+  /// - Returns: whether it could be done.
+  private func deleteUnregistered(
+    _ entries: [Inventory.Entry], on device: DeviceID, _ address: SocketAddress,
+    _ counts: inout [ContainerID: BlockCounts]
+  ) async -> Bool {
+    let entries = entries.filter { $0.shard.container.kind == .data }
+    if entries.isEmpty { return true }
+    let records = await look { (machine) throws(StoreError) in
+      var records: [ContainerRecord?] = []
+      for entry in entries { records.append(try machine.container(entry.shard.container)) }
+      return records
+    }
+    guard let records else { return false }
+    for (entry, record) in zip(entries, records) {
+      let shard = entry.shard
+      guard let record, Self.isCurrent(shard, in: record) else { continue }
+      if counts[record.id]?.stripeCount != record.stripeCount {
+        guard let fresh = await count(record.id) else { return false }
+        counts[record.id] = fresh
+      }
+      // Forgotten meanwhile: none to compare with.
+      guard let known = counts[record.id], known.ofShards.count > shard.shardIndex,
+        entry.blockCount > known.ofShards[Int(shard.shardIndex)]
+      else { continue }
+      guard isLeading(), await deleteUnregistered(shard, from: device, address) else {
+        return false
+      }
+    }
+    return true
+  }
+
+  private static func isCurrent(_ shard: ShardKey, in record: ContainerRecord) -> Bool {
+    record.state != .condemned && record.generation == shard.generation
+      && Int(shard.shardIndex) < record.devices.count
+  }
+
+  private func count(_ id: ContainerID) async -> BlockCounts? {
+    await look { (machine) throws(StoreError) in
+      guard let record = try machine.container(id) else {
+        return BlockCounts(stripeCount: 0, ofShards: [])
+      }
+      var counts = BlockCounts(
+        stripeCount: record.stripeCount, ofShards: record.devices.map { _ in 0 })
+      for stripe in try machine.stripes(of: id, from: 0, limit: Int(clamping: record.stripeCount)) {
+        for index in stripe.layout.storedBlocks where index < counts.ofShards.count {
+          counts.ofShards[index] += 1
+        }
+      }
+      return counts
+    }
+  }
+
+  private func deleteUnregistered(
+    _ shard: ShardKey, from device: DeviceID, _ address: SocketAddress
+  ) async -> Bool {
+    do throws(WireError) {
+      let listing = try await server.client.call(
+        ListShard(device: device, shard: shard), at: address, deadline: .seconds(5)
+      ).answer
+      // Looked up after the listing: what is in it was granted before, and what of it is not registered now, and not
+      // of a live grant, never will be.
+      let stray = await look { (machine) throws(StoreError) -> [UInt64] in
+        guard let record = try machine.container(shard.container), Self.isCurrent(shard, in: record)
+        else { return [] }
+        let registered = Set(
+          try machine.stripes(
+            of: shard.container, from: 0, limit: Int(clamping: record.stripeCount)
+          ).map(\.stripe))
+        return listing.blocks.map(\.stripe).filter {
+          $0 < record.firstLiveStripe && !registered.contains($0)
+        }
+      }
+      guard let stray else { return false }
+      if stray.isEmpty { return true }
+      guard isLeading() else { return false }
+      _ = try await server.client.call(
+        DeleteStripes(device: device, epoch: epoch, shard: shard, stripes: stray), at: address,
+        deadline: .seconds(10))
+      log.info(
+        "blocks of an ended grant deleted",
+        ["device": device, "container": shard.container, "count": stray.count])
+      return true
+    } catch {
+      if error.refusalCode == .noSuchBlock { return true }
+      return note(error, from: device)
+    }
+  }
+
+  /// Those of links and checkpoints that the root does not name. It alone decides; those of later epochs, and those
+  /// this leader may be writing, are left alone.
+  private func strayLinks(_ shards: [ShardKey]) -> [ShardKey]? {
+    guard isLeading(), let root = arbiter.root, let last = root.links.last else { return nil }
+    let named = Set(
+      root.links.map { [$0.container.raw, $0.generation] }
+        + (root.checkpoint?.containers ?? []).map { [$0.container.raw, $0.generation] })
+    return shards.filter { shard in
+      if shard.container.kind == .data { return false }
+      if named.contains([shard.container.raw, shard.generation]) { return false }
+      if shard.generation != epoch { return shard.generation < epoch }
+      switch shard.container.kind {
+      case .data: return false
+      case .link: return shard.container.number < last.number
+      case .checkpoint: return shard.container.number < checkpointUnderWay ?? .max
+      }
+    }
+  }
+}
