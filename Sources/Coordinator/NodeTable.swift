@@ -69,6 +69,11 @@ package final class NodeTable: DeviceDirectory, @unchecked Sendable {
     return nil
   }
 
+  /// Which cluster a node belongs to, learnt otherwise than by its hello; 0 says nothing.
+  func note(_ node: NodeID, of clusterID: UInt64) {
+    if clusterID != 0 { entries[node]?.clusterID = clusterID }
+  }
+
   /// The committed map, from which addresses of silent nodes are known.
   package func note(_ map: ClusterMap) {
     if map.epoch == mapEpoch { return }

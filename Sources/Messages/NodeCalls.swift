@@ -298,9 +298,11 @@ package struct DeleteStripes: Call {
 /// The file arbiter's lease, kept by the nodes: the node accepts when `epoch` is at least the highest it has seen (durably
 /// raised before the answer), and keeps the newest root it was shown (durably). `root` empty: only the lease.
 ///
-/// Refused: staleEpoch.
+/// Refused: staleEpoch; failed, when the node belongs to another cluster, or to any and is shown the root of one that is
+/// only being founded.
 package struct HoldLease: Call {
   package static let method: UInt16 = 262
+  /// The node joins it for ever, once it keeps the root. 0: it joins none.
   package var clusterID: UInt64
   package var epoch: UInt64
   /// Milliseconds from the receipt for which the node refuses no one but reports this holder.
@@ -339,21 +341,27 @@ package struct HoldLease: Call {
   }
 
   package struct Answer: WireValue {
+    /// The cluster that the node belongs to; 0: none yet, and what root it keeps is of a founding under way, or of one
+    /// that came to nothing.
+    package var clusterID: UInt64
     package var highestEpoch: UInt64
     /// The newest root this node keeps; version 0 and no bytes when it has none.
     package var rootVersion: UInt64
     package var root: [UInt8]
-    package init(highestEpoch: UInt64, rootVersion: UInt64, root: [UInt8]) {
+    package init(clusterID: UInt64, highestEpoch: UInt64, rootVersion: UInt64, root: [UInt8]) {
+      self.clusterID = clusterID
       self.highestEpoch = highestEpoch
       self.rootVersion = rootVersion
       self.root = root
     }
     package func encode(into writer: inout ByteWriter) {
+      writer.fixed(clusterID)
       writer.varint(highestEpoch)
       writer.varint(rootVersion)
       writer.blob(root)
     }
     package init(from reader: inout ByteReader) throws(ValueError) {
+      clusterID = try reader.fixed()
       highestEpoch = try reader.varint()
       rootVersion = try reader.varint()
       root = try reader.blob(limit: 1 << 20)

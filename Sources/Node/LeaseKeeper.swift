@@ -103,11 +103,25 @@ final class LeaseKeeper: @unchecked Sendable {
   }
 
   /// Accepts a leader's claim, durably, unless a higher epoch was seen here or, says `floor`, by a device.
-  func hold(_ call: HoldLease, floor: () -> UInt64) async throws(Refusal) -> HoldLease.Answer {
+  ///
+  /// Whoever is told that this node belongs to no cluster may rely on it that no lower epoch will make it join one: it
+  /// joins in the same turn in which the epoch was compared. And who has joined keeps the root: it is saved before.
+  ///
+  /// - Parameters:
+  ///   - cluster: the one this node belongs to at the time.
+  ///   - join: has it belong to the call's, durably.
+  func hold(
+    _ call: HoldLease, floor: () -> UInt64, cluster: () -> UInt64,
+    join: (UInt64) async throws(Refusal) -> Void
+  ) async throws(Refusal) -> HoldLease.Answer {
     await turn.acquire()
     defer { turn.release() }
     let highest = max(record.epoch, floor())
     guard call.epoch >= highest else { throw Refusal(.staleEpoch, "\(highest)") }
+    let own = cluster()
+    guard own == 0 || own == call.clusterID || (call.clusterID == 0 && call.root.isEmpty) else {
+      throw Refusal(.failed, "this node belongs to another cluster")
+    }
     var next = record
     next.epoch = call.epoch
     if call.rootVersion > next.rootVersion {
@@ -115,10 +129,12 @@ final class LeaseKeeper: @unchecked Sendable {
       next.root = call.root
     }
     if next != record { try await save(next) }
+    if call.clusterID != 0 { try await join(call.clusterID) }
     holder = call.holder
     holderUntil = driver.now + .milliseconds(Int(call.leaseMilliseconds))
     return HoldLease.Answer(
-      highestEpoch: record.epoch, rootVersion: record.rootVersion, root: record.root)
+      clusterID: cluster(), highestEpoch: record.epoch, rootVersion: record.rootVersion,
+      root: record.root)
   }
 
   /// Durable once the first directory, the node's own, has it; the copies in the devices' are for its loss.

@@ -142,10 +142,9 @@ extension StorageNode {
     -> HoldLease.Answer
   {
     guard let lease else { throw Refusal(.unavailable, "starting") }
-    // First: a leader that was outbid must not make a fresh node join the cluster it failed to found.
-    try checkEpoch(call.epoch)
-    if call.clusterID != 0 { try await join(call.clusterID) }
-    return try await lease.hold(call) { [self] in highestEpoch }
+    return try await lease.hold(
+      call, floor: { highestEpoch }, cluster: { cluster },
+      join: { (cluster) async throws(Refusal) in try await join(cluster) })
   }
 
   private func inventory(_ call: Inventory, _ body: [Slice]) async throws(Refusal)

@@ -49,4 +49,25 @@ struct FoundingTests {
       }
     }
   }
+
+  @Test("a node of another cluster draws no new ones into it, and stops nobody once it is replaced")
+  func stranger() throws {
+    try SimulatedWorld.run(seed: 3) { world in
+      let cluster = ModelCluster(world, scheme: "2+1", nodes: 3)
+      let client = ModelClient(world, addresses: cluster.coordinatorAddresses)
+      cluster.disks[1].clusterID = 77
+      try await cluster.startNodes()
+      try await cluster.startCoordinator()
+      await world.sleep(.seconds(15))
+      let waiting = try #require(await cluster.status(from: client))
+      #expect(waiting.role == "waiting" && waiting.detail.contains("no node has shown the root"))
+      #expect(cluster.disks.map(\.clusterID) == [0, 77, 0])
+
+      cluster.killNode(1)
+      cluster.replaceDisk(1)
+      try await cluster.startNode(1)
+      let status = try await cluster.waitForLeader(client, within: .seconds(20))
+      #expect(cluster.disks.allSatisfy { $0.clusterID == status.clusterID })
+    }
+  }
 }

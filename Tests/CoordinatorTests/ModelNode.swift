@@ -122,13 +122,15 @@ final class ModelNode: @unchecked Sendable {
     switch method {
     case HoldLease.method:
       let request: HoldLease = try decode(packet)
-      if request.clusterID != 0, disk.clusterID != 0, request.clusterID != disk.clusterID {
+      try await pause(.microseconds(200))
+      if request.epoch >= disk.highestEpoch, disk.clusterID != 0,
+        request.clusterID != disk.clusterID, request.clusterID != 0 || !request.root.isEmpty
+      {
         throw Refusal(.failed, "another cluster")
       }
-      try await pause(.microseconds(200))
       try check(request.epoch)
+      if request.clusterID != 0 { disk.clusterID = request.clusterID }
       if !request.root.isEmpty {
-        if disk.clusterID == 0 { disk.clusterID = request.clusterID }
         if request.rootVersion > disk.rootVersion {
           disk.rootVersion = request.rootVersion
           disk.root = request.root
@@ -137,7 +139,8 @@ final class ModelNode: @unchecked Sendable {
       }
       return Packet(
         message: HoldLease.Answer(
-          highestEpoch: disk.highestEpoch, rootVersion: disk.rootVersion, root: disk.root
+          clusterID: disk.clusterID, highestEpoch: disk.highestEpoch,
+          rootVersion: disk.rootVersion, root: disk.root
         ).encoded)
     case WriteBlock.method:
       let request: WriteBlock = try decode(packet)

@@ -44,6 +44,12 @@ private final class RealNodes: @unchecked Sendable {
     if power { process.machine.powerCut() } else { process.kill() }
     nodes[index] = nil
   }
+
+  /// Its disk is lost: what starts there next is another node.
+  func wipe(_ index: Int) {
+    kill(index, power: false)
+    world.disk("n\(index)").wipe()
+  }
 }
 
 /// A stripe with one chunk, as a writer makes it.
@@ -304,6 +310,66 @@ struct RealNodeTests {
       await world.sleep(.seconds(40))
       #expect(try await stripes(1) == [at + 1, live])
     }
+  }
+
+  @Test(
+    "a founding that was cut short anywhere is repeated without hands, also when a node was lost",
+    arguments: Seed.several)
+  func foundingCutShort(seed: Seed) throws {
+    for trial in 0..<25 {
+      try SimulatedWorld.run(seed: seed.value &* 1000 &+ UInt64(trial)) { world in
+        try await Self.foundUnderFire(world)
+      }
+    }
+  }
+
+  /// Everything is killed again and again while the cluster is founded, coordinators lose their disks, and one node
+  /// does for good.
+  private static func foundUnderFire(_ world: SimulatedWorld) async throws {
+    var random = world.random(named: "fire")
+    let shapes = [("1+1", 2), ("1+1", 4), ("2+1", 3), ("1+2", 5), ("1+0", 2)]
+    let (scheme, count) = shapes[random.below(shapes.count)]
+    let m = Scheme(scheme)!.m
+    // A cluster goes on without m of its nodes only where m + 1 are left.
+    var mayLose = m > 0 && count > m + 1
+    let cluster = ModelCluster(world, scheme: scheme, nodes: 0, expected: count)
+    let nodes = RealNodes(world)
+    let client = ModelClient(world, addresses: cluster.coordinatorAddresses)
+    var left = 2 + random.below(4)
+    while true {
+      for index in 0..<count where nodes.nodes[index] == nil { try await nodes.start(index) }
+      if cluster.coordinators.isEmpty { try await cluster.startCoordinator() }
+      if left == 0 { break }
+      left -= 1
+      // From the claim on, about as long as a founding takes.
+      func highestEpoch() -> UInt64 { nodes.nodes.values.map(\.highestEpoch).max() ?? 0 }
+      let before = highestEpoch()
+      let patience = world.now + .seconds(15)
+      while highestEpoch() == before && world.now < patience && cluster.leaders.isEmpty {
+        await world.sleep(.microseconds(200))
+      }
+      let end = world.now + .microseconds(Int64(random.below(30_000)))
+      while world.now < end && cluster.leaders.isEmpty { await world.sleep(.microseconds(100)) }
+      if !cluster.leaders.isEmpty { break }
+      let isPower = random.chance(1, in: 2)
+      for index in 0..<count where random.chance(2, in: 3) { nodes.kill(index, power: isPower) }
+      if mayLose && random.chance(1, in: 3) {
+        mayLose = false
+        nodes.wipe(random.below(count))
+      }
+      if random.chance(3, in: 4) {
+        cluster.killCoordinator(power: isPower)
+        if random.chance(1, in: 2) { try await cluster.wipeCoordinator() }
+      }
+    }
+    _ = try await cluster.waitForLeader(client, within: .seconds(60))
+    #expect(try await client.execute(.createBucket(name: "first")) == .done)
+    await world.sleep(.seconds(5))
+    let clusterID = try #require(await cluster.status(from: client)).clusterID
+    #expect(clusterID != 0)
+    #expect(nodes.nodes.values.allSatisfy { $0.cluster == clusterID })
+    #expect(try await client.buckets() == ["first"])
+    await client.wire.close()
   }
 
   private static func blocks(of grant: Grant, _ client: ModelClient, _ nodes: NodeTable)

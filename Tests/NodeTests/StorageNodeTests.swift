@@ -253,6 +253,73 @@ struct StorageNodeTests {
     }
   }
 
+  @Test(
+    "a node that is cut short while it joins a cluster keeps the root if it joined",
+    arguments: Seed.several)
+  func joining(seed: Seed) throws {
+    try SimulatedWorld.run(seed: seed.value) { world in
+      var random = world.random(named: "cut")
+      let root: [UInt8] = [1, 2, 3]
+      var joined = 0
+      let trials = 60
+      for trial in 0..<trials {
+        _ = try await NodeScene.start(world.process("n1"))
+        let client = NodeScene.client(world)
+        async let answer = try? client.ask(
+          HoldLease(
+            clusterID: 42, epoch: 3, leaseMilliseconds: 1000, holder: "c1", rootVersion: 2,
+            root: root))
+        let bound = [500, 2000, 8000, 30_000][random.below(4)]
+        await world.sleep(.microseconds(Int64(random.below(bound))))
+        let process = try #require(world.living("n1"))
+        if trial.isMultiple(of: 2) { process.machine.powerCut() } else { process.kill() }
+        let isAnswered = await answer != nil
+        await client.close()
+        let node = try await NodeScene.start(world.process("n1"))
+        #expect(node.cluster == 0 || node.lease?.record.root == root)
+        #expect(!isAnswered || node.cluster == 42)
+        if node.cluster == 42 { joined += 1 }
+        world.living("n1")!.kill()
+        world.disk("n1").wipe()
+      }
+      #expect(joined > 0 && joined < trials, "the cuts hit what they are for")
+    }
+  }
+
+  @Test(
+    "a node that belongs to no cluster may keep the root of one; one that does belongs to that for good"
+  )
+  func founding() throws {
+    try SimulatedWorld.run(seed: 1) { world in
+      let node = try await NodeScene.start(world.process("n1"))
+      let client = NodeScene.client(world)
+      func hold(_ cluster: UInt64, _ epoch: UInt64, _ version: UInt64, _ root: [UInt8])
+        async throws(WireError) -> HoldLease.Answer
+      {
+        try await client.ask(
+          HoldLease(
+            clusterID: cluster, epoch: epoch, leaseMilliseconds: 1000, holder: "c1",
+            rootVersion: version, root: root))
+      }
+      let kept = try await hold(0, 3, 2, [2])
+      #expect(kept.clusterID == 0 && kept.root == [2] && node.cluster == 0)
+      // Another founder, whose root takes the place of the first one's.
+      #expect(try await hold(0, 5, 3, [3]).root == [3])
+      #expect(
+        await refusal { () throws(WireError) in _ = try await hold(41, 3, 2, [2]) } == .staleEpoch)
+      #expect(node.cluster == 0)
+      let joined = try await hold(42, 5, 3, [3])
+      #expect(joined.clusterID == 42 && joined.root == [3] && node.cluster == 42)
+      // A founder who had not heard of it.
+      #expect(
+        await refusal { () throws(WireError) in _ = try await hold(0, 6, 9, [9]) } == .failed)
+      let claimed = try await hold(0, 6, 0, [])
+      #expect(claimed.clusterID == 42 && claimed.root == [3] && claimed.highestEpoch == 6)
+      await client.close()
+      await node.stop()
+    }
+  }
+
   @Test("a node says hello every second, learns its cluster, and then belongs to no other")
   func hello() throws {
     try SimulatedWorld.run(seed: 1) { world in

@@ -18,6 +18,12 @@ import Wire
 /// at least, and nodes refuse lower epochs, so: whoever claims sees every root that counted, and whoever was
 /// deposed can neither renew nor make a root count. This is Paxos with one register (Lamport, 2001): epochs are
 /// ballots, and the root with the highest (epoch, version) is the value to carry on.
+///
+/// A cluster begins in three steps, so that a founding that came to nothing is forgotten and begun anew, without hands.
+/// All nodes that said hello accept the founder's epoch and belong to no cluster; all keep the first root that has a
+/// link; then all join. Only then is anything answered. So a node that accepts a higher epoch and belongs to none proves
+/// that no cluster founded with it has begun, nor will: what root it keeps is ignored. And once one has joined, all keep
+/// the root. (docs/decisions/0006)
 package final class FileArbiter: Arbiter, @unchecked Sendable {
   // Loop-confined.
   package struct Options: Sendable {
@@ -111,8 +117,7 @@ package final class FileArbiter: Arbiter, @unchecked Sendable {
       if error.operation == "lock" && error.errno == EWOULDBLOCK { throw .locked(path: directory) }
       throw .directory(error.description)
     }
-    // A damaged file is as good as none: the nodes have the truth. So is a root without links, which may be
-    // of a founding that came to nothing.
+    // A damaged file is as good as none: the nodes have the truth.
     if let bytes = try? await driver.readFile(rootPath, limit: RootRecord.byteLimit + 64),
       let kept = try? RootRecord(decoding: bytes), !kept.links.isEmpty
     {
@@ -142,6 +147,8 @@ package final class FileArbiter: Arbiter, @unchecked Sendable {
     if isReleased { throw .stopped }
     try await open()
     guard await isDirectoryOurs() else { throw .directoryGone(path: directory) }
+    // Of a founding of ours that came to nothing.
+    if root?.links.isEmpty == true { root = nil }
     if let other = deposedBy {
       // It may be leading well by now. Should it be gone, somebody has to go on some day.
       deposedBy = nil
@@ -260,9 +267,12 @@ package final class FileArbiter: Arbiter, @unchecked Sendable {
       if isReleased { throw .stopped }
       var strange: [NodeID] = []
       let asked = contacts(clusterID)
-      for (node, sentAt, answer) in await ask(asked, clusterID: clusterID, root: nil) {
+      // Nobody is made to join a cluster whose root we have not seen.
+      let joining = root == nil ? 0 : clusterID
+      for (node, sentAt, answer) in await ask(asked, clusterID: joining, root: nil) {
         switch answer {
         case .success(let answer):
+          nodes.note(node, of: answer.clusterID)
           let shownRoot = try? RootRecord(decoding: answer.root)
           // Who keeps a root that we cannot read is no witness of what counts.
           guard shownRoot != nil || answer.root.isEmpty else {
@@ -270,7 +280,7 @@ package final class FileArbiter: Arbiter, @unchecked Sendable {
             continue
           }
           lease.accept(node, sentAt: sentAt)
-          if let shownRoot, clusterID == 0 || shownRoot.clusterID == clusterID,
+          if let shownRoot, clusterID != 0, shownRoot.clusterID == clusterID,
             shownRoot.isNewer(than: root)
           {
             root = shownRoot
@@ -285,7 +295,6 @@ package final class FileArbiter: Arbiter, @unchecked Sendable {
       }
       if let root {
         nodes.note(root)
-        if clusterID == 0 { return .again }
         let accepted = lease.count(of: root.domainNodes)
         if accepted >= root.claimQuorum { break }
         let missing = root.domains.filter { lease.renewed[$0.node] == nil }
@@ -294,13 +303,15 @@ package final class FileArbiter: Arbiter, @unchecked Sendable {
           + "\(accepted) accepted; missing: "
           + missing.map(\.name).sorted().joined(separator: ", ")
       } else if clusterID == 0 {
-        // Founding: everyone must be new, and nobody may have seen a root.
+        // Founding: everyone must be new.
         if !nodes.all.allSatisfy({ $0.clusterID == 0 }) { return .again }
         let accepted = lease.count(of: asked.map(\.node))
         if accepted >= options.expectedNodes && accepted == asked.count { break }
         detail = "a new cluster waits for its nodes: \(accepted) accepted, \(asked.count) asked"
         if driver.now - startedAt > options.timing.duration { return .again }
       } else {
+        // The one that belonged to it may have been replaced.
+        if !nodes.all.contains(where: { $0.clusterID == clusterID }) { return .again }
         detail = "no node has shown the root record of the cluster yet"
       }
       if !strange.isEmpty {
@@ -387,12 +398,18 @@ package final class FileArbiter: Arbiter, @unchecked Sendable {
     }
     var earliest: Duration?
     for root in leaseDomains {
-      guard let one = lease.expiry(of: root.domainNodes, needed: root.renewQuorum) else {
+      guard let one = lease.expiry(of: root.domainNodes, needed: Self.needed(root)) else {
         return nil
       }
       earliest = min(one, earliest ?? one)
     }
     return earliest
+  }
+
+  /// How many of a root's nodes must hold the lease: all, while its cluster is being founded. When one is gone, the founder
+  /// has to begin anew, perhaps without it.
+  private static func needed(_ root: RootRecord) -> Int {
+    root.links.isEmpty ? root.domains.count : root.renewQuorum
   }
 
   package var isHeld: Bool {
@@ -431,11 +448,14 @@ package final class FileArbiter: Arbiter, @unchecked Sendable {
     while promise?.isFulfilled == false && !Task.isCancelled {
       if let root, let address = nodes.address(of: node) {
         // A node that missed the newest root is shown it again, if it is one that we wrote.
-        let missed = root.epoch == epoch && shown[node, default: 0] < root.version
+        let isFounding = root.links.isEmpty
+        let missed =
+          !isFounding && root.epoch == epoch && shown[node, default: 0] < root.version
         let sentAt = driver.now
         let claimed = epoch
         let answer = await port.holdLease(
-          request(clusterID: root.clusterID, root: missed ? root : nil), at: address,
+          request(clusterID: isFounding ? 0 : root.clusterID, root: missed ? root : nil),
+          at: address,
           deadline: options.timing.duration)
         guard promise?.isFulfilled == false, claimed == epoch else { return }
         switch answer {
@@ -481,20 +501,27 @@ package final class FileArbiter: Arbiter, @unchecked Sendable {
     guard let promise = loss, !promise.isFulfilled else { throw await waitForLoss() }
     let before = root
     var next = edit(before)
+    precondition(before != nil || next.links.isEmpty, "a cluster begins without a log")
     next.epoch = epoch
     next.version = (before?.version ?? 0) + 1
-    if let before { try await includeAdded(next, since: before) }
-    leaseDomains = (before.map { [$0] } ?? []) + [next]
-    // The founder's own lease begins with this show.
-    keepRenewing()
+    try await includeAdded(next, since: before)
+    guard let before, !next.links.isEmpty else {
+      // No root of a cluster that has begun: nobody is shown it, and the founder's own lease begins.
+      take(next)
+      return next
+    }
+    leaseDomains = [before, next]
+    let isFounding = before.links.isEmpty
     while true {
-      try await keep(next, unless: promise)
-      switch try await show(next, before: before, promise) {
+      // The directory may name no cluster that has not begun.
+      if !isFounding { try await keep(next, unless: promise) }
+      switch try await show(next, before: before, join: !isFounding, promise) {
       case .counted:
-        root = next
-        leaseDomains = [next]
-        nodes.note(next)
-        keepRenewing()
+        if isFounding {
+          _ = try await show(next, before: before, join: true, promise)
+          try await keep(next, unless: promise)
+        }
+        take(next)
         return next
       case .bump(let version):
         // A root of a dead epoch, which never counted, stands in the way of the number.
@@ -503,18 +530,32 @@ package final class FileArbiter: Arbiter, @unchecked Sendable {
     }
   }
 
+  private func take(_ next: RootRecord) {
+    root = next
+    leaseDomains = [next]
+    nodes.note(next)
+    keepRenewing()
+  }
+
   /// From the first show on, the lease must hold by the new root's nodes too, so those that it adds hold
   /// it before.
-  private func includeAdded(_ next: RootRecord, since before: RootRecord)
+  private func includeAdded(_ next: RootRecord, since before: RootRecord?)
     async throws(ArbiterError)
   {
-    let known = Set(before.domainNodes)
+    let isFounding = next.links.isEmpty
+    let known = Set(before?.domainNodes ?? [])
     let added = next.domains.filter { !known.contains($0.node) }
     if added.isEmpty { return }
     let asked = added.map { ($0.node, nodes.address(of: $0.node) ?? $0.address) }
-    for (node, sentAt, answer) in await ask(asked, clusterID: next.clusterID, root: nil) {
+    for (node, sentAt, answer) in await ask(
+      asked, clusterID: isFounding ? 0 : next.clusterID, root: nil)
+    {
       switch answer {
-      case .success: lease.accept(node, sentAt: sentAt)
+      case .success(let answer):
+        nodes.note(node, of: answer.clusterID)
+        // Heard of since the claim, perhaps: the founder takes only those that belong to no cluster.
+        if isFounding && answer.clusterID != 0 { throw .unanswered }
+        lease.accept(node, sentAt: sentAt)
       case .failure(let error):
         if error.refusalCode == .staleEpoch {
           lose(.deposed(epoch: Self.epoch(in: error) ?? epoch))
@@ -522,7 +563,7 @@ package final class FileArbiter: Arbiter, @unchecked Sendable {
         }
       }
     }
-    guard let expiry = lease.expiry(of: next.domainNodes, needed: next.renewQuorum),
+    guard let expiry = lease.expiry(of: next.domainNodes, needed: Self.needed(next)),
       driver.now < expiry
     else { throw .unanswered }
   }
@@ -554,13 +595,16 @@ package final class FileArbiter: Arbiter, @unchecked Sendable {
     var answer: Result<HoldLease.Answer, WireError>
   }
 
-  /// Shows `next` to the domains before and after it until enough keep it.
+  /// Shows `next` to the domains before and after it until enough keep it: all, while the cluster is being founded.
+  ///
+  /// - Parameter join: whether they are to belong to its cluster from now on.
   private func show(
-    _ next: RootRecord, before: RootRecord?, _ promise: Promise<ArbiterError>
+    _ next: RootRecord, before: RootRecord, join: Bool, _ promise: Promise<ArbiterError>
   ) async throws(ArbiterError) -> Show {
     let bytes = next.encoded
-    let request = request(clusterID: next.clusterID, root: next)
-    let all = Set(next.domainNodes).union(before?.domainNodes ?? []).sorted()
+    let request = request(clusterID: join ? next.clusterID : 0, root: next)
+    let isFounding = before.links.isEmpty
+    let all = Set(next.domainNodes).union(before.domainNodes).sorted()
     let outcome = await withTaskGroup(of: Shown?.self) { group -> Result<Show, ArbiterError> in
       func ask(_ node: NodeID, after pause: Duration = .zero) {
         group.addTask { [self] in
@@ -590,6 +634,7 @@ package final class FileArbiter: Arbiter, @unchecked Sendable {
         switch one.answer {
         case .success(let answer):
           lease.accept(one.node, sentAt: one.sentAt)
+          nodes.note(one.node, of: answer.clusterID)
           if answer.root == bytes {
             shown[one.node] = next.version
             keeping.insert(one.node)
@@ -605,13 +650,16 @@ package final class FileArbiter: Arbiter, @unchecked Sendable {
         case .failure(let error):
           if error.refusalCode == .staleEpoch {
             lose(.deposed(epoch: Self.epoch(in: error) ?? epoch))
+          } else if isFounding, case .refused = error {
+            // It belongs to a cluster by now, or cannot keep anything: the founder begins anew.
+            lose(.expired)
           } else {
             ask(one.node, after: .milliseconds(200))
           }
         }
         if promise.isFulfilled { break }
-        let counts = [before, next].compactMap { $0 }.allSatisfy { root in
-          root.domainNodes.count { keeping.contains($0) } >= root.renewQuorum
+        let counts = [before, next].allSatisfy { root in
+          root.domainNodes.count { keeping.contains($0) } >= Self.needed(root)
         }
         if counts {
           group.cancelAll()

@@ -101,10 +101,13 @@ package struct FaultShape: Sendable {
       + kinds.map(\.kind.rawValue).joined(separator: ", ")
   }
 
-  /// What happens while the cluster is founded: a few faults that damage nothing, numbered from `first` on.
+  /// What happens while the cluster is founded: a few faults, numbered from `first` on. Of what damages for good there are
+  /// only nodes that are lost as a whole: a founding goes on without them.
   func foundingPlan(seed: UInt64, first: Int) -> [PlannedFault] {
     var shape = self
-    shape.kinds = kinds.filter { !$0.kind.isLoss && !$0.kind.isSilentDamage }
+    shape.kinds = kinds.filter {
+      $0.kind == .wipeNode || !($0.kind.isLoss || $0.kind.isSilentDamage)
+    }
     guard !shape.kinds.isEmpty else { return [] }
     shape.perMinute = max(perMinute, 60)
     shape.burstCount = 0
