@@ -63,6 +63,9 @@ final class LeaseKeeper: @unchecked Sendable {
   private let directories: [String]
   private let turn = Semaphore(1)
   private(set) var record: LeaseRecord
+  /// Whether the node's own directory surely has it. At first it may have been read under a name that was not synced yet
+  /// when the process before was killed, or from a device's copy alone.
+  private var isSaved = false
   /// Who said last that it leads, and until when it may.
   private(set) var holder = ""
   private(set) var holderUntil = Duration.zero
@@ -128,7 +131,7 @@ final class LeaseKeeper: @unchecked Sendable {
       next.rootVersion = call.rootVersion
       next.root = call.root
     }
-    if next != record { try await save(next) }
+    if next != record || !isSaved { try await save(next) }
     if call.clusterID != 0 { try await join(call.clusterID) }
     holder = call.holder
     holderUntil = driver.now + .milliseconds(Int(call.leaseMilliseconds))
@@ -144,10 +147,16 @@ final class LeaseKeeper: @unchecked Sendable {
       do throws(RingError) {
         try await driver.replaceFile(directory + "/lease", with: bytes)
       } catch {
-        if index == 0 { throw Refusal(.failed, "cannot keep the lease: \(error)") }
+        if index == 0 {
+          isSaved = false
+          throw Refusal(.failed, "cannot keep the lease: \(error)")
+        }
       }
       // A failed replacement may have happened: never answer with less than what may be on disk.
-      if index == 0 { record = next }
+      if index == 0 {
+        record = next
+        isSaved = true
+      }
     }
   }
 }

@@ -105,6 +105,10 @@ final class NodeDirectory: @unchecked Sendable {
       throw .inUse(path: path)
     }
     do throws(NodeError) {
+      // A process that was killed may have left names that are not durable, and from here on we go by what they say.
+      do throws(RingError) { try await driver.synchronizeDirectory(path) } catch {
+        throw .system(error)
+      }
       let identity = try await load(path, name: name, on: driver)
       let ledger = try await loadLedger(path, on: driver)
       return NodeDirectory(

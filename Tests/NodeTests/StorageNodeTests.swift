@@ -265,20 +265,28 @@ struct StorageNodeTests {
       for trial in 0..<trials {
         _ = try await NodeScene.start(world.process("n1"))
         let client = NodeScene.client(world)
-        async let answer = try? client.ask(
-          HoldLease(
-            clusterID: 42, epoch: 3, leaseMilliseconds: 1000, holder: "c1", rootVersion: 2,
-            root: root))
+        let call = HoldLease(
+          clusterID: 42, epoch: 3, leaseMilliseconds: 1000, holder: "c1", rootVersion: 2,
+          root: root)
+        async let answer = try? client.ask(call)
         let bound = [500, 2000, 8000, 30_000][random.below(4)]
         await world.sleep(.microseconds(Int64(random.below(bound))))
         let process = try #require(world.living("n1"))
         if trial.isMultiple(of: 2) { process.machine.powerCut() } else { process.kill() }
         let isAnswered = await answer != nil
         await client.close()
-        let node = try await NodeScene.start(world.process("n1"))
+        var node = try await NodeScene.start(world.process("n1"))
         #expect(node.cluster == 0 || node.lease?.record.root == root)
         #expect(!isAnswered || node.cluster == 42)
         if node.cluster == 42 { joined += 1 }
+
+        // What is answered now has to be durable, even if the process before had all but synced it.
+        let again = NodeScene.client(world)
+        #expect(try await again.ask(call).clusterID == 42)
+        await again.close()
+        world.living("n1")!.machine.powerCut()
+        node = try await NodeScene.start(world.process("n1"))
+        #expect(node.cluster == 42 && node.highestEpoch == 3 && node.lease?.record.root == root)
         world.living("n1")!.kill()
         world.disk("n1").wipe()
       }
