@@ -65,6 +65,7 @@ let everything: [Target] =
   + module("Cluster", ["Ring", "Coding", "Wire"], tests: [])
   + module("Messages", ["Ring", "Coding", "Wire", "Cluster"], tests: [])
   + module("ShardStore", ["Ring", "Coding", "Wire", "Cluster"], tests: ["Simulation"])
+  + module("Tuning", ["Ring", "Service", "ShardStore"], tests: ["Simulation"])
   + module(
     "Stripes", ["Ring", "Coding", "Wire", "Cluster", "Messages"], tests: ["Simulation"])
   + module(
@@ -98,7 +99,8 @@ let everything: [Target] =
       name: "cairn",
       dependencies: [
         "Ring", "Coding", "Wire", "Service", "Cluster", "Messages", "ShardStore", "Stripes",
-        "Metadata", "DataPath", "Node", "Coordinator", "Simulation", "Swarm", "Bench", "CCommit",
+        "Metadata", "DataPath", "Node", "Coordinator", "Simulation", "Swarm", "Bench", "Tuning",
+        "CCommit",
       ], swiftSettings: settings),
     .target(
       name: "TestSupport", dependencies: ["Ring"], path: "Tests/TestSupport",

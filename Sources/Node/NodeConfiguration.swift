@@ -13,6 +13,10 @@ package struct NodeConfiguration: Sendable {
     package var settings: StoreSettings
     /// The device that stood here and is given up: an empty path takes a new one in its place.
     package var replaces: DeviceID?
+    /// The tuning profile that the settings come from, and why; for people. Empty: they come from none.
+    package var profile = ""
+    /// Where the settings differ from the profile, "key=value" each.
+    package var deviations: [String] = []
 
     package init(
       path: String, tier: String, settings: StoreSettings, replaces: DeviceID? = nil

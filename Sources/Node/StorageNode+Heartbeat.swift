@@ -45,6 +45,10 @@ extension StorageNode {
         log.error(
           "device retired", ["path": store.path, "id": store.device, "reason": reason])
       }
+      for fallback in store.fallbacks.dropFirst(toldFallbacks[store.device, default: 0]) {
+        log.warning("device does without", ["path": store.path, "what": fallback])
+      }
+      toldFallbacks[store.device] = store.fallbacks.count
       let corrupt = store.corruptReadCount
       if corrupt > toldCorrupt[store.device, default: 0] {
         toldCorrupt[store.device] = corrupt

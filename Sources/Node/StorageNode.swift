@@ -46,6 +46,7 @@ package final class StorageNode: @unchecked Sendable {
   /// What the log was told already.
   var toldRetired: Set<DeviceID> = []
   var toldCorrupt: [DeviceID: UInt64] = [:]
+  var toldFallbacks: [DeviceID: Int] = [:]
 
   package init(_ configuration: NodeConfiguration, driver: any Driver, log: Log) {
     self.configuration = configuration
@@ -150,6 +151,19 @@ package final class StorageNode: @unchecked Sendable {
               + "replaces = \"\(known.device)\"")
           return
         }
+        // For the question below; a failure shows when the device is formatted.
+        try? await driver.makeDirectories(device.path, mode: 0o700)
+        let space = Outcome<FileSystemSpace>()
+        if await driver.submit(.space(path: device.path, space)) >= 0, let space = space.value,
+          (1..<StoreSettings.leastCapacity).contains(space.totalByteCount)
+        {
+          leaveOut(
+            device.path,
+            "too small: the file system has \(space.totalByteCount) bytes, at least "
+              + "\(StoreSettings.leastCapacity) are needed")
+          return
+        }
+        try await ShardStore.checkFit(device.path, device.settings, on: driver)
         let id = try await ShardStore.format(
           device.path, node: identity.node, cluster: identity.cluster, on: driver)
         log.info("device formatted", ["path": device.path, "id": id])
@@ -176,7 +190,7 @@ package final class StorageNode: @unchecked Sendable {
       store.onRetirement = { [weak self, device = store.device] reason in
         self?.noteRetirement(of: device, reason)
       }
-      await report(store)
+      await report(store, device)
     } catch {
       switch error {
       case .foreign(let what): throw .foreign(what)
@@ -210,7 +224,7 @@ package final class StorageNode: @unchecked Sendable {
   }
 
   /// Tells the log what recovery found.
-  private func report(_ store: ShardStore) async {
+  private func report(_ store: ShardStore, _ device: NodeConfiguration.Device) async {
     let found = store.recovery
     let usage = await store.usage()
     log.info(
@@ -219,6 +233,15 @@ package final class StorageNode: @unchecked Sendable {
         "path": store.path, "id": store.device, "state": "\(store.state)",
         "capacity": usage.capacity, "free": usage.freeByteCount,
       ])
+    if !device.profile.isEmpty {
+      log.info(
+        "device tuned",
+        [
+          "path": store.path, "profile": device.profile,
+          "deviating":
+            device.deviations.isEmpty ? "nothing" : device.deviations.joined(separator: ", "),
+        ])
+    }
     if usage.capacity < store.settings.capacity {
       log.warning(
         "device is smaller than configured",

@@ -39,7 +39,7 @@ extension ShardStore {
         lockStatus: lockStatus, driver: driver)
       do throws(StoreError) {
         if isReadOnly { store.volumes.accessMode = O_RDONLY }
-        try await checkFeatures(path, settings, isReadOnly: isReadOnly, on: driver)
+        try await checkFit(path, settings, isReadOnly: isReadOnly, on: driver)
         try await store.recover(
           retired: retired, isReadOnly: isReadOnly)
         // A retired device keeps what it says.
@@ -59,34 +59,35 @@ extension ShardStore {
     }
   }
 
-  /// Refuses, before anything is read or written, a file system without what the settings require.
-  private static func checkFeatures(
-    _ path: String, _ settings: StoreSettings, isReadOnly: Bool, on driver: any Driver
+  /// Refuses, before anything of the device is read or written, a file system without what the settings require. The
+  /// directory is there; it need not be formatted.
+  ///
+  /// - Parameter isReadOnly: nothing may be written, so that only what is there can be tried.
+  /// - Throws: `unfit`. What is wrong with the device otherwise is found where it matters.
+  package static func checkFit(
+    _ path: String, _ settings: StoreSettings, isReadOnly: Bool = false, on driver: any Driver
   ) async throws(StoreError) {
-    if settings.directIO == .required {
-      do throws(RingError) {
-        let file = try await File.open(path + "/identity", O_RDONLY | O_DIRECT, on: driver)
-        await file.close()
-      } catch {
-        if error.errno == EINVAL {
-          throw .unfit("the file system has no direct I/O, which the profile requires: \(path)")
+    let wantsDirect = settings.directIO == .required
+    let wantsPreallocation = settings.preallocation == .required && !isReadOnly
+    guard wantsDirect || wantsPreallocation else { return }
+    let name = path + (isReadOnly ? "/identity" : "/probe")
+    var missing: String?
+    do throws(RingError) {
+      let file = try await File.open(
+        name, (isReadOnly ? O_RDONLY : O_RDWR | O_CREAT) | (wantsDirect ? O_DIRECT : 0),
+        mode: 0o600, on: driver)
+      if wantsPreallocation {
+        do throws(RingError) { try await file.allocate(offset: 0, byteCount: 4096) } catch {
+          if error.isUnsupported { missing = "fallocate" }
         }
       }
-    }
-    if settings.preallocation == .required, !isReadOnly {
-      // What is wrong with the device otherwise is found where it matters.
-      guard
-        let file = try? await File.open(path + "/probe", O_RDWR | O_CREAT, mode: 0o600, on: driver)
-      else { return }
-      var isMissing = false
-      do throws(RingError) { try await file.allocate(offset: 0, byteCount: 4096) } catch {
-        isMissing = error.isUnsupported
-      }
       await file.close()
-      try? await driver.remove(path + "/probe")
-      if isMissing {
-        throw .unfit("the file system has no fallocate, which the profile requires: \(path)")
-      }
+    } catch {
+      if wantsDirect, error.errno == EINVAL { missing = "direct I/O" }
+    }
+    if !isReadOnly { try? await driver.remove(name) }
+    if let missing {
+      throw .unfit("the file system has no \(missing), which the profile requires: \(path)")
     }
   }
 

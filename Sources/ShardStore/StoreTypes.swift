@@ -45,7 +45,7 @@ package enum FeatureUse: String, CaseIterable, Sendable {
 }
 
 /// How one device is to be used.
-package struct StoreSettings: Sendable {
+package struct StoreSettings: Equatable, Sendable {
   /// Bytes the store may take, headers and index included; the file system's free space may allow less.
   package var capacity: UInt64
   /// Bytes of a volume file. One is made larger when a record needs it.
@@ -73,6 +73,9 @@ package struct StoreSettings: Sendable {
   package var compactionPercent: UInt64 = 25
   /// Volume files kept open at a time.
   package var openFileLimit = 128
+
+  /// A new device with less could hold no full record beside the reserve, the next volume and the index.
+  package static let leastCapacity: UInt64 = 16 << 20
 
   /// - Parameter reserveByteCount: by default the larger of 64 MiB and 2 %, but at most a quarter.
   package init(

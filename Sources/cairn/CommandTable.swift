@@ -151,6 +151,21 @@ let commandTable: [CommandSpec] = [
     path: ["node"], summary: "Run a storage node in the foreground.", usage: "--config FILE",
     options: [daemonConfig], run: runNode),
   CommandSpec(
+    path: ["tune"],
+    summary: "Look at and measure a disk; show the profile that fits it, and why.",
+    usage: "DEVICE [--write FILE] [--runtime SECONDS] [--json] [--read-only]",
+    details: """
+      DEVICE is a directory on the disk, such as a node's device directory, or a block device. In a directory a scratch
+      file without a name is written and read, which is gone when tune ends, however it ends; a block device is only
+      read. FILE can stand as 'profile = "FILE"' in the device's table of a node's configuration. docs/tuning.md.
+      """,
+    options: [
+      OptionSpec("--write", value: "FILE", "write the profile, with the figures as comments"),
+      OptionSpec("--runtime", value: "SECONDS", "how long to measure, 1 to 600 (default: 10)"),
+      OptionSpec("--read-only", "write nothing: measure by reading the disk under the directory"),
+      json,
+    ], operands: 1...1, run: tune),
+  CommandSpec(
     path: ["sim"],
     summary: "Run whole clusters under faults in simulated time, from seeds.",
     usage: "(--seed N | --seeds A..B | --for DURATION) [--seconds S] [--jobs J] [--trace] [--json]",

@@ -185,7 +185,7 @@ private func create(
           path = "data/device-\(device)"
           capacity = "\(capacity.exactDescription)"
           tier = "ssd"
-          volume_size = "256MiB"
+          profile = "automatic"
           """
       }
       try await write(text, to: daemon.configPath, driver)

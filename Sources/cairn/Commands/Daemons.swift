@@ -5,6 +5,7 @@ import Node
 import Ring
 import Service
 import ShardStore
+import Tuning
 import Wire
 
 /// `cairn coordinator --config FILE`: in the foreground until SIGINT or SIGTERM.
@@ -68,23 +69,24 @@ func runNode(_ context: Context) async throws(Failure) {
   let settings = try await Settings(try configPath(context), on: context.driver)
   var keyFile = ""
   var level = LogLevel.info
+  var plans: [(tuning: DeviceTuning, capacity: ByteSize, reserve: ByteSize?)] = []
   var configuration = try settings.read { root throws(ConfigurationError) -> NodeConfiguration in
     keyFile = try root.required("key_file")
     level = try root.value("log_level", default: .info)
     var devices: [NodeConfiguration.Device] = []
     for table in try root.tables("device") {
       let capacity: ByteSize = try table.required("capacity")
-      if capacity < ByteSize(16 << 20) { throw table.error("capacity", "must be at least 16 MiB") }
-      let volume = try table.value(
-        "volume_size", default: ByteSize(256 << 20), in: ByteSize(1 << 20)...ByteSize(1 << 40))
+      guard capacity.byteCount >= StoreSettings.leastCapacity else {
+        throw table.error("capacity", "must be at least \(ByteSize(StoreSettings.leastCapacity))")
+      }
       let reserve: ByteSize? = try table.optional("reserve")
+      plans.append((try DeviceTuning(table), capacity, reserve))
       devices.append(
         NodeConfiguration.Device(
           path: settings.resolve(try table.required("path")),
           tier: try table.value("tier", default: ""),
           settings: StoreSettings(
-            capacity: capacity.byteCount, volumeByteCount: volume.byteCount,
-            reserveByteCount: reserve?.byteCount),
+            capacity: capacity.byteCount, reserveByteCount: reserve?.byteCount),
           replaces: try replacedDevice(in: table)))
     }
     if devices.isEmpty { throw root.error("device", "must name at least one device") }
@@ -101,6 +103,18 @@ func runNode(_ context: Context) async throws(Failure) {
     return configuration
   }
   configuration.key = try await settings.key(keyFile, on: context.driver)
+  for (index, plan) in plans.enumerated() {
+    do throws(ConfigurationError) {
+      let tuning = try await plan.tuning.resolve(
+        for: configuration.devices[index].path, file: settings.resolve, on: context.driver)
+      configuration.devices[index].settings = tuning.profile.settings(
+        capacity: plan.capacity, reserve: plan.reserve)
+      configuration.devices[index].profile = tuning.summary
+      configuration.devices[index].deviations = tuning.deviations
+    } catch {
+      throw .failed("\(error)")
+    }
+  }
   let log = Log(driver: context.driver, level: level)
   let node = StorageNode(configuration, driver: context.driver, log: log)
   do throws(NodeError) {
