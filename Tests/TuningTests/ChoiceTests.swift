@@ -315,9 +315,9 @@ struct MeasurementTests {
       let process = world.process("n")
       try await process.makeDirectories("/d")
       let began = process.now
-      let figures = try await DeviceMeasurement(runtime: .milliseconds(200), on: process)
+      let figures = try await DeviceMeasurement(runtime: .milliseconds(50), on: process)
         .measure(directory: "/d", freeByteCount: 256 << 20)
-      #expect(process.now - began < .milliseconds(400))
+      #expect(process.now - began < .milliseconds(200))
       #expect(try await process.list("/d").isEmpty)
       #expect(figures.isDirect)
       #expect(figures.hasPreallocation == true)
@@ -342,7 +342,7 @@ struct MeasurementTests {
           disk.faults = nil
         }
         do throws(DeviceMeasurement.Refused) {
-          _ = try await DeviceMeasurement(runtime: .milliseconds(100), on: process)
+          _ = try await DeviceMeasurement(runtime: .milliseconds(30), on: process)
             .measure(directory: "/d", freeByteCount: free)
           return ""
         } catch {
@@ -371,7 +371,7 @@ struct MeasurementTests {
       world.disk("n").hasDirectIO = false
       world.disk("n").faults = { $0.kind == .allocate ? .fail(95) : .none }
       try await process.makeDirectories("/d")
-      let figures = try await DeviceMeasurement(runtime: .milliseconds(100), on: process)
+      let figures = try await DeviceMeasurement(runtime: .milliseconds(30), on: process)
         .measure(directory: "/d", freeByteCount: 256 << 20)
       #expect(!figures.isDirect)
       #expect(figures.hasDirectIO == false)
