@@ -52,6 +52,9 @@ let shims: [Target] = [
   .systemLibrary(name: "CURing", path: "CShims/CURing"),
   .systemLibrary(name: "CISAL", path: "CShims/CISAL"),
   .systemLibrary(name: "CCrypto", path: "CShims/CCrypto"),
+  .systemLibrary(name: "CZstd", path: "CShims/CZstd"),
+  .systemLibrary(name: "CLZ4", path: "CShims/CLZ4"),
+  .systemLibrary(name: "CXZ", path: "CShims/CXZ"),
   .systemLibrary(name: "CRocks", path: "CShims/CRocks"),
   .target(name: "CToml", path: "CShims/CToml"),
 ]
@@ -59,7 +62,7 @@ let shims: [Target] = [
 let everything: [Target] =
   shims
   + module("Ring", ["CKernel", "CURing"], tests: [])
-  + module("Coding", ["CISAL", "CCrypto", "CDigest"], tests: [])
+  + module("Coding", ["CISAL", "CCrypto", "CDigest", "CZstd", "CLZ4", "CXZ"], tests: [])
   + module("Wire", ["Ring", "Coding", "CCrypto"], tests: ["Simulation"])
   + module("Service", ["Ring", "CToml"], tests: ["Simulation"])
   + module("Cluster", ["Ring", "Coding", "Wire"], tests: [])
@@ -95,11 +98,15 @@ let everything: [Target] =
       "Metadata", "DataPath", "Node", "Coordinator",
     ], path: "Benchmarks/Bench", tests: ["Simulation"])
   + [
+    .target(
+      name: "CodeBench", dependencies: ["Ring", "Coding"], path: "Benchmarks/CodeBench",
+      swiftSettings: settings),
     .executableTarget(
       name: "cairn",
       dependencies: [
         "Ring", "Coding", "Wire", "Service", "Cluster", "Messages", "ShardStore", "Stripes",
-        "Metadata", "DataPath", "Node", "Coordinator", "Simulation", "Swarm", "Bench", "Tuning",
+        "Metadata", "DataPath", "Node", "Coordinator", "Simulation", "Swarm", "Bench", "CodeBench",
+        "Tuning",
         "CCommit",
       ], swiftSettings: settings),
     .target(

@@ -57,14 +57,18 @@ package final class StripeCoder: Sendable {
   /// - Parameters:
   ///   - data: the first blocks of the stripe, at most k; those beyond count as zeros and cost nothing.
   ///   - parity: exactly m; none may overlap any other block.
-  ///   - byteCount: the length of each of them; any number.
+  ///   - offset: where to begin in each of them, so that a stripe is coded strip by strip without a new
+  ///     list of blocks for each.
+  ///   - byteCount: how many bytes of each of them; any number.
   /// - Complexity: O(data.count * m * byteCount).
   package func encode(
-    data: [UnsafeRawPointer], parity: [UnsafeMutableRawPointer], byteCount: Int
+    data: [UnsafeRawPointer], parity: [UnsafeMutableRawPointer], offset: Int = 0, byteCount: Int
   ) {
     precondition(data.count <= scheme.k && parity.count == scheme.m && byteCount >= 0)
     guard !data.isEmpty else {
-      for block in parity { block.initializeMemory(as: UInt8.self, repeating: 0, count: byteCount) }
+      for block in parity {
+        (block + offset).initializeMemory(as: UInt8.self, repeating: 0, count: byteCount)
+      }
       return
     }
     let plan: Plan
@@ -75,7 +79,12 @@ package final class StripeCoder: Sendable {
       let rows = BlockSet(first: scheme.width).subtracting(BlockSet(first: scheme.k))
       plan = self.plan(PlanKey(sources: columns, targets: rows, columns: columns))
     }
-    apply(plan, sources: data, targets: parity, byteCount: byteCount)
+    apply(plan, byteCount: byteCount) { blocks in
+      for place in data.indices { blocks[place] = data[place] + offset }
+      for place in parity.indices {
+        blocks[data.count + place] = UnsafeRawPointer(parity[place] + offset)
+      }
+    }
   }
 
   /// Rebuilds blocks of a stripe, or the same byte range of each, from those at hand.
@@ -125,14 +134,17 @@ package final class StripeCoder: Sendable {
     }
     guard !targets.isEmpty else { return }
 
-    // Both lists in the order of their indices, as the plan has them.
+    // Both in the order of their indices, as the plan has them.
     let sources = usable.prefix(columns.count)
     let plan = self.plan(PlanKey(sources: sources, targets: targets, columns: columns))
-    apply(
-      plan,
-      sources: plan.sources.map { index in present.first { $0.index == index }!.bytes },
-      targets: plan.targets.map { index in wanted.first { $0.index == index }!.into },
-      byteCount: byteCount)
+    apply(plan, byteCount: byteCount) { blocks in
+      for block in present where sources.contains(block.index) {
+        blocks[sources.rank(block.index)] = block.bytes
+      }
+      for block in wanted where targets.contains(block.index) {
+        blocks[sources.count + targets.rank(block.index)] = UnsafeRawPointer(block.into)
+      }
+    }
   }
 
   private func plan(_ key: PlanKey) -> Plan {
@@ -145,38 +157,36 @@ package final class StripeCoder: Sendable {
   /// How many plans are kept just now.
   var planCount: Int { plans.withLock { $0.count } }
 
+  /// - Parameter place: puts the sources, and after them the targets, where ISA-L finds them.
   private func apply(
-    _ plan: Plan, sources: [UnsafeRawPointer], targets: [UnsafeMutableRawPointer], byteCount: Int
+    _ plan: Plan, byteCount: Int, place: (UnsafeMutableBufferPointer<UnsafeRawPointer?>) -> Void
   ) {
-    guard !targets.isEmpty else { return }
-    if scheme.k == 1 {
-      for target in targets { target.copyMemory(from: sources[0], byteCount: byteCount) }
-      return
-    }
-    plan.tables.withUnsafeBufferPointer { tables in
-      withUnsafeTemporaryAllocation(
-        of: UnsafeMutablePointer<UInt8>?.self, capacity: sources.count + targets.count
-      ) { blocks in
-        for (place, source) in sources.enumerated() {
-          blocks.initializeElement(
-            at: place,
-            to: UnsafeMutablePointer(mutating: source.assumingMemoryBound(to: UInt8.self)))
+    guard plan.targetCount > 0 else { return }
+    let count = plan.sourceCount + plan.targetCount
+    withUnsafeTemporaryAllocation(of: UnsafeRawPointer?.self, capacity: count) { blocks in
+      blocks.initialize(repeating: nil)
+      place(blocks)
+      if scheme.k == 1 {
+        for target in blocks[1...] {
+          UnsafeMutableRawPointer(mutating: target!).copyMemory(
+            from: blocks[0]!, byteCount: byteCount)
         }
-        for (place, target) in targets.enumerated() {
-          blocks.initializeElement(
-            at: sources.count + place, to: target.assumingMemoryBound(to: UInt8.self))
-        }
-        var left = byteCount
-        while left > 0 {
-          let count = min(left, largestCall)
-          // ISA-L declares its inputs mutable but only reads them.
-          ec_encode_data(
-            Int32(count), Int32(sources.count), Int32(targets.count),
-            UnsafeMutablePointer(mutating: tables.baseAddress), blocks.baseAddress,
-            blocks.baseAddress! + sources.count)
-          left -= count
-          if left > 0 {
-            for place in blocks.indices { blocks[place]! += count }
+        return
+      }
+      // ISA-L declares its inputs mutable but only reads them.
+      blocks.withMemoryRebound(to: UnsafeMutablePointer<UInt8>?.self) { blocks in
+        plan.tables.withUnsafeBufferPointer { tables in
+          var left = byteCount
+          while left > 0 {
+            let length = min(left, largestCall)
+            ec_encode_data(
+              Int32(length), Int32(plan.sourceCount), Int32(plan.targetCount),
+              UnsafeMutablePointer(mutating: tables.baseAddress), blocks.baseAddress,
+              blocks.baseAddress! + plan.sourceCount)
+            left -= length
+            if left > 0 {
+              for index in blocks.indices { blocks[index]! += length }
+            }
           }
         }
       }
@@ -198,6 +208,9 @@ private struct BlockSet: Hashable, Sendable, Sequence {
   mutating func insert(_ index: Int) { bits |= 1 << UInt64(index) }
   mutating func remove(_ index: Int) { bits &= ~(1 << UInt64(index)) }
 
+  /// How many members are lower.
+  func rank(_ index: Int) -> Int { (bits & ((1 << UInt64(index)) - 1)).nonzeroBitCount }
+
   func subtracting(_ other: BlockSet) -> BlockSet {
     var result = self
     result.bits &= ~other.bits
@@ -214,9 +227,12 @@ private struct BlockSet: Hashable, Sendable, Sequence {
   }
 
   /// The indices, rising.
-  func makeIterator() -> AnyIterator<Int> {
-    var rest = bits
-    return AnyIterator {
+  func makeIterator() -> Indices { Indices(rest: bits) }
+
+  struct Indices: IteratorProtocol {
+    var rest: UInt64
+
+    mutating func next() -> Int? {
       guard rest != 0 else { return nil }
       defer { rest &= rest - 1 }
       return rest.trailingZeroBitCount
@@ -234,14 +250,16 @@ private struct PlanKey: Hashable {
 
 /// What ISA-L needs to make some blocks from others.
 private final class Plan: Sendable {
-  let sources: [Int]
-  let targets: [Int]
+  let sourceCount: Int
+  let targetCount: Int
   /// 32 bytes for each pair of a target and a source, target after target.
   let tables: [UInt8]
 
   init(_ key: PlanKey, scheme: Scheme, matrix: [UInt8]) {
-    sources = Array(key.sources)
-    targets = Array(key.targets)
+    let sources = Array(key.sources)
+    let targets = Array(key.targets)
+    sourceCount = sources.count
+    targetCount = targets.count
     let columns = Array(key.columns)
     let n = columns.count
     precondition(sources.count == n && n > 0)

@@ -78,8 +78,7 @@ extension StripeIO {
     for start in stride(from: 0, to: byteCount, by: Self.strip) {
       let count = min(Self.strip, byteCount - start)
       if scheme.m > 0 {
-        coder.encode(
-          data: sources.map { $0 + start }, parity: targets.map { $0 + start }, byteCount: count)
+        coder.encode(data: sources, parity: targets, offset: start, byteCount: count)
       }
       for place in sums.indices {
         let base =

@@ -200,6 +200,21 @@ let commandTable: [CommandSpec] = [
       """,
     options: benchOptions, operands: 0...Int.max, parsesItself: true, run: bench),
   CommandSpec(
+    path: ["bench", "code"],
+    summary: "Measure the kernels: chunking, hashing, checksums, coding, compression, encryption.",
+    usage: "[--only NAME,...] [--size SIZE] [--runtime SECONDS] [--json]",
+    details: """
+      In one thread, over bytes that are the same in every run. GB are 10^9 bytes of input. CPU-s/GB is the thread's own
+      time, which other load on the machine changes least. Benchmarks/compare/code holds it against the C libraries.
+      """,
+    options: [
+      OptionSpec(
+        "--only", value: "NAME,...", "these, or what begins with them: sha256,rs/6+3/encode"),
+      OptionSpec("--size", value: "SIZE", "of a piece, a block, a stream (default: each its own)"),
+      OptionSpec("--runtime", value: "SECONDS", "for each row, or 200ms and the like (default: 1)"),
+      OptionSpec("--list", "print the names and do nothing"), json,
+    ], run: benchCode),
+  CommandSpec(
     path: ["completion"], summary: "Print a completion script for bash.", usage: "bash",
     details: "In ~/.bashrc: source <(cairn completion bash)", operands: 1...1, run: completion),
 ]

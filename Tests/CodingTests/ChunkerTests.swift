@@ -84,7 +84,8 @@ import Testing
     var random = seed.generator
     let most = chunker.maximum * 3
     let all =
-      Bool.random(using: &random) ? Self.mixed(most, using: &random) : randomBytes(most, using: &random)
+      Bool.random(using: &random)
+      ? Self.mixed(most, using: &random) : randomBytes(most, using: &random)
     for count in [most] + (0..<8).map({ chunker.minimum + chunker.average / 2 + $0 }) {
       var rest = all.prefix(count)
       var expected: [Int] = []

@@ -215,6 +215,28 @@ struct Stripe {
       Array(stripe.memory.blocks.suffix(3)) == Model.parity(data, scheme, byteCount: 777))
   }
 
+  @Test("coding strip by strip gives the parity of the whole", arguments: schemes, Seed.several)
+  func strips(scheme: Scheme, seed: Seed) {
+    var random = seed.generator
+    let byteCount = Int.random(in: 1...500, using: &random)
+    for dataCount in Set([0, 1, scheme.k]).sorted() {
+      let stripe = Stripe(scheme, dataCount: dataCount, byteCount: byteCount, using: &random)
+      let parity = Memory(blockCount: scheme.m, byteCount: byteCount)
+      let data = stripe.memory.pointers.prefix(dataCount).map { UnsafeRawPointer($0) }
+      var strips: [Range<Int>] = []
+      while (strips.last?.upperBound ?? 0) < byteCount {
+        let start = strips.last?.upperBound ?? 0
+        strips.append(start..<min(byteCount, start + .random(in: 1...200, using: &random)))
+      }
+      for strip in strips.shuffled(using: &random) {
+        StripeCoder.shared(scheme).encode(
+          data: data, parity: parity.pointers, offset: strip.lowerBound, byteCount: strip.count)
+      }
+      #expect(parity.gapsAreIntact)
+      #expect(parity.blocks == Array(stripe.memory.blocks.suffix(scheme.m)))
+    }
+  }
+
   @Test("the cache of plans is bounded and forgetting does no harm", arguments: Seed.several)
   func cache(seed: Seed) throws {
     var random = seed.generator
