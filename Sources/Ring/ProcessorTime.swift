@@ -1,3 +1,4 @@
+import CURing
 import Glibc
 
 /// How long processors have worked for us, which on a shared machine says more than how long it took.
