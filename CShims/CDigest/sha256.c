@@ -48,6 +48,7 @@ static bool suits(struct features has, enum cairn_sha256_kernel kernel) {
   switch (kernel) {
   case CAIRN_SHA256_TWO: return has.sha;
   case CAIRN_SHA256_THREE: return has.sha && has.avx;
+  case CAIRN_SHA256_THREE_AVX512: return has.sha && has.avx512;
   case CAIRN_SHA256_SIXTEEN: return has.avx512;
   }
   return false;
@@ -61,33 +62,35 @@ struct plan {
   cairn_sha256_compress *one, *two, *three, *sixteen;
 };
 
-static struct plan plans[3];
-static bool is_planned[3];
+static struct plan plans[4];
+static bool is_planned[4];
 
 static struct plan plan_for(enum cairn_sha256_kernel kernel) {
   /* Threads that meet here write the same. */
   if (__atomic_load_n(&is_planned[kernel], __ATOMIC_ACQUIRE)) return plans[kernel];
   const struct features has = features();
-  struct plan plan = {0};
   if (!suits(has, kernel)) __builtin_trap();
-  if (has.sha) {
-    plan.one = cairn_sha256_ni1;
-    plan.two = has.avx512 ? cairn_sha256_ni2_avx512 : cairn_sha256_ni2;
-    if (has.avx512) {
-      plan.three = cairn_sha256_ni3_avx512;
-    } else if (has.avx) {
-      plan.three = cairn_sha256_ni3_avx;
-    }
-  }
+  struct plan plan = {2, cairn_sha256_ni1, cairn_sha256_ni2, NULL, NULL};
   switch (kernel) {
-  case CAIRN_SHA256_TWO:
-    plan.lanes = 2;
-    plan.two = cairn_sha256_ni2;
+  case CAIRN_SHA256_TWO: break;
+  case CAIRN_SHA256_THREE:
+    plan.lanes = 3;
+    plan.three = cairn_sha256_ni3_avx;
     break;
-  case CAIRN_SHA256_THREE: plan.lanes = 3; break;
   case CAIRN_SHA256_SIXTEEN:
-    plan.lanes = 16;
     plan.sixteen = cairn_sha256_wide16;
+    plan.lanes = 16;
+    if (!has.sha) {
+      plan.one = plan.two = NULL;
+      break;
+    }
+    plan.two = cairn_sha256_ni2_avx512;
+    plan.three = cairn_sha256_ni3_avx512;
+    break;
+  case CAIRN_SHA256_THREE_AVX512:
+    plan.lanes = 3;
+    plan.two = cairn_sha256_ni2_avx512;
+    plan.three = cairn_sha256_ni3_avx512;
     break;
   }
   plans[kernel] = plan;

@@ -10,8 +10,10 @@ package enum HashKernel: Int, CaseIterable, Sendable, CustomStringConvertible {
   case openSSL
   /// Two interleaved through the SHA extensions.
   case two
-  /// Three.
+  /// Three, with AVX.
   case three
+  /// Three, with the registers of AVX-512.
+  case threeAVX512
   /// Sixteen, one to a 32-bit lane of AVX-512.
   case sixteen
 
@@ -20,6 +22,7 @@ package enum HashKernel: Int, CaseIterable, Sendable, CustomStringConvertible {
     case .openSSL: "openssl"
     case .two: "two"
     case .three: "three"
+    case .threeAVX512: "three-avx512"
     case .sixteen: "sixteen"
     }
   }
@@ -30,7 +33,7 @@ package enum HashKernel: Int, CaseIterable, Sendable, CustomStringConvertible {
     switch self {
     case .openSSL: 1
     case .two: 4
-    case .three: 6
+    case .three, .threeAVX512: 6
     case .sixteen: 32
     }
   }
@@ -42,7 +45,7 @@ package enum HashKernel: Int, CaseIterable, Sendable, CustomStringConvertible {
 
   /// The first of those that were fastest on the processors we measured (docs/decisions/0010-kernels.md).
   package static let byFeatures: HashKernel =
-    [.three, .two, .sixteen].first { available.contains($0) } ?? .openSSL
+    [.threeAVX512, .three, .two, .sixteen].first { available.contains($0) } ?? .openSSL
 
   /// The one in use. A process that has much to hash settles it once.
   package static var current: HashKernel {
@@ -99,6 +102,7 @@ package enum HashKernel: Int, CaseIterable, Sendable, CustomStringConvertible {
     case .openSSL: nil
     case .two: CAIRN_SHA256_TWO
     case .three: CAIRN_SHA256_THREE
+    case .threeAVX512: CAIRN_SHA256_THREE_AVX512
     case .sixteen: CAIRN_SHA256_SIXTEEN
     }
   }

@@ -11,8 +11,10 @@
 enum cairn_sha256_kernel {
   /* Two messages through the SHA extensions. */
   CAIRN_SHA256_TWO,
-  /* Three; needs AVX beside them, and is best with AVX-512VL. */
+  /* Three, in AVX's three-operand forms, without which they are slower than two. */
   CAIRN_SHA256_THREE,
+  /* Three, spread over the registers that AVX-512VL adds. */
+  CAIRN_SHA256_THREE_AVX512,
   /* Sixteen through AVX-512; the last few through the SHA extensions if there are any. */
   CAIRN_SHA256_SIXTEEN,
 };
