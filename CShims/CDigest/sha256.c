@@ -49,7 +49,8 @@ static bool suits(struct features has, enum cairn_sha256_kernel kernel) {
   case CAIRN_SHA256_TWO: return has.sha;
   case CAIRN_SHA256_THREE: return has.sha && has.avx;
   case CAIRN_SHA256_THREE_AVX512: return has.sha && has.avx512;
-  case CAIRN_SHA256_SIXTEEN: return has.avx512;
+  case CAIRN_SHA256_SIXTEEN: return has.sha && has.avx512;
+  case CAIRN_SHA256_SIXTEEN_ALONE: return has.avx512;
   }
   return false;
 }
@@ -62,36 +63,28 @@ struct plan {
   cairn_sha256_compress *one, *two, *three, *sixteen;
 };
 
-static struct plan plans[4];
-static bool is_planned[4];
+static struct plan plans[5];
+static bool is_planned[5];
 
 static struct plan plan_for(enum cairn_sha256_kernel kernel) {
   /* Threads that meet here write the same. */
   if (__atomic_load_n(&is_planned[kernel], __ATOMIC_ACQUIRE)) return plans[kernel];
   const struct features has = features();
   if (!suits(has, kernel)) __builtin_trap();
-  struct plan plan = {2, cairn_sha256_ni1, cairn_sha256_ni2, NULL, NULL};
+  struct plan plan = {0};
   switch (kernel) {
-  case CAIRN_SHA256_TWO: break;
+  case CAIRN_SHA256_TWO: plan = (struct plan){2, cairn_sha256_ni1, cairn_sha256_ni2, NULL, NULL}; break;
   case CAIRN_SHA256_THREE:
-    plan.lanes = 3;
-    plan.three = cairn_sha256_ni3_avx;
-    break;
-  case CAIRN_SHA256_SIXTEEN:
-    plan.sixteen = cairn_sha256_wide16;
-    plan.lanes = 16;
-    if (!has.sha) {
-      plan.one = plan.two = NULL;
-      break;
-    }
-    plan.two = cairn_sha256_ni2_avx512;
-    plan.three = cairn_sha256_ni3_avx512;
+    plan = (struct plan){3, cairn_sha256_ni1, cairn_sha256_ni2, cairn_sha256_ni3_avx, NULL};
     break;
   case CAIRN_SHA256_THREE_AVX512:
-    plan.lanes = 3;
-    plan.two = cairn_sha256_ni2_avx512;
-    plan.three = cairn_sha256_ni3_avx512;
+    plan = (struct plan){3, cairn_sha256_ni1, cairn_sha256_ni2_avx512, cairn_sha256_ni3_avx512, NULL};
     break;
+  case CAIRN_SHA256_SIXTEEN:
+    plan = (struct plan){
+        16, cairn_sha256_ni1, cairn_sha256_ni2_avx512, cairn_sha256_ni3_avx512, cairn_sha256_wide16};
+    break;
+  case CAIRN_SHA256_SIXTEEN_ALONE: plan = (struct plan){16, NULL, NULL, NULL, cairn_sha256_wide16}; break;
   }
   plans[kernel] = plan;
   __atomic_store_n(&is_planned[kernel], true, __ATOMIC_RELEASE);

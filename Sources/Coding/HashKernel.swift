@@ -14,8 +14,10 @@ package enum HashKernel: Int, CaseIterable, Sendable, CustomStringConvertible {
   case three
   /// Three, with the registers of AVX-512.
   case threeAVX512
-  /// Sixteen, one to a 32-bit lane of AVX-512.
+  /// Sixteen, one to a 32-bit lane of AVX-512; the last few through the SHA extensions.
   case sixteen
+  /// Sixteen, without SHA extensions.
+  case sixteenAlone
 
   package var description: String {
     switch self {
@@ -24,6 +26,7 @@ package enum HashKernel: Int, CaseIterable, Sendable, CustomStringConvertible {
     case .three: "three"
     case .threeAVX512: "three-avx512"
     case .sixteen: "sixteen"
+    case .sixteenAlone: "sixteen-alone"
     }
   }
 
@@ -34,7 +37,7 @@ package enum HashKernel: Int, CaseIterable, Sendable, CustomStringConvertible {
     case .openSSL: 1
     case .two: 4
     case .three, .threeAVX512: 6
-    case .sixteen: 32
+    case .sixteen, .sixteenAlone: 32
     }
   }
 
@@ -45,7 +48,7 @@ package enum HashKernel: Int, CaseIterable, Sendable, CustomStringConvertible {
 
   /// The first of those that were fastest on the processors we measured (docs/decisions/0010-kernels.md).
   package static let byFeatures: HashKernel =
-    [.threeAVX512, .three, .two, .sixteen].first { available.contains($0) } ?? .openSSL
+    [.threeAVX512, .three, .two, .sixteenAlone].first { available.contains($0) } ?? .openSSL
 
   /// The one in use. A process that has much to hash settles it once.
   package static var current: HashKernel {
@@ -56,7 +59,7 @@ package enum HashKernel: Int, CaseIterable, Sendable, CustomStringConvertible {
 
   /// Measures each available kernel and keeps the fastest for this process; later calls only read what was found.
   ///
-  /// Takes under a millisecond. The best of several rounds counts, so that being interrupted does not; a kernel must beat
+  /// Takes about a millisecond. The best of several rounds counts, so that being interrupted does not; a kernel must beat
   /// what the features say by a twentieth to replace it. Under a clock that stands still, as in simulation, nothing
   /// does.
   ///
@@ -104,6 +107,7 @@ package enum HashKernel: Int, CaseIterable, Sendable, CustomStringConvertible {
     case .three: CAIRN_SHA256_THREE
     case .threeAVX512: CAIRN_SHA256_THREE_AVX512
     case .sixteen: CAIRN_SHA256_SIXTEEN
+    case .sixteenAlone: CAIRN_SHA256_SIXTEEN_ALONE
     }
   }
 }

@@ -15,8 +15,10 @@ enum cairn_sha256_kernel {
   CAIRN_SHA256_THREE,
   /* Three, spread over the registers that AVX-512VL adds. */
   CAIRN_SHA256_THREE_AVX512,
-  /* Sixteen through AVX-512; the last few through the SHA extensions if there are any. */
+  /* Sixteen, one to a lane of AVX-512; the last few of a batch through the SHA extensions. */
   CAIRN_SHA256_SIXTEEN,
+  /* Sixteen, without SHA extensions. */
+  CAIRN_SHA256_SIXTEEN_ALONE,
 };
 
 /* Whether this processor and this kernel of the system have what it needs. Without it cairn_sha256_many must not be
