@@ -21,14 +21,18 @@ struct Subject {
   var make: (_ unit: Int) -> Work
 
   static var all: [Subject] {
-    [chunk, sha256("chosen", .current)] + HashKernel.available.map { sha256("\($0)", $0) }
-      + [crc32c]
-      + ["4+2", "6+3", "10+4"].flatMap { text in
-        let scheme = Scheme(text)!
-        return [encode(scheme), rebuild(scheme)]
-      }
-      + [1, 3, 9, 19].flatMap { zstd(level: $0) } + [1, 9].flatMap { lz4(level: $0) }
-      + xz(level: 6) + [seal, open]
+    var all = [chunk, sha256("chosen", .current)]
+    for kernel in HashKernel.available { all.append(sha256("\(kernel)", kernel)) }
+    all.append(crc32c)
+    for text in ["4+2", "6+3", "10+4"] {
+      let scheme = Scheme(text)!
+      all += [encode(scheme), rebuild(scheme)]
+    }
+    for level in [1, 3, 9, 19] { all += zstd(level: level) }
+    for level in [1, 9] { all += lz4(level: level) }
+    all += xz(level: 6)
+    all += [seal, open]
+    return all
   }
 
   private static let small = 64 << 10

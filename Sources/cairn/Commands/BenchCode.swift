@@ -4,7 +4,7 @@ import Service
 /// `bench code`: the kernels in one thread, as a table or an object a line.
 func benchCode(_ context: Context) async throws(Failure) {
   let arguments = context.arguments
-  let only = arguments["--only"].map { $0.split(separator: ",").map(String.init) } ?? []
+  let only = arguments["--only"].map { $0.split(separator: ",").map { String($0) } } ?? []
   for pattern in only where !CodeBench.names.contains(where: { CodeBench.matches($0, pattern) }) {
     throw .usage("--only takes names that 'cairn bench code --list' prints: \(pattern)")
   }
@@ -29,8 +29,7 @@ func benchCode(_ context: Context) async throws(Failure) {
   let isJSON = arguments.has("--json")
   if !isJSON {
     try await context.output.line(
-      column("work", 24) + column("unit", 10) + column("GB/s", 8) + column("quartiles", 18)
-        + column("CPU-s/GB", 10) + column("quartiles", 20) + "output/input")
+      columns(["work", "unit", "GB/s", "quartiles", "CPU-s/GB", "quartiles", "output/input"]))
   }
   let request = CodeBench.Request(
     only: only, unitByteCount: size?.int, runtime: runtime)
@@ -68,12 +67,12 @@ private func json(_ row: CodeBench.Row) -> JSON {
 private func text(_ row: CodeBench.Row) -> String {
   let rate = row.gigabytesPerSecond
   let cost = row.processorSecondsPerGigabyte
-  let line =
-    column(row.name, 24) + column(ByteSize(row.unitByteCount).description, 10)
-    + column(digits(rate.median), 8) + column("\(digits(rate.low))-\(digits(rate.high))", 18)
-    + column(digits(cost.median), 10) + column("\(digits(cost.low))-\(digits(cost.high))", 20)
-    + (row.outputShare.map { digits($0) } ?? row.note ?? "")
-  return String(line.reversed().drop { $0 == " " }.reversed())
+  return columns([
+    row.name, ByteSize(row.unitByteCount).description, digits(rate.median),
+    "\(digits(rate.low))-\(digits(rate.high))", digits(cost.median),
+    "\(digits(cost.low))-\(digits(cost.high))",
+    row.outputShare.map { digits($0) } ?? row.note ?? "",
+  ])
 }
 
 /// Three that matter.
@@ -87,6 +86,10 @@ private func digits(_ value: Double) -> String {
   return "\(whole / Int(scale))." + String(repeating: "0", count: places - rest.count) + rest
 }
 
-private func column(_ text: String, _ width: Int) -> String {
-  text + String(repeating: " ", count: max(1, width - text.count))
+private func columns(_ cells: [String]) -> String {
+  var line = ""
+  for (cell, start) in zip(cells, [0, 24, 34, 42, 60, 70, 90]) where !cell.isEmpty {
+    line += String(repeating: " ", count: max(line.isEmpty ? 0 : 1, start - line.count)) + cell
+  }
+  return line
 }
