@@ -57,8 +57,8 @@ private func json(_ row: CodeBench.Row) -> JSON {
     ("samples", .number(row.sampleCount)),
     ("gigabytesPerSecond", spread(row.gigabytesPerSecond)),
     ("cpuSecondsPerGigabyte", spread(row.processorSecondsPerGigabyte)),
-    ("outputShare", row.outputShare.map { .double($0) } ?? .null),
-    ("note", row.note.map { .string($0) } ?? .null),
+    ("outputShare", row.outputShare.map { JSON.double($0) } ?? .null),
+    ("note", row.note.map { JSON.string($0) } ?? .null),
     // As text: JSON's readers may keep 53 bits of a number.
     ("check", .string(String(row.check))),
   ])
