@@ -1,3 +1,4 @@
+import Ring
 import Testing
 
 @testable import Bench

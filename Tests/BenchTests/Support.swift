@@ -8,10 +8,6 @@ import Testing
 func onLoop<Result: Sendable>(
   _ body: @escaping @Sendable (any Driver) async throws -> Result
 ) async throws -> Result {
-  final class Box {
-    let body: @Sendable () -> Void
-    init(_ body: @escaping @Sendable () -> Void) { self.body = body }
-  }
   let result = await withUnsafeContinuation {
     (continuation: UnsafeContinuation<Swift.Result<Result, any Error>, Never>) in
     let box = Box {
@@ -31,6 +27,11 @@ func onLoop<Result: Sendable>(
     pthread_detach(thread)
   }
   return try result.get()
+}
+
+private final class Box {
+  let body: @Sendable () -> Void
+  init(_ body: @escaping @Sendable () -> Void) { self.body = body }
 }
 
 /// A fresh folder on a disk, where direct I/O works; removed afterwards.
