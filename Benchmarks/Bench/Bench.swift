@@ -81,12 +81,27 @@ package struct Bench: Sendable {
       }
     } catch {
       // What went wrong first is what counts.
-      do throws(BenchError) { try await stage.close(waves.flatMap { $0 }, on: driver) } catch {}
+      do throws(BenchError) { try await close(stage, waves) } catch {}
       throw error
     }
-    try await stage.close(waves.flatMap { $0 }, on: driver)
+    try await close(stage, waves)
     outcome.time = driver.wallClock
     return outcome
+  }
+
+  /// Also when the run was cancelled.
+  private func close(_ stage: Stage, _ waves: [[JobInstance]]) async throws(BenchError) {
+    let driver = driver
+    let outcome = Promise<BenchError?>()
+    await driver.uncancelled {
+      do throws(BenchError) {
+        try await stage.close(waves.flatMap { $0 }, on: driver)
+        outcome.fulfil(nil)
+      } catch {
+        outcome.fulfil(error)
+      }
+    }
+    if let failure = await outcome.get() { throw failure }
   }
 
   /// All jobs of a wave at once, each on a loop of its own.

@@ -36,9 +36,23 @@ func bench(_ context: Context) async throws(Failure) {
     case .failed(let text): throw .failed(text)
     }
   }
+  // What was measured before an interruption is shown too.
+  let written = Promise<Failure?>()
+  await context.driver.spawn("report") {
+    do throws(Failure) {
+      try await show(outcome, context.output)
+      written.fulfil(nil)
+    } catch {
+      written.fulfil(error)
+    }
+  }.wait()
+  if let failure = await written.get() { throw failure }
+}
+
+private func show(_ outcome: RunOutcome, _ output: Output) async throws(Failure) {
   switch outcome.request.format {
-  case .normal: for line in HumanReport.make(outcome) { try await context.output.line(line) }
-  case .json: try await context.output.line(JSONReport.make(outcome).text)
+  case .normal: for line in HumanReport.make(outcome) { try await output.line(line) }
+  case .json: try await output.line(JSONReport.make(outcome).text)
   }
-  try await context.output.flush()
+  try await output.flush()
 }
