@@ -309,7 +309,7 @@ struct ReportTests {
   func human() throws {
     let text = HumanReport.make(try outcome()).joined(separator: "\n")
     for part in [
-      "j: (groupid=0, jobs=1): err= 0", "   read: IOPS=50, BW=200KiB/s (205kB/s)", "clat (nsec)",
+      "j: (groupid=0, jobs=1): err= 0", "  read: IOPS=50, BW=200KiB/s (205kB/s)", "clat (nsec)",
       "50.00th=[", "99.99th=[", "  cpu          : usr=50.00%, sys=0.00%",
       "IO depths    : 1=0.0%", "issued rwts: total=100,100,0,100", "Run status group 0 (all jobs):",
       "   READ: bw=200KiB/s (205kB/s)", "sync percentiles",
