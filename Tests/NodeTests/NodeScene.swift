@@ -154,7 +154,7 @@ extension WireClient {
   }
 
   func has(_ sample: BlockSample, on device: DeviceID) async throws(WireError) -> Bool {
-    let (answer, body) = try await call(
+    let (answer, body, _) = try await call(
       ReadBlock(
         device: device, key: sample.block.key, offset: 0, byteCount: sample.bytes.count),
       at: NodeScene.address, deadline: .seconds(10))
