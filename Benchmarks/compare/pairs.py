@@ -43,34 +43,19 @@ class Result:
         return "by median" if right(self.median) else "no"
 
 
-def interleave(n, a, b):
-    """Calls a() and b() n times each, which of them first by turns, and yields what they return, pair by pair."""
+def measure(a, b, n=15, progress=None):
+    """Calls a() and b() n times each, interleaved, which of them first by turns."""
+    found_a, found_b = [], []
     for turn in range(n):
         if turn % 2 == 0:
-            left = a()
-            right = b()
+            found_a.append(a())
+            found_b.append(b())
         else:
-            right = b()
-            left = a()
-        yield left, right
-
-
-def measure(a, b, n=15, progress=None):
-    """The Result of n interleaved calls of a() and b(), which return numbers."""
-    found_a, found_b = [], []
-    for turn, (left, right) in enumerate(interleave(n, a, b)):
-        found_a.append(left)
-        found_b.append(right)
+            found_b.append(b())
+            found_a.append(a())
         if progress:
             progress(turn + 1)
     return Result(found_a, found_b)
-
-
-def summary(ratios):
-    """The median ratio, and how to print it with its interval."""
-    low, high = interval(ratios)
-    middle = median(ratios)
-    return middle, f"{middle:.3f} ({low:.3f}-{high:.3f})"
 
 
 def median(values):

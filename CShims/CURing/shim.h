@@ -47,3 +47,24 @@ static inline void cairn_prep_ftruncate(struct io_uring_sqe *sqe, int fd, uint64
 {
 	io_uring_prep_rw(CAIRN_OP_FTRUNCATE, sqe, fd, NULL, 0, length);
 }
+
+/* A ring of provided buffers: `count` (a power of two) of `size` bytes each from `base` on. Only the entries
+   from the tail on are ours to write; the tail is released last. */
+static inline void cairn_provide(struct io_uring_buf_ring *ring, void *base, unsigned size, unsigned count,
+                                 unsigned id)
+{
+	io_uring_buf_ring_add(ring, (char *)base + (size_t)id * size, size, (unsigned short)id,
+	                      io_uring_buf_ring_mask(count), 0);
+	io_uring_buf_ring_advance(ring, 1);
+}
+static inline void cairn_provide_none(struct io_uring_buf_ring *ring) { io_uring_buf_ring_init(ring); }
+
+/* Kernel 6.1; liburing 2.3 has no name for it. As sendmsg, from memory that stays in use until a second
+   completion, which follows when the first says so. */
+enum { CAIRN_OP_SENDMSG_ZC = 48 };
+static inline void cairn_prep_sendmsg_zc(struct io_uring_sqe *sqe, int fd, const struct msghdr *message,
+                                         unsigned flags)
+{
+	io_uring_prep_rw(CAIRN_OP_SENDMSG_ZC, sqe, fd, message, 1, 0);
+	sqe->msg_flags = flags;
+}

@@ -52,6 +52,7 @@ package final class Buffer: @unchecked Sendable {
   private enum Home {
     case pool(BufferPool)
     case arena(BufferPool)
+    case provided(ProvidedBuffers)
     case nowhere
   }
   private let home: Home
@@ -70,10 +71,17 @@ package final class Buffer: @unchecked Sendable {
     self.byteCount = byteCount
   }
 
+  init(providedBy home: ProvidedBuffers, base: UnsafeMutableRawPointer, byteCount: Int) {
+    self.home = .provided(home)
+    self.base = base
+    self.byteCount = byteCount
+  }
+
   deinit {
     switch home {
     case .pool(let pool): pool.giveBack(AlignedMemory(adopting: base, byteCount: byteCount))
     case .arena(let pool): pool.giveBack(inArena: base, byteCount: byteCount)
+    case .provided(let buffers): buffers.giveBack(base)
     case .nowhere: _ = AlignedMemory(adopting: base, byteCount: byteCount)
     }
   }
@@ -328,6 +336,9 @@ struct BuddyAllocator {
     self.offset = offset
     self.count = count
   }
+
+  /// No bytes.
+  package static let none = Slice(copying: [])
 
   /// A copy of `bytes` in memory of its own.
   package init(copying bytes: [UInt8], pool: BufferPool? = nil) {

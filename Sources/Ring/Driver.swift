@@ -7,8 +7,8 @@ package protocol Driver: AnyObject, Sendable {
   var wallClock: Duration { get }
   func random() -> UInt64
   /// Hands one operation to the kernel, or to the simulated one, and returns its result: a count, or
-  /// a negative errno. When the calling task is cancelled while `accept`, `connect`, `receive`, `send`,
-  /// `sleep` or a `wait…` is under way, the answer is -ECANCELED; other operations run to their end.
+  /// a negative errno. When the calling task is cancelled while `accept`, `connect`, `receive`,
+  /// `receiveAny`, `send`, `sleep` or a `wait…` is under way, the answer is -ECANCELED; other operations run to their end.
   /// The operation's buffers stay referenced until the kernel is done with them.
   func submit(_ operation: RingOperation) async -> Int32
   /// Runs blocking work (RocksDB, name resolution) on a bounded set of threads; inline in simulation.
@@ -28,7 +28,12 @@ package protocol Driver: AnyObject, Sendable {
   ) async throws(RingError) -> Value
   /// What this loop's thread, or the whole process, has used so far.
   func usage(of scope: UsageScope) -> ResourceUsage
+  /// Starts the read or write that stands at `place`; its answer goes to ``TransferQueue/complete(_:_:)``. Only for
+  /// ``TransferQueue``.
+  func start(_ place: TransferPlace)
   var buffers: BufferPool { get }
+  /// What of the kernel is in use, in words, for one line at start.
+  var features: String { get }
   /// Whether the rare path at this place is to be taken. False in the real world; in simulation the
   /// world's seed decides.
   func meets(_ point: InjectionPoint) -> Bool

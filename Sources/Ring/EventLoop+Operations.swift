@@ -6,23 +6,65 @@ typealias Entry = UnsafeMutablePointer<io_uring_sqe>
 
 /// How a task waits for the kernel.
 extension EventLoop {
+  enum Interruptible {
+    /// One completion with a result.
+    case plain
+    /// One whose flags are wanted, in the slot.
+    case flagged
+    /// One with the result, and perhaps one more when the memory is free.
+    case copyless
+  }
+
   /// Submits one operation and suspends until its completion. The continuation itself, one pointer,
   /// is the operation's user data. Memory that `prepare` names must stay valid until this returns.
+  ///
+  /// - Parameter isEager: for a disk; see ``submitEagerly()``.
   @inline(__always)
-  func operate(_ prepare: (Entry) -> Void) async -> Int32 {
+  func operate(isEager: Bool = false, _ prepare: (Entry) -> Void) async -> Int32 {
     await withUnsafeContinuation { (continuation: UnsafeContinuation<Int32, Never>) in
       let entry = nextEntry()
       prepare(entry)
       entry.pointee.user_data = UInt64(
         UInt(bitPattern: unsafeBitCast(continuation, to: UnsafeRawPointer.self)))
       state.pointee.inFlight += 1
+      if isEager { submitEagerly() }
     }
+  }
+
+  /// Submits two operations, of which the kernel begins the second when the first has wholly succeeded.
+  ///
+  /// - Returns: both results; the second is -ECANCELED when the first failed or was short.
+  @inline(__always)
+  func operateLinked(
+    _ slot: SlotPointer, _ prepare: (Entry) -> Void, then prepareNext: (Entry) -> Void
+  ) async -> (Int32, Int32) {
+    let second = await withUnsafeContinuation {
+      (continuation: UnsafeContinuation<Int32, Never>) in
+      // A chain must not be cut by a submission in its middle.
+      reserveEntries(2)
+      let first = nextEntry()
+      prepare(first)
+      first.pointee.flags |= UInt8(truncatingIfNeeded: 1 << IOSQE_IO_LINK_BIT)
+      first.pointee.user_data = Tag.linkHead(slot)
+      let entry = nextEntry()
+      prepareNext(entry)
+      entry.pointee.user_data = Tag.linkTail(slot)
+      slot.pointee.linkedLeft = 2
+      slot.pointee.continuation = UInt64(
+        UInt(bitPattern: unsafeBitCast(continuation, to: UnsafeRawPointer.self)))
+      state.pointee.inFlight += 1
+    }
+    return (slot.pointee.headResult, second)
   }
 
   /// As `operate`, but a cancelled task gets its answer soon: -ECANCELED, or what the operation had
   /// reached by then. Returns only after the kernel has let go of the memory in any case.
+  ///
+  /// - Parameter kind: what its completions tell.
   @inline(__always)
-  func interruptible(_ slot: SlotPointer, _ prepare: (Entry) -> Void) async -> Int32 {
+  func interruptible(
+    _ slot: SlotPointer, as kind: Interruptible = .plain, _ prepare: (Entry) -> Void
+  ) async -> Int32 {
     let address = UInt(bitPattern: slot)
     let generation = slot.pointee.generation
     return await withTaskCancellationHandler {
@@ -31,8 +73,17 @@ extension EventLoop {
         (continuation: UnsafeContinuation<Int32, Never>) in
         let entry = nextEntry()
         prepare(entry)
-        let userData = UInt64(
+        var userData = UInt64(
           UInt(bitPattern: unsafeBitCast(continuation, to: UnsafeRawPointer.self)))
+        switch kind {
+        case .plain: break
+        case .flagged:
+          slot.pointee.continuation = userData
+          userData = Tag.flagged(slot)
+        case .copyless:
+          slot.pointee.continuation = userData
+          userData = Tag.copyless(slot)
+        }
         entry.pointee.user_data = userData
         slot.pointee.userData = userData
         state.pointee.inFlight += 1

@@ -28,6 +28,18 @@ package final class EventLoop: TaskExecutor, SerialExecutor, @unchecked Sendable
     package var signals: [Int32] = [SIGINT, SIGTERM, SIGHUP]
     /// Keeps to the oldest set-up of the ring, for tests of the way back.
     package var usesPlainSetup = false
+    /// What may be used where the kernel has it; fewer for tests of the way back.
+    package var features = RingFeatures.all
+    /// Open files and connections that the kernel is told of in advance; those with higher numbers do without.
+    package var registeredFileCount: UInt32 = 4096
+    /// From this many bytes on a send to another machine is not copied. Never by default: on loopback the kernel copies
+    /// all the same and later (sends of 16 KiB to 1 MiB: 10 to 45 % fewer bytes a CPU-second), and where the gain begins
+    /// on a real network depends on its card.
+    package var copylessByteCount = Int.max
+    /// Also on loopback, for tests.
+    package var copiesNothingOnLoopback = false
+    /// Pieces of 4 KiB for what small receives bring, at most 32,768; a power of two.
+    package var providedBufferCount = 256
 
     package init() {}
   }
@@ -36,7 +48,13 @@ package final class EventLoop: TaskExecutor, SerialExecutor, @unchecked Sendable
   let lanes: [OffloadLane]
   let wakeDescriptor: Int32
   let truncatesInRing: Bool
+  /// What is in use.
+  package let features: RingFeatures
+  let registersSockets: Bool
+  let copylessByteCount: Int
+  let copiesNothingOnLoopback: Bool
   package let buffers: BufferPool
+  let provided: ProvidedBuffers?
 
   /// What other threads leave for the loop.
   private enum Mail {
@@ -98,9 +116,12 @@ package final class EventLoop: TaskExecutor, SerialExecutor, @unchecked Sendable
     let wake = cairn_eventfd()
     guard wake >= 0 else { throw RingError(errno: -wake, operation: "eventfd") }
     let state = UnsafeMutablePointer<LoopState>.allocate(capacity: 1)
-    state.initialize(to: LoopState())
+    state.initialize(to: LoopState(fileLimit: options.registeredFileCount))
+    var features = options.features
+    var registersSockets = false
     do throws(RingError) {
-      truncatesInRing = try Self.openRing(&state.pointee.ring, options)
+      truncatesInRing = try Self.openRing(
+        &state.pointee.ring, options, &features, &registersSockets)
     } catch {
       state.pointee.free()
       state.deinitialize(count: 1)
@@ -111,16 +132,33 @@ package final class EventLoop: TaskExecutor, SerialExecutor, @unchecked Sendable
     self.state = state
     wakeDescriptor = wake
     lanes = (0..<6).map { _ in OffloadLane() }
+    let mayRegister = features.contains(.registeredBuffers)
     buffers = BufferPool(
       retainedByteLimit: options.retainedByteLimit,
-      registeredByteCount: options.registeredByteCount)
+      registeredByteCount: mayRegister ? options.registeredByteCount : 0)
+    features.remove(.registeredBuffers)
     if let arena = buffers.arena {
       var vector = iovec(iov_base: arena.base, iov_len: arena.byteCount)
       // Refused where the process may lock too little memory: then plain operations do.
       if io_uring_register_buffers(&state.pointee.ring, &vector, 1) == 0 {
         arena.isRegistered = true
+        features.insert(.registeredBuffers)
       }
     }
+    if features.contains(.registeredFiles),
+      !state.pointee.files.register(&state.pointee.ring)
+    {
+      features.remove(.registeredFiles)
+    }
+    provided =
+      features.contains(.providedBuffers)
+      ? ProvidedBuffers(&state.pointee.ring, count: options.providedBufferCount) : nil
+    if provided == nil { features.remove(.providedBuffers) }
+    if options.copylessByteCount == .max { features.remove(.zeroCopySend) }
+    copylessByteCount = options.copylessByteCount
+    copiesNothingOnLoopback = options.copiesNothingOnLoopback
+    self.features = features
+    self.registersSockets = registersSockets
   }
 
   deinit {
@@ -192,6 +230,7 @@ package final class EventLoop: TaskExecutor, SerialExecutor, @unchecked Sendable
       endSleep(slot, -ECANCELED)
       return
     }
+    if slot.pointee.listener >= 0 && cancelAccept(slot) { return }
     // The original completes all the same, with -ECANCELED or with what it got before.
     let entry = nextEntry()
     io_uring_prep_cancel64(entry, slot.pointee.userData, 0)
@@ -251,31 +290,73 @@ package final class EventLoop: TaskExecutor, SerialExecutor, @unchecked Sendable
         if completion.user_data & 1 == 0 {
           resume(completion.user_data, completion.result)
         } else {
-          complete(Tag(rawValue: completion.user_data), completion)
+          complete(completion)
         }
       }
       if count < LoopState.completionBatch { return }
     }
   }
 
-  /// What a completion that belongs to no task carries; odd, as no pointer is. The rest of the odd
-  /// ones are kernel timers: the address of their slot, plus one.
-  private enum Tag: UInt64 {
+  /// What a completion that resumes no task carries; odd, as the address of a continuation never is. Those above 15 are
+  /// an address, a multiple of 16, and what lies there.
+  enum Tag: UInt64 {
     case ignored = 1
     case wake = 3
     case trim = 5
+    static func timer(_ slot: SlotPointer) -> UInt64 { UInt64(UInt(bitPattern: slot)) | 1 }
+    /// A completion that tells more than its result.
+    static func flagged(_ slot: SlotPointer) -> UInt64 { UInt64(UInt(bitPattern: slot)) | 5 }
+    static func linkHead(_ slot: SlotPointer) -> UInt64 { UInt64(UInt(bitPattern: slot)) | 7 }
+    static func linkTail(_ slot: SlotPointer) -> UInt64 { UInt64(UInt(bitPattern: slot)) | 9 }
+    static func accept(_ slot: SlotPointer) -> UInt64 { UInt64(UInt(bitPattern: slot)) | 11 }
+    static func copyless(_ slot: SlotPointer) -> UInt64 { UInt64(UInt(bitPattern: slot)) | 13 }
+    static func transfer(_ place: TransferPlace) -> UInt64 { UInt64(UInt(bitPattern: place)) | 3 }
   }
 
-  private func complete(_ tag: Tag?, _ completion: cairn_completion) {
-    switch tag {
+  private func complete(_ completion: cairn_completion) {
+    if completion.user_data > 15 {
+      let address = UInt(completion.user_data & ~15)
+      switch completion.user_data & 15 {
+      case 1: timerFired(SlotPointer(bitPattern: address)!)
+      case 5:
+        let slot = SlotPointer(bitPattern: address)!
+        slot.pointee.flags = completion.flags
+        resume(slot.pointee.continuation, completion.result)
+      case 13: sent(SlotPointer(bitPattern: address)!, completion)
+      case 11:
+        accepted(SlotPointer(bitPattern: address)!, completion.result, completion.flags)
+      case 7, 9:
+        let slot = SlotPointer(bitPattern: address)!
+        if completion.user_data & 15 == 7 {
+          slot.pointee.headResult = completion.result
+        } else {
+          slot.pointee.tailResult = completion.result
+        }
+        slot.pointee.linkedLeft -= 1
+        if slot.pointee.linkedLeft == 0 {
+          resume(slot.pointee.continuation, slot.pointee.tailResult)
+        }
+      default: transferred(TransferPlace(bitPattern: address)!, completion.result)
+      }
+      return
+    }
+    switch Tag(rawValue: completion.user_data) {
     case .wake:
       if completion.flags & IORING_CQE_F_MORE == 0 { state.pointee.isWakeArmed = false }
     case .trim:
       state.pointee.isTrimArmed = false
       buffers.trimUnused()
-    case .ignored: break
-    case nil: timerFired(SlotPointer(bitPattern: UInt(completion.user_data & ~1))!)
+    case .ignored, nil: break
     }
+  }
+
+  private func sent(_ slot: SlotPointer, _ completion: cairn_completion) {
+    if completion.flags & IORING_CQE_F_NOTIF == 0 {
+      resume(slot.pointee.continuation, completion.result)
+      if completion.flags & IORING_CQE_F_MORE != 0 { return }
+    }
+    state.pointee.lent[slot] = nil
+    if slot.pointee.isAnswered { state.giveBack(slot) }
   }
 
   /// Sees to it that the kernel wakes the loop for the earliest sleep.
@@ -289,7 +370,7 @@ package final class EventLoop: TaskExecutor, SerialExecutor, @unchecked Sendable
     slot.pointee.time.tv_nsec = deadline % 1_000_000_000
     let entry = nextEntry()
     io_uring_prep_timeout(entry, &slot.pointee.time, 0, IORING_TIMEOUT_ABS)
-    entry.pointee.user_data = UInt64(UInt(bitPattern: slot)) | 1
+    entry.pointee.user_data = Tag.timer(slot)
     state.pointee.armedTimers.append(slot)
   }
 
@@ -311,7 +392,7 @@ package final class EventLoop: TaskExecutor, SerialExecutor, @unchecked Sendable
     resume(userData, result)
   }
 
-  private func resume(_ userData: UInt64, _ result: Int32) {
+  func resume(_ userData: UInt64, _ result: Int32) {
     state.pointee.inFlight -= 1
     unsafeBitCast(
       UnsafeRawPointer(bitPattern: UInt(userData)), to: UnsafeContinuation<Int32, Never>.self
@@ -342,6 +423,17 @@ package final class EventLoop: TaskExecutor, SerialExecutor, @unchecked Sendable
     state.pointee.isTrimArmed = true
   }
 
+  /// Hands the kernel what waits when it is enough. A disk that has to wait for the end of the turn stands idle meanwhile:
+  /// 4 KiB reads of a virtual disk at depth 64 are 10 to 25 % slower in the turn's one piece than in pieces of 4, of 8 by
+  /// half of that. A piece costs 0.3 us an entry.
+  @inline(__always)
+  func submitEagerly() {
+    if io_uring_sq_ready(&state.pointee.ring) >= Self.eagerEntryCount {
+      io_uring_submit(&state.pointee.ring)
+    }
+  }
+  private static let eagerEntryCount: UInt32 = 4
+
   /// A free submission entry. When the queue is full it is submitted first; when the kernel cannot
   /// take more, completions are drained until it can.
   func nextEntry() -> UnsafeMutablePointer<io_uring_sqe> {
@@ -354,12 +446,26 @@ package final class EventLoop: TaskExecutor, SerialExecutor, @unchecked Sendable
     }
   }
 
+  /// Makes sure that the next `count` entries go to the kernel together.
+  func reserveEntries(_ count: UInt32) {
+    while io_uring_sq_space_left(&state.pointee.ring) < count {
+      if io_uring_submit(&state.pointee.ring) <= 0 {
+        io_uring_submit_and_get_events(&state.pointee.ring)
+        drain()
+      }
+    }
+  }
+
   // MARK: The ring
 
+  /// - Parameters:
+  ///   - features: those that the kernel surely lacks are taken out.
+  ///   - registersSockets: whether connections may be in the table of registered files.
   /// - Returns: whether the kernel knows how to set a file's length in the ring.
-  private static func openRing(_ ring: UnsafeMutablePointer<io_uring>, _ options: Options)
-    throws(RingError) -> Bool
-  {
+  private static func openRing(
+    _ ring: UnsafeMutablePointer<io_uring>, _ options: Options, _ features: inout RingFeatures,
+    _ registersSockets: inout Bool
+  ) throws(RingError) -> Bool {
     let sized = IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP
     let newest =
       IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG
@@ -371,7 +477,10 @@ package final class EventLoop: TaskExecutor, SerialExecutor, @unchecked Sendable
       parameters.flags = flags
       parameters.cq_entries = options.completionEntries
       status = io_uring_queue_init_params(options.submissionEntries, ring, &parameters)
-      if status != -EINVAL { break }
+      if status != -EINVAL {
+        if flags & IORING_SETUP_DEFER_TASKRUN == 0 { features.remove(.deferredWork) }
+        break
+      }
     }
     guard status >= 0 else {
       throw RingError(errno: -status, operation: "io_uring_setup", subject: "io_uring")
@@ -391,6 +500,16 @@ package final class EventLoop: TaskExecutor, SerialExecutor, @unchecked Sendable
       io_uring_queue_exit(ring)
       throw RingError(errno: ENOSYS, operation: "io_uring_setup", subject: "io_uring")
     }
+    // Came with the same kernel as multishot accept, which cannot be asked for.
+    if io_uring_opcode_supported(probe, Int32(IORING_OP_SOCKET.rawValue)) == 0 {
+      features.remove(.multishotAccept)
+    }
+    if io_uring_opcode_supported(probe, Int32(CAIRN_OP_SENDMSG_ZC)) == 0 {
+      features.remove(.zeroCopySend)
+    }
+    // Before 6.13 a file that left the table stayed open until older operations on any other had ended, perhaps for
+    // ever; this feature is of 6.14.
+    registersSockets = ring.pointee.features & (1 << 16) != 0
     // Saves the kernel a look-up at each entry; where it is refused, that is all we lose.
     io_uring_register_ring_fd(ring)
     return io_uring_opcode_supported(probe, Int32(CAIRN_OP_FTRUNCATE)) != 0
@@ -401,6 +520,13 @@ package final class EventLoop: TaskExecutor, SerialExecutor, @unchecked Sendable
   private func tearDown() {
     // A look-up that nobody waits for any more may last long, and touches nothing of the loop's.
     for (index, lane) in lanes.enumerated() { lane.stop(waiting: index != Self.resolverLane) }
+    for queue in state.pointee.acceptQueues.values {
+      while let connection = queue.ready.popFirst() { close(connection) }
+    }
     io_uring_queue_exit(&state.pointee.ring)
+    // The kernel may go on sending from it: memory that others would write to now is never theirs.
+    for slices in state.pointee.lent.values {
+      for slice in slices { _ = Unmanaged.passRetained(slice.buffer) }
+    }
   }
 }

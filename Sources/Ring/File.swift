@@ -63,6 +63,22 @@ package final class File: Sendable {
     }
   }
 
+  /// As `write`, then ``synchronize(dataOnly:)``.
+  package func writeDurably(_ slices: [Slice], at offset: UInt64) async throws(RingError) {
+    let wanted = slices.reduce(0) { $0 + $1.count }
+    var done = try await driver.perform(
+      .writeDurably(descriptor: descriptor, from: slices, offset: offset), "write and sync", path)
+    if done == wanted { return }
+    var rest: [Slice] = []
+    for slice in slices {
+      let skipped = min(done, slice.count)
+      done -= skipped
+      rest.append(slice[skipped..<slice.count])
+    }
+    try await write(rest, at: offset + UInt64(wanted - rest.reduce(0) { $0 + $1.count }))
+    try await synchronize()
+  }
+
   package func synchronize(dataOnly: Bool = true) async throws(RingError) {
     try await driver.perform(
       .synchronize(descriptor: descriptor, dataOnly: dataOnly), "sync", path)

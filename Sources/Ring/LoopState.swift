@@ -19,6 +19,15 @@ struct LoopState {
   var inFlight = 0
   var completions: UnsafeMutablePointer<cairn_completion>
 
+  var files: FileTable
+
+  /// Open listeners that were asked for a connection, by descriptor, and all whose operation has not ended.
+  var listeners: [Int32: AcceptQueue] = [:]
+  var acceptQueues: [SlotPointer: AcceptQueue] = [:]
+
+  /// What is sent without a copy and may still be read by the kernel.
+  var lent: [SlotPointer: [Slice]] = [:]
+
   var freeSlot: SlotPointer?
   var slots: [SlotPointer] = []
 
@@ -44,7 +53,8 @@ struct LoopState {
   static let completionBatch: UInt32 = 64
   static let randomBatch = 32
 
-  init() {
+  init(fileLimit: UInt32) {
+    files = FileTable(limit: fileLimit)
     jobCapacity = 256
     jobs = .allocate(capacity: jobCapacity)
     completions = .allocate(capacity: Int(Self.completionBatch))
@@ -59,6 +69,7 @@ struct LoopState {
     slots = []
     freeSlot = nil
     timers.free()
+    files.free()
     jobs.deallocate()
     completions.deallocate()
     random.deallocate()
@@ -110,6 +121,8 @@ extension UnsafeMutablePointer where Pointee == LoopState {
     slot.pointee.generation &+= 1
     slot.pointee.userData = 0
     slot.pointee.isCancelled = false
+    slot.pointee.listener = -1
+    slot.pointee.continuation = 0
     slot.pointee.next = pointee.freeSlot
     pointee.freeSlot = slot
   }
@@ -125,6 +138,17 @@ struct OperationSlot {
   /// Rises at each reuse, so that a cancellation that comes too late hits nothing.
   var generation: UInt = 0
   var isCancelled = false
+  /// For a flagged operation: who waits for it, and its completion's flags.
+  var continuation: UInt64 = 0
+  var flags: UInt32 = 0
+  /// For a send without a copy: its task has taken the answer.
+  var isAnswered = false
+  /// For an accept that waits: at which listener.
+  var listener: Int32 = -1
+  /// For two linked operations: how many have not completed, and their results.
+  var linkedLeft = 0
+  var headResult: Int32 = 0
+  var tailResult: Int32 = 0
   var next: SlotPointer?
   /// For a sleep: when it ends, in nanoseconds of the monotonic clock, and its place among others,
   /// -1 while it is not there.

@@ -7,6 +7,9 @@ package enum RingOperation: Sendable {
   case close(descriptor: Int32)
   case read(descriptor: Int32, into: Slice, offset: UInt64)
   case write(descriptor: Int32, from: [Slice], offset: UInt64)
+  /// As `write`, and when all of it was written, fdatasync, without a turn of the loop between them. A smaller count than
+  /// asked for says that nothing was synced; so does an error, or that the sync failed.
+  case writeDurably(descriptor: Int32, from: [Slice], offset: UInt64)
   /// fdatasync when `dataOnly`, else fsync; also for an opened directory.
   case synchronize(descriptor: Int32, dataOnly: Bool)
   /// fallocate with the kernel's mode flags (0 reserves; 3 = PUNCH_HOLE | KEEP_SIZE).
@@ -35,6 +38,9 @@ package enum RingOperation: Sendable {
   case connect(SocketAddress)
   /// Up to `into.count` bytes; all of them (or the end of the stream) when `waitForAll`. 0 = end.
   case receive(descriptor: Int32, into: Slice, waitForAll: Bool)
+  /// What has come, at most 4 KiB, in memory that is taken only once something has: for those who may wait long. The
+  /// answer's bytes are all of the outcome's slice. 0 = end.
+  case receiveAny(descriptor: Int32, Outcome<Slice>)
   /// All of `from`, in order, unless an error comes first.
   case send(descriptor: Int32, from: [Slice])
   /// Both directions; wakes whoever waits on it.

@@ -33,6 +33,14 @@ package final class Connection: Sendable {
     return done
   }
 
+  /// What has come, at most 4 KiB; empty at the stream's end. Holds no memory while it waits.
+  package func receive() async throws(RingError) -> Slice {
+    let outcome = Outcome<Slice>()
+    try await driver.perform(
+      .receiveAny(descriptor: descriptor, outcome), "receive", peer.description)
+    return outcome.value ?? .none
+  }
+
   /// Sends all of `slices`, in order.
   package func send(_ slices: [Slice]) async throws(RingError) {
     var rest = slices.filter { $0.count > 0 }

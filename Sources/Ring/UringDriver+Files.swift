@@ -8,13 +8,15 @@ extension UringDriver {
     let base = slice.buffer.base + slice.offset
     let count = UInt32(min(slice.count, 1 << 30))
     let isRegistered = buffers.isRegistered(base)
+    let isEager = loop.state.pointee.files.isDirect(descriptor)
     while true {
-      let result = await loop.operate {
+      let result = await loop.operate(isEager: isEager) {
         if isRegistered {
           io_uring_prep_read_fixed($0, descriptor, base, count, offset, 0)
         } else {
           io_uring_prep_read($0, descriptor, base, count, offset)
         }
+        loop.state.pointee.files.use($0, descriptor)
       }
       if result != -EINTR && result != -EAGAIN { return result }
     }
@@ -54,13 +56,15 @@ extension UringDriver {
       let base = slices[0].buffer.base + slices[0].offset
       let count = UInt32(min(slices[0].count, 1 << 30))
       let isRegistered = buffers.isRegistered(base)
+      let isEager = loop.state.pointee.files.isDirect(descriptor)
       while true {
-        let result = await loop.operate {
+        let result = await loop.operate(isEager: isEager) {
           if isRegistered {
             io_uring_prep_write_fixed($0, descriptor, base, count, offset, 0)
           } else {
             io_uring_prep_write($0, descriptor, base, count, offset)
           }
+          loop.state.pointee.files.use($0, descriptor)
         }
         if result != -EINTR && result != -EAGAIN { return result }
       }
@@ -72,8 +76,46 @@ extension UringDriver {
     while true {
       let result = await loop.operate {
         io_uring_prep_writev($0, descriptor, slot.pointee.vectors, UInt32(count), offset)
+        loop.state.pointee.files.use($0, descriptor)
       }
       if result != -EINTR && result != -EAGAIN { return result }
+    }
+  }
+
+  func writeDurably(_ descriptor: Int32, _ slices: [Slice], _ offset: UInt64) async -> Int32 {
+    let slot = loop.state.takeSlot()
+    defer { loop.state.giveBack(slot) }
+    let count = slot.pointee.gather(slices, after: 0)
+    var wanted = 0
+    for slice in slices { wanted += slice.count }
+    while true {
+      let (written, synced) = await loop.operateLinked(slot) {
+        if count == 1, let vector = slot.pointee.vectors,
+          self.buffers.isRegistered(vector.pointee.iov_base)
+        {
+          io_uring_prep_write_fixed(
+            $0, descriptor, vector.pointee.iov_base, UInt32(vector.pointee.iov_len), offset, 0)
+        } else {
+          io_uring_prep_writev($0, descriptor, slot.pointee.vectors, UInt32(count), offset)
+        }
+        loop.state.pointee.files.use($0, descriptor)
+      } then: {
+        io_uring_prep_fsync($0, descriptor, IORING_FSYNC_DATASYNC)
+        loop.state.pointee.files.use($0, descriptor)
+      }
+      if written == -EINTR || written == -EAGAIN { continue }
+      // What the kernel counts as whole may be a part of what was asked for: it takes 1,024 pieces at most.
+      if written < 0 || Int(written) < wanted || synced >= 0 { return written }
+      if synced != -EINTR && synced != -EAGAIN { return synced }
+      let result = await repeated { io_uring_prep_fsync($0, descriptor, IORING_FSYNC_DATASYNC) }
+      return result < 0 ? result : written
+    }
+  }
+
+  func synchronize(_ descriptor: Int32, _ dataOnly: Bool) async -> Int32 {
+    await repeated {
+      io_uring_prep_fsync($0, descriptor, dataOnly ? IORING_FSYNC_DATASYNC : 0)
+      loop.state.pointee.files.use($0, descriptor)
     }
   }
 
@@ -98,9 +140,19 @@ extension UringDriver {
   }
 
   func open(_ path: String, _ flags: Int32, _ mode: UInt32) async -> Int32 {
-    await withPath(path) { path in
+    let descriptor = await withPath(path) { path in
       await repeated { io_uring_prep_openat($0, AT_FDCWD, path, flags | O_CLOEXEC, mode) }
     }
+    // Only what is opened for many operations repays the two calls that this costs.
+    if descriptor >= 0 && flags & O_DIRECT != 0 { loop.enterFile(descriptor) }
+    return descriptor
+  }
+
+  func close(_ descriptor: Int32) async -> Int32 {
+    loop.endAccepting(descriptor)
+    loop.leaveTable(descriptor)
+    // Not repeated: the descriptor is gone whatever the answer.
+    return await loop.operate { io_uring_prep_close($0, descriptor) }
   }
 
   func truncate(_ descriptor: Int32, _ byteCount: UInt64) async -> Int32 {
@@ -306,5 +358,42 @@ struct PathBytes: Sendable {
     let text = UringDriver.copy(bytes)
     defer { free(text) }
     return body(text)
+  }
+}
+
+extension UringDriver {
+  package func start(_ place: TransferPlace) {
+    loop.start(place)
+  }
+}
+
+extension EventLoop {
+  func start(_ place: TransferPlace) {
+    guard let slice = place.pointee.slice else { preconditionFailure("a transfer without memory") }
+    let base = slice.buffer.base + slice.offset
+    let count = UInt32(min(slice.count, 1 << 30))
+    let isRegistered = buffers.isRegistered(base)
+    let entry = nextEntry()
+    let descriptor = place.pointee.descriptor
+    let offset = place.pointee.offset
+    switch (place.pointee.isWrite, isRegistered) {
+    case (false, true): io_uring_prep_read_fixed(entry, descriptor, base, count, offset, 0)
+    case (false, false): io_uring_prep_read(entry, descriptor, base, count, offset)
+    case (true, true): io_uring_prep_write_fixed(entry, descriptor, base, count, offset, 0)
+    case (true, false): io_uring_prep_write(entry, descriptor, base, count, offset)
+    }
+    state.pointee.files.use(entry, descriptor)
+    entry.pointee.user_data = Tag.transfer(place)
+    state.pointee.inFlight += 1
+    if state.pointee.files.isDirect(descriptor) { submitEagerly() }
+  }
+
+  func transferred(_ place: TransferPlace, _ result: Int32) {
+    state.pointee.inFlight -= 1
+    if result == -EINTR || result == -EAGAIN {
+      start(place)
+    } else {
+      place.pointee.queue?.complete(place, result)
+    }
   }
 }

@@ -11,6 +11,7 @@ extension UringDriver {
     while true {
       let result = await loop.interruptible(slot) {
         io_uring_prep_recv($0, descriptor, base, count, flags)
+        loop.state.pointee.files.use($0, descriptor)
       }
       if result == -EAGAIN {
         let ready = await poll(slot, descriptor, POLLIN)
@@ -19,6 +20,48 @@ extension UringDriver {
         return result
       }
     }
+  }
+
+  func receiveAny(_ descriptor: Int32, _ outcome: Outcome<Slice>) async -> Int32 {
+    let slot = loop.state.takeSlot()
+    defer { loop.state.giveBack(slot) }
+    var mayBeProvided = loop.provided != nil
+    while mayBeProvided, let provided = loop.provided {
+      // Cancelled before it begins, it has no completion that would say.
+      slot.pointee.flags = 0
+      let result = await loop.interruptible(slot, as: .flagged) {
+        io_uring_prep_recv($0, descriptor, nil, ProvidedBuffers.byteCount, 0)
+        loop.state.pointee.files.use($0, descriptor)
+        $0.pointee.flags |= UInt8(truncatingIfNeeded: 1 << IOSQE_BUFFER_SELECT_BIT)
+        $0.pointee.buf_group = ProvidedBuffers.group
+        // Whoever asks this way expects to wait: no look in vain first.
+        $0.pointee.ioprio |= UInt16(IORING_RECVSEND_POLL_FIRST)
+      }
+      let taken = provided.take(slot.pointee.flags)
+      switch result {
+      case 1...:
+        outcome.value = Slice(buffer: taken!, offset: 0, count: Int(result))
+        return result
+      case -EINTR: continue
+      case -EAGAIN:
+        let ready = await poll(slot, descriptor, POLLIN)
+        if ready < 0 { return ready }
+      // All are in use: then one of our own, but not before something has come.
+      case -ENOBUFS:
+        mayBeProvided = false
+        let ready = await poll(slot, descriptor, POLLIN)
+        if ready < 0 { return ready }
+      default: return result
+      }
+    }
+    if loop.provided == nil {
+      let ready = await poll(slot, descriptor, POLLIN)
+      if ready < 0 { return ready }
+    }
+    let slice = buffers.slice(ProvidedBuffers.byteCount)
+    let result = await receive(descriptor, slice, false)
+    if result >= 0 { outcome.value = slice[0..<Int(result)] }
+    return result
   }
 
   func send(_ descriptor: Int32, _ slices: [Slice]) async -> Int32 {
@@ -31,13 +74,18 @@ extension UringDriver {
     // The answer is an Int32; who sends more asks again for the rest.
     wanted = min(wanted, 1 << 30)
     var done = 0
+    let isCopyless =
+      wanted >= loop.copylessByteCount && loop.state.pointee.files.isCopyless(descriptor)
     while done < wanted {
       let result: Int32
-      if slices.count == 1 {
+      if isCopyless {
+        result = await sendWithoutCopy(descriptor, slices, after: done, flags)
+      } else if slices.count == 1 {
         let base = slices[0].buffer.base + slices[0].offset + done
         let count = wanted - done
         result = await loop.interruptible(slot) {
           io_uring_prep_send($0, descriptor, base, count, Int32(bitPattern: flags))
+          loop.state.pointee.files.use($0, descriptor)
         }
       } else {
         let count = slot.pointee.gather(slices, after: done)
@@ -46,6 +94,7 @@ extension UringDriver {
         slot.pointee.message.msg_iovlen = count
         result = await loop.interruptible(slot) {
           io_uring_prep_sendmsg($0, descriptor, &slot.pointee.message, flags)
+          loop.state.pointee.files.use($0, descriptor)
         }
       }
       if result >= 0 {
@@ -60,7 +109,60 @@ extension UringDriver {
     return Int32(clamping: done)
   }
 
+  /// The kernel sends from where the bytes lie, and reads them until the peer has them all: long after the answer.
+  private func sendWithoutCopy(
+    _ descriptor: Int32, _ slices: [Slice], after done: Int, _ flags: UInt32
+  ) async -> Int32 {
+    let slot = loop.state.takeSlot()
+    let count = slot.pointee.gather(slices, after: done)
+    slot.pointee.message = msghdr()
+    slot.pointee.message.msg_iov = slot.pointee.vectors
+    slot.pointee.message.msg_iovlen = count
+    slot.pointee.isAnswered = false
+    loop.state.pointee.lent[slot] = slices
+    let result = await loop.interruptible(slot, as: .copyless) {
+      cairn_prep_sendmsg_zc($0, descriptor, &slot.pointee.message, flags)
+      loop.state.pointee.files.use($0, descriptor)
+    }
+    slot.pointee.isAnswered = true
+    // Cancelled before it began, it has no completion.
+    if slot.pointee.isCancelled && slot.pointee.continuation == 0 {
+      loop.state.pointee.lent[slot] = nil
+    }
+    if loop.state.pointee.lent[slot] == nil { loop.state.giveBack(slot) }
+    return result
+  }
+
   func accept(_ descriptor: Int32, _ outcome: Outcome<SocketAddress>) async -> Int32 {
+    guard loop.features.contains(.multishotAccept) else {
+      return await acceptOne(descriptor, outcome)
+    }
+    while true {
+      let result = await loop.accept(descriptor)
+      if result < 0 {
+        switch -result {
+        case EINTR, ECONNABORTED, EPROTO, EAGAIN: continue
+        default: return result
+        }
+      }
+      var peer = sockaddr_storage()
+      var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
+      let failed = withUnsafeMutableBytes(of: &peer) {
+        getpeername(result, $0.baseAddress!.assumingMemoryBound(to: sockaddr.self), &length) != 0
+      }
+      // The peer has gone already: the next one counts.
+      if failed {
+        Glibc.close(result)
+        continue
+      }
+      Self.sendAtOnce(result)
+      outcome.value = SocketAddress(peer)
+      loop.enterConnection(result, peer: outcome.value)
+      return result
+    }
+  }
+
+  private func acceptOne(_ descriptor: Int32, _ outcome: Outcome<SocketAddress>) async -> Int32 {
     let slot = loop.state.takeSlot()
     defer { loop.state.giveBack(slot) }
     while true {
@@ -79,6 +181,7 @@ extension UringDriver {
         }
         Self.sendAtOnce(result)
         outcome.value = SocketAddress(slot.pointee.address)
+        loop.enterConnection(result, peer: outcome.value)
         return result
       }
       switch -result {
@@ -113,7 +216,10 @@ extension UringDriver {
         }
       }
       if slot.pointee.isCancelled { result = -ECANCELED }
-      if result >= 0 { return descriptor }
+      if result >= 0 {
+        loop.enterConnection(descriptor, peer: SocketAddress(place))
+        return descriptor
+      }
       Glibc.close(descriptor)
       if result == -ECANCELED { return result }
     }

@@ -13,6 +13,7 @@ package final class UringDriver: Driver {
   init(_ loop: EventLoop) { self.loop = loop }
 
   package var buffers: BufferPool { loop.buffers }
+  package var features: String { loop.features.description }
 
   @inlinable package func meets(_ point: InjectionPoint) -> Bool { false }
 
@@ -79,19 +80,28 @@ package final class UringDriver: Driver {
       return await read(descriptor, slice, offset)
     case .write(let descriptor, let slices, let offset):
       return await write(descriptor, slices, offset)
+    case .writeDurably(let descriptor, let slices, let offset):
+      return await writeDurably(descriptor, slices, offset)
     case .receive(let descriptor, let slice, let waitForAll):
       return await receive(descriptor, slice, waitForAll)
+    case .receiveAny(let descriptor, let outcome): return await receiveAny(descriptor, outcome)
     case .send(let descriptor, let slices):
       return await send(descriptor, slices)
     case .sleep(let duration): return await sleep(duration)
     case .synchronize(let descriptor, let dataOnly):
-      return await repeated {
-        io_uring_prep_fsync($0, descriptor, dataOnly ? IORING_FSYNC_DATASYNC : 0)
-      }
+      return await synchronize(descriptor, dataOnly)
+    default: return await submitRare(operation)
+    }
+  }
+
+  /// Apart from the others, which are under way by the thousand: a task's memory is taken for all that its calls may need.
+  @inline(never)
+  private func submitRare(_ operation: RingOperation) async -> Int32 {
+    switch operation {
+    case .read, .write, .writeDurably, .receive, .receiveAny, .send, .sleep, .synchronize:
+      preconditionFailure("not rare")
     case .open(let path, let flags, let mode): return await open(path, flags, mode)
-    case .close(let descriptor):
-      // Not repeated: the descriptor is gone whatever the answer.
-      return await loop.operate { io_uring_prep_close($0, descriptor) }
+    case .close(let descriptor): return await close(descriptor)
     case .allocate(let descriptor, let mode, let offset, let byteCount):
       guard let offset = off_t(exactly: offset), let byteCount = off_t(exactly: byteCount) else {
         return -EINVAL

@@ -30,6 +30,8 @@ extension RingOperation {
     case .shutdown: 23
     case .sleep: 24
     case .fileSystem: 25
+    case .receiveAny: 26
+    case .writeDurably: 27
     default: 99
     }
   }
@@ -52,6 +54,8 @@ extension RingOperation {
       "read \(name(descriptor)) \(into.count) bytes at \(offset)"
     case .write(let descriptor, let from, let offset):
       "write \(name(descriptor)) \(from.reduce(0) { $0 + $1.count }) bytes at \(offset)"
+    case .writeDurably(let descriptor, let from, let offset):
+      "writeDurably \(name(descriptor)) \(from.reduce(0) { $0 + $1.count }) bytes at \(offset)"
     case .synchronize(let descriptor, let dataOnly):
       "synchronize \(name(descriptor))\(dataOnly ? " data" : "")"
     case .allocate(let descriptor, let mode, let offset, let byteCount):
@@ -73,6 +77,7 @@ extension RingOperation {
     case .connect(let address): "connect \(address)"
     case .receive(let descriptor, let into, let waitForAll):
       "receive \(name(descriptor)) \(waitForAll ? "all of " : "")\(into.count) bytes"
+    case .receiveAny(let descriptor, _): "receiveAny \(name(descriptor))"
     case .send(let descriptor, let from):
       "send \(name(descriptor)) \(from.reduce(0) { $0 + $1.count }) bytes"
     case .shutdown(let descriptor): "shutdown \(name(descriptor))"

@@ -1,6 +1,19 @@
 internal import Ring
 
-/// An operation under way, and the task that waits for it.
+/// Who is told of an operation's answer.
+enum Waiter {
+  case task(UnsafeContinuation<Int32, Never>)
+  case transfer(TransferPlace)
+
+  func resume(_ result: Int32) {
+    switch self {
+    case .task(let continuation): continuation.resume(returning: result)
+    case .transfer(let place): place.pointee.queue?.complete(place, result)
+    }
+  }
+}
+
+/// An operation under way, and who waits for it.
 final class PendingOperation: @unchecked Sendable {
   // Loop-confined.
   let id: UInt64
@@ -8,7 +21,7 @@ final class PendingOperation: @unchecked Sendable {
   /// Kept until the end, so that its buffers stay referenced.
   let operation: RingOperation
   let isCancellable: Bool
-  var continuation: UnsafeContinuation<Int32, Never>?
+  var waiter: Waiter?
   /// For operations that change or read a disk: does it, given how many bytes of a write may land at
   /// most, and returns the answer.
   var effect: ((Int) -> Int32)?
@@ -34,7 +47,8 @@ final class PendingOperation: @unchecked Sendable {
     begun = process.world.time
     isCancellable =
       switch operation {
-      case .accept, .connect, .receive, .send, .sleep, .waitForProcess, .waitForSignal: true
+      case .accept, .connect, .receive, .receiveAny, .send, .sleep, .waitForProcess, .waitForSignal:
+        true
       default: false
       }
   }
@@ -54,7 +68,7 @@ final class PendingOperation: @unchecked Sendable {
     guard !isCancelled else { return }
     isCancelled = true
     // Before the start, the start looks at the flag.
-    guard continuation != nil, isCancellable, !isDecided else { return }
+    guard waiter != nil, isCancellable, !isDecided else { return }
     withdraw?()
     decide(-Errno.cancelled)
   }
@@ -68,8 +82,8 @@ final class PendingOperation: @unchecked Sendable {
 
   /// Answers now. `decide` is the way for all but ends of events.
   func finish(_ result: Int32) {
-    guard let waiter = continuation else { return }
-    continuation = nil
+    guard let waiter = self.waiter else { return }
+    self.waiter = nil
     isDecided = true
     effect = nil
     withdraw = nil

@@ -12,6 +12,17 @@ extension SimulatedProcess {
       withFile(pending, descriptor) { self.read(pending, $0, slice, offset) }
     case .write(let descriptor, let slices, let offset):
       withFile(pending, descriptor) { self.write(pending, $0, slices, offset) }
+    case .writeDurably(let descriptor, let slices, let offset):
+      let wanted = Int32(clamping: slices.reduce(0) { $0 + $1.count })
+      withFile(pending, descriptor) { file in
+        self.write(pending, file, slices, offset) { written in
+          if written == wanted {
+            self.synchronize(pending, file, true, answer: written)
+          } else {
+            pending.finish(written)
+          }
+        }
+      }
     case .synchronize(let descriptor, let dataOnly):
       withFile(pending, descriptor) { self.synchronize(pending, $0, dataOnly) }
     case .allocate(let descriptor, let mode, let offset, let byteCount):
@@ -127,10 +138,12 @@ extension SimulatedProcess {
 
   /// - Parameters:
   ///   - onFailure: what a planned failure does to the disk.
+  ///   - next: what follows, given the answer; without it, that is the end.
   ///   - effect: gets the bytes that may land at most.
   private func perform(
     _ pending: PendingOperation, _ fault: DiskFault, _ delay: Int64,
-    onFailure: @escaping () -> Void = {}, effect: @escaping (Int) throws -> Int32
+    onFailure: @escaping () -> Void = {}, next: ((Int32) -> Void)? = nil,
+    effect: @escaping (Int) throws -> Int32
   ) {
     pending.effect = { limit in
       if let errno = fault.errno {
@@ -149,7 +162,8 @@ extension SimulatedProcess {
     pending.event = world.schedule(after: delay) {
       guard let effect = pending.effect else { return }
       pending.effect = nil
-      pending.finish(effect(.max))
+      let answer = effect(.max)
+      if let next { next(answer) } else { pending.finish(answer) }
     }
   }
 
@@ -174,7 +188,8 @@ extension SimulatedProcess {
   }
 
   private func write(
-    _ pending: PendingOperation, _ file: OpenFile, _ slices: [Slice], _ offset: UInt64
+    _ pending: PendingOperation, _ file: OpenFile, _ slices: [Slice], _ offset: UInt64,
+    next: ((Int32) -> Void)? = nil
   ) {
     do throws(Refusal) {
       try file.checkTransfer(slices, offset, isWrite: true)
@@ -194,6 +209,7 @@ extension SimulatedProcess {
         let sectors = file.disk.chance.below(total / 512 + 1)
         _ = try? file.write(slices, offset: landing, limit: sectors * 512)
       },
+      next: next,
       effect: { limit in
         if fault.isLost { return Int32(clamping: transfer) }
         return Int32(
@@ -201,7 +217,9 @@ extension SimulatedProcess {
       })
   }
 
-  private func synchronize(_ pending: PendingOperation, _ file: OpenFile, _ dataOnly: Bool) {
+  private func synchronize(
+    _ pending: PendingOperation, _ file: OpenFile, _ dataOnly: Bool, answer: Int32 = 0
+  ) {
     let disk = file.disk
     let inode = file.inode
     let (fault, delay) = disk.judge(.synchronize, process: name, path: file.path)
@@ -212,7 +230,7 @@ extension SimulatedProcess {
       pending, fault, delay,
       onFailure: { inode.file?.failSynchronize(&disk.chance) },
       effect: { _ in
-        if fault.isLost { return 0 }
+        if fault.isLost { return answer }
         if let content = inode.file {
           content.synchronize(upTo: contentLimit)
           if !dataOnly { inode.durableAttributes = attributes }
@@ -228,7 +246,7 @@ extension SimulatedProcess {
             change.target === inode || (isLucky && change.source === inode)
           }
         }
-        return 0
+        return answer
       })
   }
 

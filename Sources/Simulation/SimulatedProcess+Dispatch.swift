@@ -15,12 +15,14 @@ extension SimulatedProcess {
     case .connect(let address): world.network.connect(pending, to: address)
     case .receive(let descriptor, let slice, let waitForAll):
       receive(pending, descriptor, slice, waitForAll)
+    case .receiveAny(let descriptor, let outcome): receiveAny(pending, descriptor, outcome)
     case .send(let descriptor, let slices): send(pending, descriptor, slices)
     case .shutdown(let descriptor): shutdown(pending, descriptor)
     case .waitForSignal:
       // No signal ever comes; only cancelling ends it.
       return
-    case .open, .read, .write, .synchronize, .allocate, .truncate, .lock, .status, .list,
+    case .open, .read, .write, .writeDurably, .synchronize, .allocate, .truncate, .lock, .status,
+      .list,
       .makeDirectory, .remove, .rename, .makeSymbolicLink, .readSymbolicLink, .setAttributes,
       .space, .fileSystem:
       dispatchToDisk(pending)

@@ -43,6 +43,16 @@ extension SimulatedProcess {
     }
   }
 
+  func receiveAny(
+    _ pending: PendingOperation, _ descriptor: Int32, _ outcome: Outcome<Slice>
+  ) {
+    do throws(Refusal) {
+      try endpoint(descriptor).receive(pending, buffers.slice(4096), waitForAll: false, outcome)
+    } catch {
+      pending.decide(-error.errno)
+    }
+  }
+
   func send(_ pending: PendingOperation, _ descriptor: Int32, _ slices: [Slice]) {
     do throws(Refusal) {
       try endpoint(descriptor).send(pending, slices)

@@ -137,19 +137,34 @@ package final class SimulatedProcess: Driver, @unchecked Sendable {
       id: world.nextOperationID(), process: self, operation: operation)
     guard pending.isCancellable else {
       return await withUnsafeContinuation { waiter in
-        pending.continuation = waiter
+        pending.waiter = .task(waiter)
         start(pending)
       }
     }
     return await withTaskCancellationHandler {
       await withUnsafeContinuation { waiter in
-        pending.continuation = waiter
+        pending.waiter = .task(waiter)
         start(pending)
       }
     } onCancel: {
       pending.cancel()
     }
   }
+
+  package func start(_ place: TransferPlace) {
+    guard let slice = place.pointee.slice else { preconditionFailure("a transfer without memory") }
+    let descriptor = place.pointee.descriptor
+    let offset = place.pointee.offset
+    let pending = PendingOperation(
+      id: world.nextOperationID(), process: self,
+      operation: place.pointee.isWrite
+        ? .write(descriptor: descriptor, from: [slice], offset: offset)
+        : .read(descriptor: descriptor, into: slice, offset: offset))
+    pending.waiter = .transfer(place)
+    start(pending)
+  }
+
+  package var features: String { "simulated" }
 
   /// Runs `work` on this thread, a moment of virtual time later; the work of one lane in order. Of a
   /// killed process it never runs, and the caller waits for ever: a value cannot be made up.
@@ -275,8 +290,10 @@ package final class SimulatedProcess: Driver, @unchecked Sendable {
     case 1: _ = effect(.max)
     default:
       var byteCount = 0
-      if case .write(_, let slices, _) = pending.operation {
+      switch pending.operation {
+      case .write(_, let slices, _), .writeDurably(_, let slices, _):
         byteCount = slices.reduce(0) { $0 + $1.count }
+      default: break
       }
       guard byteCount > 512 else { return }
       _ = effect((1 + chance.below((byteCount - 1) / 512)) * 512)
@@ -345,7 +362,8 @@ package final class SimulatedProcess: Driver, @unchecked Sendable {
     switch operation {
     case .read(let descriptor, let into, let offset):
       world.mix(UInt64(bitPattern: Int64(descriptor)), UInt64(into.count), offset)
-    case .write(let descriptor, let from, let offset):
+    case .write(let descriptor, let from, let offset),
+      .writeDurably(let descriptor, let from, let offset):
       world.mix(UInt64(bitPattern: Int64(descriptor)), offset)
       for slice in from { slice.withBytes { world.mix(sample: $0) } }
     case .send(let descriptor, let from):
@@ -358,7 +376,7 @@ package final class SimulatedProcess: Driver, @unchecked Sendable {
     case .synchronize(let descriptor, let dataOnly):
       world.mix(UInt64(bitPattern: Int64(descriptor)) << 1 | (dataOnly ? 1 : 0))
     case .close(let descriptor), .accept(let descriptor, _), .shutdown(let descriptor),
-      .lock(let descriptor):
+      .lock(let descriptor), .receiveAny(let descriptor, _):
       world.mix(UInt64(bitPattern: Int64(descriptor)))
     case .space(let path, _), .status(let path, _, _), .list(let path, _): world.mix(path)
     default: world.mix(operation.summary)
@@ -366,7 +384,7 @@ package final class SimulatedProcess: Driver, @unchecked Sendable {
   }
 
   func finished(
-    _ pending: PendingOperation, _ result: Int32, _ waiter: UnsafeContinuation<Int32, Never>
+    _ pending: PendingOperation, _ result: Int32, _ waiter: Waiter
   ) {
     underWay.remove(pending)
     world.mix(UInt64(bitPattern: world.time), pending.id, UInt64(bitPattern: Int64(result)))
@@ -375,7 +393,7 @@ package final class SimulatedProcess: Driver, @unchecked Sendable {
       let pause = took >= 1_000_000 ? " after \(took / 1_000_000) ms" : ""
       world.trace(name, "\(text) = \(OperationText.result(result))\(pause)")
     }
-    whenNotPaused { waiter.resume(returning: result) }
+    whenNotPaused { waiter.resume(result) }
   }
 
   func addDescriptor(_ descriptor: OpenDescriptor) -> Int32 { descriptors.add(descriptor) }

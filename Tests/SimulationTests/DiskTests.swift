@@ -238,6 +238,95 @@ import Testing
     }
   }
 
+  @Test("a durable write syncs when it was whole, and only then", arguments: Seed.several)
+  func durableWrites(seed: Seed) throws {
+    try SimulatedWorld.run(seed: seed.value) { world in
+      let process = world.process("p")
+      let disk = process.machine.disk
+      let file = try await File.open("/f", O_RDWR | O_CREAT, on: process)
+      try await file.write([process.buffers.slice(8192)], at: 0)
+      try await file.synchronize(dataOnly: false)
+      try await process.synchronizeDirectory("/")
+      func bytes(_ value: UInt8) -> [UInt8] { [UInt8](repeating: value, count: 8192) }
+      func write(_ value: UInt8) async -> Int32 {
+        let whole = Slice(copying: bytes(value))
+        return await process.submit(
+          .writeDurably(
+            descriptor: file.descriptor, from: [whole[0..<100], whole[100..<8192]], offset: 0))
+      }
+      #expect(await write(1) == 8192)
+      #expect(try disk.durableContents("/f") == bytes(1))
+      disk.faults = { $0.kind == .write ? .short(512) : .none }
+      #expect(await write(2) == 512)
+      #expect(try disk.contents("/f") != bytes(1))
+      #expect(try disk.durableContents("/f") == bytes(1))
+      disk.faults = { $0.kind == .write ? .fail(EIO) : .none }
+      #expect(await write(3) == -EIO)
+      disk.faults = { $0.kind == .synchronize ? .fail(EIO) : .none }
+      #expect(await write(4) == -EIO)
+      // Short at first: the rest follows, and then a sync of its own.
+      final class Left: @unchecked Sendable { var value = 1 }
+      let short = Left()
+      disk.faults = { access in
+        guard access.kind == .write, short.value > 0 else { return .none }
+        short.value -= 1
+        return .short(4096)
+      }
+      try await file.writeDurably([Slice(copying: bytes(5))], at: 0)
+      #expect(try disk.durableContents("/f") == bytes(5))
+      disk.faults = nil
+      await file.close()
+    }
+  }
+
+  @Test("a queue's transfers are what single ones are", arguments: Seed.several)
+  func transferQueue(seed: Seed) throws {
+    try SimulatedWorld.run(seed: seed.value) { world in
+      var random = seed.generator
+      let process = world.process("p")
+      let file = try await File.open("/f", O_RDWR | O_CREAT, on: process)
+      var model = [UInt8](repeating: 0, count: 64 * 512)
+      try await file.write([Slice(copying: model)], at: 0)
+      let queue = TransferQueue(driver: process, depth: 8)
+      for _ in 0..<20 {
+        var expected: [Int: [UInt8]] = [:]
+        var slices: [Int: Slice] = [:]
+        for (tag, sector) in (0..<64).shuffled(using: &random).prefix(8).enumerated() {
+          let range = sector * 512..<(sector + 1) * 512
+          if Bool.random(using: &random) {
+            let fresh = random.bytes(512)
+            model.replaceSubrange(range, with: fresh)
+            queue.write(
+              tag, file.descriptor, from: Slice(copying: fresh), at: UInt64(sector * 512))
+          } else {
+            let slice = process.buffers.slice(512)
+            slices[tag] = slice
+            expected[tag] = Array(model[range])
+            queue.read(tag, file.descriptor, into: slice, at: UInt64(sector * 512))
+          }
+        }
+        var tags: [Int] = []
+        while tags.count < 8 {
+          await queue.wait(for: Int.random(in: 1...8, using: &random))
+          while let (tag, result) = queue.next() {
+            #expect(result == 512)
+            if let bytes = expected[tag] { #expect(slices[tag]?.array == bytes) }
+            tags.append(tag)
+          }
+        }
+        #expect(tags.sorted() == Array(0..<8))
+      }
+      #expect(try process.machine.disk.contents("/f") == model)
+      // A process that was killed hears of them all the same.
+      let slice = process.buffers.slice(512)
+      for tag in 0..<4 { queue.read(tag, file.descriptor, into: slice, at: 0) }
+      process.kill()
+      await queue.wait(for: 4)
+      while let (_, result) = queue.next() { #expect(result == -ECANCELED) }
+      #expect(queue.room == 8)
+    }
+  }
+
   @Test("decay: flipped bits, cut files, unreadable sectors")
   func decay() throws {
     try SimulatedWorld.run(seed: 1) { world in

@@ -16,7 +16,13 @@ final class Endpoint {
   private var arrivedCount = 0
   private var hasPeerEnded = false
   private var unannouncedCount = 0
-  private var receives: [(pending: PendingOperation, slice: Slice, waitForAll: Bool)] = []
+  private struct Receive {
+    var pending: PendingOperation
+    var slice: Slice
+    var waitForAll: Bool
+    var outcome: Outcome<Slice>?
+  }
+  private var receives: [Receive] = []
 
   // Sending.
   private var window: Int
@@ -59,8 +65,12 @@ final class Endpoint {
 
   // MARK: What programs do
 
-  func receive(_ pending: PendingOperation, _ slice: Slice, waitForAll: Bool) {
-    receives.append((pending, slice, waitForAll))
+  /// - Parameter outcome: told of the part of the slice that was filled.
+  func receive(
+    _ pending: PendingOperation, _ slice: Slice, waitForAll: Bool, _ outcome: Outcome<Slice>? = nil
+  ) {
+    receives.append(
+      Receive(pending: pending, slice: slice, waitForAll: waitForAll, outcome: outcome))
     pending.withdraw = { [unowned pending] in
       self.receives.removeAll { $0.pending === pending }
       self.closeIfIdle()
@@ -192,7 +202,8 @@ final class Endpoint {
   // MARK: Moving bytes
 
   private func serveReceives() {
-    while let (pending, slice, waitForAll) = receives.first {
+    while let first = receives.first {
+      let (pending, slice, waitForAll) = (first.pending, first.slice, first.waitForAll)
       let wanted = slice.count - pending.progress
       var part = min(wanted, arrivedCount)
       if part > 1, !waitForAll, network.chance.chance(1, in: 4) {
@@ -214,6 +225,7 @@ final class Endpoint {
         return
       }
       receives.removeFirst()
+      first.outcome?.value = slice[0..<pending.progress]
       if pending.progress > 0 {
         slice[0..<pending.progress].withBytes { pending.process.world.mix(sample: $0) }
       }
