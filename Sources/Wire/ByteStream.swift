@@ -7,6 +7,10 @@ protocol ByteStream: AnyObject, Sendable {
   ///
   /// - Throws: ``WireError/disconnected(_:)`` or ``WireError/malformed(_:)``.
   func receive(into slice: Slice, waitForAll: Bool) async throws(WireError) -> Int
+  /// What has come, at most 4 KiB, in memory that is taken only once something has; empty at the stream's end.
+  ///
+  /// - Throws: ``WireError/disconnected(_:)`` or ``WireError/malformed(_:)``.
+  func receive() async throws(WireError) -> Slice
   /// All of `slices`, in order. Their memory may be read until the last reference to it goes.
   ///
   /// - Throws: ``WireError/disconnected(_:)``.
@@ -28,6 +32,18 @@ final class PlainStream: ByteStream {
       let isSmall = !waitForAll && slice.count > 1 && connection.driver.meets(.receiveSmall)
       return try await connection.receive(
         into: isSmall ? slice[0..<1] : slice, waitForAll: waitForAll)
+    } catch {
+      throw .disconnected(error.description)
+    }
+  }
+
+  func receive() async throws(WireError) -> Slice {
+    do throws(RingError) {
+      if connection.driver.meets(.receiveSmall) {
+        let slice = connection.driver.buffers.slice(1)
+        return slice[0..<(try await connection.receive(into: slice))]
+      }
+      return try await connection.receive()
     } catch {
       throw .disconnected(error.description)
     }

@@ -1,18 +1,23 @@
 import Coding
 import Ring
 
-/// Cuts a stream into frames. Small frames are parsed out of a buffer that follows the traffic from 4
-/// to 64 KiB, so an idle connection holds 4 KiB; bulk is received straight into its own memory.
+/// Cuts a stream into frames. What comes first after a pause comes in memory lent by the stream, what stands behind it in a
+/// buffer that follows the traffic from 4 to 64 KiB, and bulk straight in memory of its own. Between frames a connection
+/// waits with none.
 final class FrameReader: @unchecked Sendable {
   // Loop-confined.
   /// TLS takes the place of the plain stream during the handshake.
   var stream: any ByteStream
   private let pool: BufferPool
   private var buffer: Buffer?
+  /// The buffer is lent by the stream, which has few of them: it is not kept while waiting for more.
+  private var isLent = false
   private var start = 0
   private var end = 0
   private var capacity = FrameReader.smallest
   private var sparseFills = 0
+  /// The last receive filled its memory: more stands behind it.
+  private var isMoreThere = false
   /// The version agreed in the handshake.
   var version: UInt8 = 0
   /// Set by every byte that arrives; the one who watches for silence clears it.
@@ -52,6 +57,18 @@ final class FrameReader: @unchecked Sendable {
   /// - Returns: false when the stream ends with none of them.
   private func require(_ count: Int) async throws(WireError) -> Bool {
     while buffered < count {
+      if buffered == 0 && !isMoreThere {
+        buffer = nil
+        let some = try await stream.receive()
+        if some.count == 0 { return false }
+        note(some.count)
+        buffer = some.buffer
+        isLent = true
+        start = some.offset
+        end = some.offset + some.count
+        isMoreThere = some.count >= Self.smallest
+        continue
+      }
       let room = makeRoom(for: count)
       let received = try await stream.receive(into: room, waitForAll: false)
       if received == 0 {
@@ -60,6 +77,7 @@ final class FrameReader: @unchecked Sendable {
       }
       note(received)
       end += received
+      isMoreThere = received == room.count
       adapt(received, of: room.count)
     }
     return true
@@ -72,7 +90,9 @@ final class FrameReader: @unchecked Sendable {
 
   private func makeRoom(for count: Int) -> Slice {
     let wanted = max(capacity, (count + 4095) / 4096 * 4096)
-    if let buffer, buffer.byteCount >= wanted, buffer.byteCount <= max(wanted, 2 * capacity) {
+    if let buffer, !isLent, buffer.byteCount >= wanted,
+      buffer.byteCount <= max(wanted, 2 * capacity)
+    {
       if start == end {
         start = 0
         end = 0
@@ -90,6 +110,7 @@ final class FrameReader: @unchecked Sendable {
     end -= start
     start = 0
     buffer = fresh
+    isLent = false
     return Slice(buffer: fresh, offset: end, count: fresh.byteCount - end)
   }
 
@@ -183,6 +204,13 @@ final class FrameReader: @unchecked Sendable {
       done += take(into: whole, at: done)
     }
     whole[0..<done].withBytes(sum)
+    if done < whole.count && isLent {
+      // Consumed; others may have use of it while this waits.
+      buffer = nil
+      isLent = false
+      start = 0
+      end = 0
+    }
     if whole.count - done > Self.largest { capacity = max(Self.smallest, capacity / 2) }
     while done < whole.count {
       let piece = whole[done..<min(done + Self.piece, whole.count)]
@@ -190,6 +218,7 @@ final class FrameReader: @unchecked Sendable {
       if received == 0 { throw .disconnected("the stream ended inside a frame") }
       note(received)
       piece[0..<received].withBytes(sum)
+      isMoreThere = false
       done += received
     }
   }

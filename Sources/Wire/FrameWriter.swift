@@ -89,6 +89,8 @@ final class FrameWriter: @unchecked Sendable {
   func run() async throws(WireError) {
     while !isClosed {
       if queue.isEmpty {
+        // The pool keeps it for whoever sends next, so that thousands of idle connections hold none.
+        staging = nil
         isWaiting = true
         await wake.wait()
         continue

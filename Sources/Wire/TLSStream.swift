@@ -220,13 +220,20 @@ final class TLSStream: ByteStream, @unchecked Sendable {
 
   /// Receives more encrypted bytes; false at the end of the stream.
   private func fill() async throws(WireError) -> Bool {
-    if input == nil || inputCapacity != input?.byteCount {
-      // Everything has been consumed, or OpenSSL would not ask.
-      input = pool.take(inputCapacity)
-    }
-    guard let input else { return false }
+    // Everything has been consumed, or OpenSSL would not ask.
     inputStart = 0
     inputEnd = 0
+    if inputCapacity == Self.smallestInput {
+      input = nil
+      let slice = try await plain.receive()
+      input = slice.buffer
+      inputStart = slice.offset
+      inputEnd = slice.offset + slice.count
+      if slice.count == Self.smallestInput { inputCapacity *= 2 }
+      return slice.count > 0
+    }
+    if input == nil || inputCapacity != input?.byteCount { input = pool.take(inputCapacity) }
+    guard let input else { return false }
     let count = try await plain.receive(into: input.slice, waitForAll: false)
     inputEnd = count
     if count == input.byteCount {
@@ -265,6 +272,15 @@ final class TLSStream: ByteStream, @unchecked Sendable {
     default:
       return .malformed("TLS: \(ERR_reason_error_string(code).map { String(cString: $0) } ?? "?")")
     }
+  }
+
+  func receive() async throws(WireError) -> Slice {
+    // No memory for plain bytes before there are encrypted ones.
+    if inputStart == inputEnd && SSL_has_pending(ssl) == 0 {
+      guard try await fill() else { return .none }
+    }
+    let slice = pool.slice(4096)
+    return slice[0..<(try await receive(into: slice, waitForAll: false))]
   }
 
   func receive(into slice: Slice, waitForAll: Bool) async throws(WireError) -> Int {
