@@ -30,6 +30,8 @@ package enum InjectionPoint: UInt8, CaseIterable, Sendable {
   // ShardStore
   /// A record is written alone though others wait beside it.
   case appendAlone
+  /// A record that is alone is written and synced in two steps.
+  case syncedApart
   /// One record is synced alone though others are written.
   case commitOfOne
   /// The entries in memory are flushed to a run though they are few.

@@ -163,6 +163,7 @@ extension ShardStore {
 
   private func write(_ batch: [Append]) async {
     let volume = batch[0].volume
+    if isAlone(batch) { return await writeDurably(batch) }
     do throws(RingError) {
       try await volumes.use(volume) { file throws(RingError) in
         try await file.write(batch.flatMap(\.slices), at: batch[0].header.offset)
@@ -175,6 +176,35 @@ extension ShardStore {
     } catch {
       retire("\(error)")
     }
+  }
+
+  /// Whether all that is not yet durable is this batch: then its write and the sync for it can follow each other in the
+  /// kernel.
+  private func isAlone(_ batch: [Append]) -> Bool {
+    !isSyncing && writesInFlight == 1 && uncommittedHead + batch.count == uncommitted.count
+      && uncommitted[uncommittedHead] === batch[0] && !driver.meets(.syncedApart)
+  }
+
+  /// Saves the turn of the loop between write and sync. What comes meanwhile is written beside it and waits for the next
+  /// sync, as it does when a sync is under way.
+  private func writeDurably(_ batch: [Append]) async {
+    isSyncing = true
+    let volume = batch[0].volume
+    do throws(RingError) {
+      try await volumes.use(volume) { file throws(RingError) in
+        try await file.writeDurably(batch.flatMap(\.slices), at: batch[0].header.offset)
+      }
+    } catch {
+      retire("\(error)")
+    }
+    isSyncing = false
+    guard case .healthy = state else { return }
+    for append in batch {
+      append.isWritten = true
+      append.slices = []
+    }
+    acknowledge(batch.count)
+    sync()
   }
 
   // MARK: Group commit
@@ -210,7 +240,12 @@ extension ShardStore {
       }
     }
     guard case .healthy = state else { return false }
+    acknowledge(count)
+    return true
+  }
 
+  /// The first `count` records not yet durable are so now.
+  private func acknowledge(_ count: Int) {
     let done = Array(uncommitted[uncommittedHead..<uncommittedHead + count])
     uncommittedHead += count
     if uncommittedHead == uncommitted.count {
@@ -228,7 +263,6 @@ extension ShardStore {
     for append in done { append.gate.open() }
     idle.wakeAll()
     maintain()
-    return true
   }
 
   /// Takes a durable record into index and tallies.
