@@ -139,7 +139,10 @@ extension ShardStore {
     guard let volume = volumes[number] else { throw .corrupt("the volume is gone") }
     do throws(RingError) {
       let count = try await volumes.use(volume) { file throws(RingError) in
-        try await file.read(into: slice, at: offset)
+        if let sweptReads {
+          return try await sweptReads.read(file, of: number, into: slice, at: offset)
+        }
+        return try await file.read(into: slice, at: offset)
       }
       guard let count else { throw RingError(errno: 2, operation: "read", subject: volume.name) }
       guard count == slice.count else {

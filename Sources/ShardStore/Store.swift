@@ -56,6 +56,8 @@ package final class ShardStore: @unchecked Sendable {
   let index: BlockIndex
   var manifest: Manifest
   let gates = ShardGates()
+  /// Of a rotating disk.
+  let sweptReads: SweptReads?
   var headers = HeaderCache(limit: 512)
 
   // Appending (Store+Append).
@@ -136,6 +138,9 @@ package final class ShardStore: @unchecked Sendable {
     volumes = VolumeSet(path: path, settings: settings, driver: driver)
     preallocates = settings.preallocation != .off
     punches = settings.punchesDeadRanges
+    sweptReads =
+      settings.isRotational
+      ? SweptReads(depth: settings.rotationalDepth, pool: driver.buffers) : nil
     index = BlockIndex(path: path, device: identity.device, driver: driver)
     manifest = Manifest(device: identity.device)
     volumes.onBuffered = { [unowned self] in

@@ -71,6 +71,10 @@ package struct StoreSettings: Equatable, Sendable {
   package var unindexedByteLimit: UInt64 = 4 << 30
   /// A full volume is compacted when less than this percentage of it is alive.
   package var compactionPercent: UInt64 = 25
+  /// The device is a rotating disk: reads that wait are done in the order of their places, neighbours together.
+  package var isRotational = false
+  /// Reads that a rotating disk has at a time.
+  package var rotationalDepth = 4
   /// Volume files kept open at a time.
   package var openFileLimit = 128
 

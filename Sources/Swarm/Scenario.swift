@@ -53,6 +53,7 @@ package struct Scenario: Sendable {
     var unindexedByteLimit: UInt64 = 4 << 30
     var compactionPercent: UInt64 = 25
     var openFileLimit = 128
+    var isRotational = false
   }
 
   struct CoordinatorShape: Sendable {
@@ -113,6 +114,8 @@ package struct Scenario: Sendable {
     store.unindexedByteLimit = UInt64(random.pick([1, 16, 4096])) << 20
     store.compactionPercent = UInt64(random.pick([10, 25, 25, 60]))
     store.openFileLimit = random.pick([4, 16, 128])
+    // Not drawn, so that what follows is what it was.
+    store.isRotational = seed % 4 == 1
 
     coordinator.sessionLifetime = .seconds(random.pick([8, 15, 30, 30]))
     coordinator.deletionGrace = .seconds(random.pick([1, 3, 10, 30]))
@@ -195,6 +198,7 @@ package struct Scenario: Sendable {
     settings.unindexedByteLimit = store.unindexedByteLimit
     settings.compactionPercent = store.compactionPercent
     settings.openFileLimit = store.openFileLimit
+    settings.isRotational = store.isRotational
     return settings
   }
 
