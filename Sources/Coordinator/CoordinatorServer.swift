@@ -82,7 +82,9 @@ package final class CoordinatorServer: @unchecked Sendable {
     }
     self.server = server
     let address = try await server.start(on: configuration.address)
-    log.info("coordinator started", ["name": configuration.name, "address": address])
+    log.info(
+      "coordinator started",
+      ["name": configuration.name, "address": address, "kernel": driver.features])
     mainTask = driver.spawn("coordinator") { [self] in
       let end = await run()
       ended.fulfil(end)

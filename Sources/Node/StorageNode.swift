@@ -123,7 +123,7 @@ package final class StorageNode: @unchecked Sendable {
       "node started",
       [
         "name": configuration.name, "id": directory.identity.node, "address": address,
-        "devices": stores.count, "epoch": highestEpoch,
+        "devices": stores.count, "epoch": highestEpoch, "kernel": driver.features,
       ])
 
     let client = WireClient(
