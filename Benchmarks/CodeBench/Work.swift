@@ -100,12 +100,14 @@ struct Subject {
   /// the cache.
   private final class Stripe {
     let scheme: Scheme
+    let coder: StripeCoder
     let unit: Int
     let memory: Buffer
     private let distance: Int
 
     init(_ scheme: Scheme, unit: Int) {
       self.scheme = scheme
+      coder = StripeCoder.shared(scheme)
       self.unit = unit
       distance = (unit + 4095) / 4096 * 4096 + 4096
       memory = Material.noise(scheme.width * distance, seed: 4)
@@ -118,7 +120,7 @@ struct Subject {
     private(set) lazy var parity = (scheme.k..<scheme.width).map { block($0) }
 
     func encode() {
-      StripeCoder.shared(scheme).encode(data: data, parity: parity, byteCount: unit)
+      coder.encode(data: data, parity: parity, byteCount: unit)
     }
 
     func checksum(_ blocks: Range<Int>) -> UInt64 {
@@ -150,7 +152,7 @@ struct Subject {
         byteCount: scheme.k * unit,
         run: {
           do throws(CodingError) {
-            try StripeCoder.shared(scheme).rebuild(
+            try stripe.coder.rebuild(
               wanted: wanted, present: present,
               zeros: [],
               byteCount: unit)

@@ -175,18 +175,15 @@ package final class StripeCoder: Sendable {
       }
       // ISA-L declares its inputs mutable but only reads them.
       blocks.withMemoryRebound(to: UnsafeMutablePointer<UInt8>?.self) { blocks in
-        plan.tables.withUnsafeBufferPointer { tables in
-          var left = byteCount
-          while left > 0 {
-            let length = min(left, largestCall)
-            ec_encode_data(
-              Int32(length), Int32(plan.sourceCount), Int32(plan.targetCount),
-              UnsafeMutablePointer(mutating: tables.baseAddress), blocks.baseAddress,
-              blocks.baseAddress! + plan.sourceCount)
-            left -= length
-            if left > 0 {
-              for index in blocks.indices { blocks[index]! += length }
-            }
+        var left = byteCount
+        while left > 0 {
+          let length = min(left, largestCall)
+          ec_encode_data(
+            Int32(length), Int32(plan.sourceCount), Int32(plan.targetCount), plan.tables,
+            blocks.baseAddress, blocks.baseAddress! + plan.sourceCount)
+          left -= length
+          if left > 0 {
+            for index in blocks.indices { blocks[index]! += length }
           }
         }
       }
@@ -249,11 +246,13 @@ private struct PlanKey: Hashable {
 }
 
 /// What ISA-L needs to make some blocks from others.
-private final class Plan: Sendable {
+private final class Plan: @unchecked Sendable {
+  // Sound: the tables are written by `init` alone.
   let sourceCount: Int
   let targetCount: Int
-  /// 32 bytes for each pair of a target and a source, target after target.
-  let tables: [UInt8]
+  /// 32 bytes for each pair of a target and a source, target after target. They are read anew for each 64 bytes of a
+  /// block: where an array begins, every other one would lie across two lines of the cache.
+  let tables: UnsafeMutablePointer<UInt8>
 
   init(_ key: PlanKey, scheme: Scheme, matrix: [UInt8]) {
     let sources = Array(key.sources)
@@ -285,10 +284,13 @@ private final class Plan: Sendable {
         }
       }
     }
-    var tables = [UInt8](repeating: 0, count: 32 * targets.count * n)
-    if !targets.isEmpty { ec_init_tables(Int32(n), Int32(targets.count), &coefficients, &tables) }
-    self.tables = tables
+    tables = UnsafeMutableRawPointer.allocate(
+      byteCount: max(1, 32 * targets.count * n), alignment: 64
+    ).assumingMemoryBound(to: UInt8.self)
+    if !targets.isEmpty { ec_init_tables(Int32(n), Int32(targets.count), &coefficients, tables) }
   }
+
+  deinit { UnsafeMutableRawPointer(tables).deallocate() }
 }
 
 /// The plans in use of late; the one unused for longest makes room.
