@@ -173,6 +173,8 @@ package final class StripeCoder: Sendable {
         }
         return
       }
+      // The cache of plans may let go of this one meanwhile.
+      defer { withExtendedLifetime(plan) {} }
       // ISA-L declares its inputs mutable but only reads them.
       blocks.withMemoryRebound(to: UnsafeMutablePointer<UInt8>?.self) { blocks in
         var left = byteCount
