@@ -8,10 +8,10 @@ import Wire
 extension Leadership {
   /// Returns the edges of what was deleted, a bounded number of steps at a time, while there is any.
   func returnTrash() async {
-    let stepLimit: UInt32 = 2048
     while !isOver {
       var left = await look { (machine) throws(StoreError) in machine.trashCount } ?? 0
       while left > 0 && isLeading() {
+        let stepLimit: UInt32 = driver.meets(.edgesReturnedSlowly) ? 3 : 2048
         do throws(Refusal) {
           let (_, outcome) = try await submit(.returnEdges(limit: stepLimit))
           guard case .number(let rest) = outcome else { break }

@@ -109,6 +109,7 @@ package final class CoordinatorClient: @unchecked Sendable {
       if driver.meets(.commandAnswerLost) {
         _ = try await send(request, mayHaveArrived: &mayHaveArrived)
         mayHaveArrived = true
+        if driver.meets(.answerMissedLate) { await driver.sleep(Self.callDeadline) }
       }
       answer = try await send(request, mayHaveArrived: &mayHaveArrived)
     } catch {

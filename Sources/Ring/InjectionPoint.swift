@@ -20,6 +20,8 @@ package enum InjectionPoint: UInt8, CaseIterable, Sendable {
   case hintMissed
   /// A command's answer is lost: it is sent again with the same sequence number.
   case commandAnswerLost
+  /// That an answer was lost is noticed only after the deadline.
+  case answerMissedLate
   /// A reader resolves a few KiB at a time.
   case readWindowSmall
 
@@ -52,6 +54,8 @@ package enum InjectionPoint: UInt8, CaseIterable, Sendable {
   case linkFullEarly
   /// A checkpoint is written though the log is short.
   case checkpointEarly
+  /// Edges of what was deleted are returned a few at a time.
+  case edgesReturnedSlowly
   /// A session that was heard of lately expires.
   case sessionExpiredEarly
   /// A leader loses its lease though nodes renewed it.

@@ -32,6 +32,11 @@ package struct Scenario: Sendable {
   package var network = Network()
   package var diskSpeed = DiskSpeed.nvme
   package var shortTransfersPerThousand = 10
+  /// Coordinators' monotonic clocks run at rates that no lease allows for: two may believe that they lead, and answer
+  /// questions from an old state. What is acknowledged must hold all the same: for the log, nodes are the fence.
+  package var hasWildClocks = false
+  /// Devices are so small that they fill up.
+  package var isTight = false
   /// Monotonic clocks run faster or slower by at most so much.
   package var driftPartsPerMillion = 0
   /// Wall clocks are wrong by at most so much.
@@ -47,6 +52,7 @@ package struct Scenario: Sendable {
   var injections: [(point: InjectionPoint, perMillion: Int)] = []
 
   struct StoreShape: Sendable {
+    var capacity: UInt64 = 16 << 30
     var volumeByteCount: UInt64 = 64 << 20
     var concurrentWrites = 8
     var indexEntryLimit = 32_768
@@ -74,6 +80,7 @@ package struct Scenario: Sendable {
     drawCluster()
     drawEnvironment()
     drawWorkload()
+    drawExtremes()
     if let seconds { workload.duration = seconds }
     drawFaults()
   }
@@ -158,6 +165,23 @@ package struct Scenario: Sendable {
     workload.duplicatePercent = random.pick([0, 20, 60])
   }
 
+  /// What few clusters ever meet.
+  private mutating func drawExtremes() {
+    var random = stream("extremes")
+    hasWildClocks = coordinatorCount > 1 && random.chance(1, in: 3)
+    isTight = random.chance(1, in: 10)
+    guard isTight else { return }
+    store.capacity = UInt64(random.pick([24, 40, 64])) << 20
+    store.volumeByteCount = UInt64(random.pick([1, 2])) << 20
+    store.unindexedByteLimit = UInt64(random.pick([1, 4])) << 20
+    // Else the log alone fills them.
+    coordinator.linkByteLimit = random.pick([64 << 10, 512 << 10])
+    coordinator.checkpointLogBytes = random.pick([128 << 10, 1 << 20])
+    coordinator.checkpointLinkCount = random.pick([3, 8])
+    coordinator.inventoryInterval = .seconds(random.pick([2, 5, 20]))
+    workload.largestByteCount = max(workload.largestByteCount, 2 << 20)
+  }
+
   private mutating func drawFaults() {
     var random = stream("faults")
     faults = FaultShape(drawing: &random, for: self)
@@ -167,12 +191,14 @@ package struct Scenario: Sendable {
     // Per pass of each point; see the notes beside InjectionPoint's cases.
     let usual: [(InjectionPoint, Int)] = [
       (.containerFullEarly, 20_000), (.containerGivenUp, 20_000), (.stripeNotAcknowledged, 20_000),
-      (.stripeShort, 20_000), (.hintMissed, 50_000), (.commandAnswerLost, 20_000),
+      (.stripeShort, 20_000), (.hintMissed, 50_000), (.commandAnswerLost, 30_000),
+      (.answerMissedLate, 300_000),
       (.readWindowSmall, 50_000), (.hedgeEarly, 50_000), (.appendAlone, 50_000),
       (.commitOfOne, 100_000), (.indexFlushedEarly, 20_000), (.runsMergedEarly, 50_000),
       (.volumeFullEarly, 20_000), (.volumeCompactedEarly, 50_000), (.volumeClosedEarly, 50_000),
-      (.logBatchOfOne, 200_000), (.linkFullEarly, 10_000), (.checkpointEarly, 20_000),
-      (.sessionExpiredEarly, 3_000), (.leaseLostEarly, 5_000), (.leadLostAtAnswer, 5_000),
+      (.logBatchOfOne, 200_000), (.linkFullEarly, 10_000), (.checkpointEarly, 200_000),
+      (.edgesReturnedSlowly, 200_000), (.sessionExpiredEarly, 30_000), (.leaseLostEarly, 5_000),
+      (.leadLostAtAnswer, 5_000),
       (.connectionDropped, 5_000), (.receiveSmall, 5_000),
     ]
     for (point, rate) in usual where random.chance(1, in: 3) {
@@ -192,7 +218,7 @@ package struct Scenario: Sendable {
 
   var storeSettings: StoreSettings {
     var settings = StoreSettings(
-      capacity: 16 << 30, volumeByteCount: store.volumeByteCount, reserveByteCount: 64 << 20)
+      capacity: store.capacity, volumeByteCount: store.volumeByteCount, reserveByteCount: 64 << 20)
     settings.concurrentWrites = store.concurrentWrites
     settings.indexEntryLimit = store.indexEntryLimit
     settings.unindexedByteLimit = store.unindexedByteLimit
@@ -226,14 +252,20 @@ package struct Scenario: Sendable {
   var logLevel: LogLevel { .warning }
 
   /// How the clocks of a machine go wrong.
-  func clock(_ name: String, _ world: SimulatedWorld, on machine: SimulatedMachine? = nil)
-    -> SimulatedProcess.Options
-  {
+  ///
+  /// - Parameter areWild: whether coordinators' may run as they like.
+  func clock(
+    _ name: String, _ world: SimulatedWorld, on machine: SimulatedMachine? = nil,
+    areWild: Bool = false
+  ) -> SimulatedProcess.Options {
     var random = world.random(named: "clock/" + name)
     var options = SimulatedProcess.Options(machine: machine)
     options.clockOffset = .seconds(random.below(1_000_000))
     options.clockDriftPartsPerMillion =
       random.below(2 * driftPartsPerMillion + 1) - driftPartsPerMillion
+    if areWild, coordinatorAddresses.contains(where: { $0.host == name }) {
+      options.clockDriftPartsPerMillion = random.pick([-500_000, -300_000, 0, 300_000, 700_000])
+    }
     options.wallClockOffset = .nanoseconds(
       random.within((.zero - wallClockError)...wallClockError))
     return options
@@ -245,6 +277,7 @@ package struct Scenario: Sendable {
       "\(nodeCount) nodes, \(devicesPerNode) devices each, scheme \(scheme), "
         + "\(coordinatorCount) coordinators with \(arbiter == .file ? "a file" : "a register")"
         + (hasStrayCoordinator ? " and a stray one" : "")
+        + (hasWildClocks ? ", wild clocks" : "") + (isTight ? ", tight" : "")
         + (isFoundedUnderFaults ? ", founded under faults" : ""),
       "\(workload.clientCount) clients for \(workload.duration), "
         + "\(workload.operationsPerSecond) operations a second up to \(workload.largestByteCount) bytes",

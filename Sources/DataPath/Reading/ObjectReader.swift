@@ -53,6 +53,12 @@ package final class ObjectReader: @unchecked Sendable {
           continue
         }
         identity = plan.identity
+        guard range.upperBound <= plan.objectByteCount else {
+          failure = .refused(
+            code: RefusalCode.invalidRange.rawValue,
+            reason: "\(range) is past the end, \(plan.objectByteCount)")
+          continue
+        }
         let start = first
         let covered =
           plan.pieces.isEmpty

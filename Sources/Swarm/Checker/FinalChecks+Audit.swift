@@ -19,6 +19,7 @@ extension FinalChecks {
     try await auditUsage()
     try await auditDevices()
     try await auditBlocks()
+    try await auditLog()
     try await reopenEverything()
     try await readWithoutSome()
     try await cleanUp()
@@ -335,6 +336,74 @@ extension FinalChecks {
             "chunks match their fingerprints", "\(place): \(chunk.fingerprint) reads as \(found)")
         }
         offset = end
+      }
+    }
+  }
+
+  // MARK: The log
+
+  /// Each stripe of a sealed link or a checkpoint was acknowledged, so every device of it has it, whole and the same.
+  private func auditLog() async throws {
+    guard let root = leader?.server?.root else { return }
+    for link in root.links {
+      try await audit(
+        link.container, link.generation, link.scheme, link.devices,
+        stripeCount: link.sealedStripes ?? 0)
+    }
+    for part in root.checkpoint?.containers ?? [] {
+      try await audit(
+        part.container, part.generation, part.scheme, part.devices, stripeCount: part.stripeCount)
+    }
+  }
+
+  private func audit(
+    _ container: ContainerID, _ generation: UInt64, _ scheme: Scheme, _ devices: [DeviceID],
+    stripeCount: UInt64
+  ) async throws {
+    let holders = holders()
+    var first: [UInt64: Fingerprint] = [:]
+    for (index, device) in devices.enumerated() {
+      guard let held = holders[device], !held.isDamaged else { continue }
+      let shard = ShardKey(
+        container: container, generation: generation, shardIndex: UInt8(index))
+      func problem(_ stripe: UInt64, _ what: String) -> TrialFailure? {
+        // A checkpoint written meanwhile may have replaced it.
+        guard let root = leader?.server?.root,
+          root.links.contains(where: { $0.container == container && $0.generation == generation })
+            || root.checkpoint?.containers.contains(where: {
+              $0.container == container && $0.generation == generation
+            }) == true
+        else { return nil }
+        return failure(
+          "the log is stored at full width",
+          "\(held.slot.name) \(held.store.path) \(container) generation \(generation) stripe "
+            + "\(stripe) of \(stripeCount): \(what)")
+      }
+      var layouts: [UInt64: StripeLayout] = [:]
+      do {
+        for block in try await held.store.list(shard) { layouts[block.stripe] = block.layout }
+      } catch {
+        if let problem = problem(0, "\(error)") { throw problem }
+        return
+      }
+      for stripe in 0..<stripeCount {
+        var digest: Fingerprint?
+        var trouble = "missing"
+        if let layout = layouts[stripe] {
+          do {
+            digest = try await held.store.read(
+              BlockKey(shard: shard, stripe: stripe), offset: 0, byteCount: layout.blockByteCount
+            ).bytes.withBytes { Fingerprint(of: $0) }
+          } catch {
+            trouble = "\(error)"
+          }
+        }
+        if let digest, first[stripe] ?? digest != digest { trouble = "not what another device has" }
+        guard let digest, first[stripe] ?? digest == digest else {
+          if let problem = problem(stripe, trouble) { throw problem }
+          return
+        }
+        first[stripe] = digest
       }
     }
   }

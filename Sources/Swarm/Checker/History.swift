@@ -102,6 +102,9 @@ extension History {
   /// The name of the attribute that marks what a version was made by.
   package static let tagName = "made-by"
 
+  /// How marks begin that stand for several contents of one length.
+  package static let twinMark = "twins "
+
   package static func tag(of attributes: ObjectAttributes) -> String {
     attributes.user.first { $0.name == tagName }?.value ?? ""
   }

@@ -199,6 +199,7 @@ package struct HistoryChecker {
         "one version", entry, "\(version.tag) has another content hash in \(name) than elsewhere")
     }
     values[value].byteCount = version.byteCount
+    if version.tag.hasPrefix(History.twinMark) { return }
     values[value].contentHash = version.contentHash
   }
 
@@ -214,7 +215,12 @@ package struct HistoryChecker {
       RegisterStep(
         entry: entry, invoked: Self.scaled(record.invoked),
         returned: record.returned.map(Self.scaled) ?? RegisterStep.end, isMandatory: isMandatory,
-        position: position, effect: effect, joint: joint))
+        position: position, effect: effect, joint: joint, isVague: isVague(effect)))
+  }
+
+  private func isVague(_ effect: RegisterStep.Effect) -> Bool {
+    guard case .write(let value?, _, true) = effect, value >= 0 else { return false }
+    return values[value].tag.hasPrefix(History.twinMark)
   }
 
   /// A change that surely happened though its client does not know: before anybody was told of what it made.

@@ -48,6 +48,8 @@ struct RegisterStep {
   var effect: Effect
   /// The move of unknown outcome that this is one half of.
   var joint: Int?
+  /// Several contents go by the value that it writes: whether what is there is the same is not known.
+  var isVague = false
 
   static let end = Int.max
 
@@ -231,14 +233,24 @@ struct RegisterChecker {
     if let position = step.position, position <= configuration.last { return [] }
     if mayFind, met.isPresent, let value, met.value == value {
       // Nothing is made then; what is there is left, whatever its version.
-      return step.position == nil
+      let found =
+        step.position == nil
         ? [advance(configuration, index, met, known: Self.identity(met))] : []
+      guard step.isVague else { return found }
+      return found + [made(index, configuration, met, value)]
     }
     if value == nil && !met.isPresent { return [] }
+    return [made(index, configuration, met, value)]
+  }
+
+  private func made(
+    _ index: Int, _ configuration: Configuration, _ met: RegisterState, _ value: Int?
+  ) -> Configuration {
+    let step = steps[index]
     var state = RegisterState.version(value ?? met.value, step.position ?? 0)
     let known = max(configuration.last, Self.identity(met))
     if step.position == nil { state.low = known }
-    return [advance(configuration, index, state, known: known)]
+    return advance(configuration, index, state, known: known)
   }
 
   private static func identity(_ state: RegisterState) -> UInt64 {

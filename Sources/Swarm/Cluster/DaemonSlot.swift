@@ -60,7 +60,10 @@ class DaemonSlot: @unchecked Sendable {
       isStarted = false
     }
     guard world.now >= heldUntil else { return }
-    let fresh = world.process(name, scenario.clock(name, world, on: machine))
+    let fresh = world.process(
+      name,
+      scenario.clock(
+        name, world, on: machine, areWild: cluster?.areClocksWild == true))
     process = fresh
     isStarted = false
     startedAt = world.now

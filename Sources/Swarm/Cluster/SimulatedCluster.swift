@@ -20,6 +20,8 @@ package final class SimulatedCluster: @unchecked Sendable {
   /// One that is only there by mistake.
   let stray: CoordinatorSlot?
   var isStrayWanted = false
+  /// Whether coordinators' clocks run as they like now.
+  private(set) var areClocksWild: Bool
   let register: ArbiterRegister?
   /// The first thing found wrong by the cluster itself.
   private(set) var failure: TrialFailure?
@@ -31,6 +33,7 @@ package final class SimulatedCluster: @unchecked Sendable {
   package init(_ world: SimulatedWorld, _ scenario: Scenario) {
     self.world = world
     self.scenario = scenario
+    areClocksWild = scenario.hasWildClocks
     world.network.defaultLink = scenario.network.link
     world.network.shortSendsPerThousand = scenario.network.shortSendsPerThousand
     register = scenario.arbiter == .register ? ArbiterRegister(world) : nil
@@ -82,7 +85,7 @@ package final class SimulatedCluster: @unchecked Sendable {
     for slot in coordinators { slot.supervise() }
     if isStrayWanted { stray?.supervise() }
     let leaders = (coordinators + (stray.map { [$0] } ?? [])).filter(\.isLeading)
-    if leaders.count > 1 {
+    if leaders.count > 1 && !areClocksWild {
       fail("one leader", leaders.map(\.name).joined(separator: " and ") + " lead at once")
     }
     for slot in nodes { slot.supervise() }
@@ -143,6 +146,7 @@ package final class SimulatedCluster: @unchecked Sendable {
   /// After the last fault: every daemon comes up, victims are looked after as their operator would do it, and the
   /// cluster serves.
   func settle() async throws {
+    await tameClocks()
     let victims = nodes.filter { !$0.damaged.isEmpty }
     do {
       try await waitUntilUp(within: .seconds(60))
@@ -165,6 +169,14 @@ package final class SimulatedCluster: @unchecked Sendable {
       try await waitUntilUp(within: .seconds(60))
     }
     try await waitUntilServing(within: .seconds(60), "serves again")
+  }
+
+  /// Clocks run as leases need them from now on. Returns when no lease lasts of which that was not so.
+  private func tameClocks() async {
+    guard areClocksWild else { return }
+    for slot in coordinators { slot.process?.setClockDrift(partsPerMillion: 0) }
+    await world.sleep(.seconds(6))
+    areClocksWild = false
   }
 
   /// Everything loses its power at once, and coordinators their disks: what the nodes hold has to be enough.

@@ -22,6 +22,8 @@ final class DiskTroubles: @unchecked Sendable {
   var isServing: () -> Bool = { true }
   /// How often each kind really hit an operation.
   var onHit: ((PlannedFaultKind) -> Void)?
+  /// A sync of volumes began that will take so long.
+  var onStall: ((_ fault: Int, Duration) -> Void)?
 
   init(_ world: SimulatedWorld, _ disk: SimulatedDisk) {
     self.world = world
@@ -51,6 +53,11 @@ final class DiskTroubles: @unchecked Sendable {
       switch trouble.kind {
       case .slowDisk:
         fault.delay += .nanoseconds(active[number]!.random.within(trouble.delay))
+        continue
+      case .cutNodePowerInSync:
+        let stall = Duration.nanoseconds(active[number]!.random.within(trouble.delay))
+        fault.delay += stall
+        onStall?(number, stall)
         continue
       case .readErrors, .writeErrors, .synchronizeErrors, .coordinatorDiskErrors:
         fault.errno = EIO
@@ -86,6 +93,7 @@ final class DiskTroubles: @unchecked Sendable {
       case .lostWrites, .misdirectedWrites:
         access.kind == .write && access.offset != .max && isOfBlocks(access.path)
       case .lyingSynchronizes: access.kind == .synchronize && isOfBlocks(access.path)
+      case .cutNodePowerInSync: access.kind == .synchronize && access.path.contains("/volumes/")
       default: false
       }
     guard isMeant, active[number]!.random.chance(trouble.percent, in: 100) else { return false }

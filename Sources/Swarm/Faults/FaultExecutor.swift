@@ -10,6 +10,8 @@ final class FaultExecutor: @unchecked Sendable {
   private var task: SpawnedTask?
   /// What ends a fault that is under way, by its index.
   private var endings: [Int: () -> Void] = [:]
+  /// How long nodes stay down whose power is to be cut in a sync, by fault.
+  private var rests: [Int: Duration] = [:]
   /// How many faults cut each way.
   private var cuts: [Way: Int] = [:]
   private var slowed: [Way: Int] = [:]
@@ -30,7 +32,13 @@ final class FaultExecutor: @unchecked Sendable {
     world = cluster.world
     shape = cluster.scenario.faults
     for slot in cluster.nodes {
-      for troubles in slot.troubles { troubles.onHit = { [weak self] in self?.count($0) } }
+      for troubles in slot.troubles {
+        troubles.onHit = { [weak self] in self?.count($0) }
+        troubles.onStall = { [weak self, weak troubles] fault, stall in
+          troubles?.end(fault)
+          self?.cutPower(of: slot, in: stall, fault)
+        }
+      }
     }
     for slot in cluster.coordinators { slot.troubles.onHit = { [weak self] in self?.count($0) } }
   }
@@ -72,6 +80,7 @@ final class FaultExecutor: @unchecked Sendable {
   func stop() {
     task?.cancel()
     for index in endings.keys.sorted() { endings.removeValue(forKey: index)!() }
+    rests = [:]
     for slot in cluster.nodes as [DaemonSlot] + cluster.coordinators {
       slot.unhook()
       slot.endAtStart = nil
@@ -173,6 +182,19 @@ final class FaultExecutor: @unchecked Sendable {
       )
       slot.end(random.chance(1, in: 2) ? .kill : .powerCut, rest: length / 4)
       return slot.name
+    case .cutNodePowerInSync:
+      guard let slot = absentNode(&random), slot.process?.isAlive == true else { return nil }
+      let device = random.below(slot.disks.count)
+      let longest = random.spread(.milliseconds(1)...(.seconds(1)))
+      rests[fault.index] = min(fault.duration, .seconds(5))
+      slot.troubles[device].begin(
+        fault.index,
+        DiskTroubles.Trouble(
+          kind: fault.kind, percent: random.pick([10, 100]),
+          delay: 0...longest.saturatedNanoseconds,
+          random: SimulationRandom(seed: fault.lot, name: "judge"), left: 1))
+      endings[fault.index] = { slot.troubles[device].end(fault.index) }
+      return "\(slot.name) device \(device), in one of up to \(longest)"
     case .cutAllPower:
       count(fault.kind)
       for slot in cluster.nodes { slot.end(.powerCut, rest: length) }
@@ -236,7 +258,7 @@ final class FaultExecutor: @unchecked Sendable {
       killClient(index, length)
       return "\(SimulatedCluster.clientName(index)) for \(length)"
     case .pauseClient: return pause(fault, world.living(clientName(&random)), length)
-    case .resetConnections, .cutLink, .cutOneWay, .isolate, .partition, .slowLink,
+    case .resetConnections, .cutLink, .cutOneWay, .isolate, .partition, .cutLeaderOff, .slowLink,
       .refuseConnections, .forgetConnections:
       return disturbNetwork(fault, &random)
     case .slowDisk, .fullDisk, .readErrors, .coordinatorDiskErrors, .writeErrors,
@@ -292,6 +314,21 @@ final class FaultExecutor: @unchecked Sendable {
     }
     slot.hook(after: operation, end, rest: min(fault.duration, .seconds(5)))
     return "\(slot.name), \(operation) from now"
+  }
+
+  /// A sync takes so long, and during it the power goes: what was written counts as unsynced, whatever anybody was told.
+  private func cutPower(of slot: NodeSlot, in stall: Duration, _ fault: Int) {
+    guard let process = slot.process else { return }
+    var random = SimulationRandom(seed: UInt64(fault), name: "stall/\(world.now)")
+    let wait = Duration.nanoseconds(random.within(.zero...stall))
+    world.harness.spawn("stall") { [self] in
+      guard await world.harness.sleep(wait), slot.process === process, process.isAlive,
+        let rest = rests.removeValue(forKey: fault)
+      else { return }
+      count(.cutNodePowerInSync)
+      trace?("\(world.now) fault \(fault): \(slot.name) loses its power in a sync")
+      slot.end(.powerCut, rest: rest)
+    }
   }
 
   private func pause(_ fault: PlannedFault, _ process: SimulatedProcess?, _ length: Duration)
@@ -364,6 +401,32 @@ final class FaultExecutor: @unchecked Sendable {
       count(fault.kind)
       cut(fault, ways, pending, connections)
       return "\(side.sorted().joined(separator: " ")) for \(length)"
+    case .cutLeaderOff:
+      guard let slot = leader ?? cluster.coordinators.first(where: \.isUp) else { return nil }
+      // Who decides, who would lead in its place, and some of the others; the rest still talk to it.
+      let decides = Set(
+        cluster.coordinatorNames + (cluster.register == nil ? [] : [ArbiterRegister.machineName]))
+      let withNodes = cluster.register != nil && random.chance(1, in: 2)
+      let nodes = Set(cluster.nodes.map(\.name))
+      let ways = machineNames.filter { name in
+        if name == slot.name || !mayPart(slot.name, name) { return false }
+        if decides.contains(name) { return true }
+        return nodes.contains(name) ? withNodes : random.chance(1, in: 2)
+      }.flatMap { [Way(from: slot.name, to: $0), Way(from: $0, to: slot.name)] }
+      guard !ways.isEmpty else { return nil }
+      count(fault.kind)
+      cut(fault, ways, pending, connections)
+      if let stray = cluster.stray, !cluster.isStrayWanted {
+        cluster.isStrayWanted = true
+        let heal = endings[fault.index]
+        endings[fault.index] = { [self] in
+          heal?()
+          cluster.isStrayWanted = false
+          stray.end(.kill, rest: .zero)
+        }
+      }
+      return
+        "\(slot.name) from \(Set(ways.map(\.to)).subtracting([slot.name]).sorted().joined(separator: " ")) for \(length)"
     case .slowLink:
       let names = machineNames
       let (a, b) = (random.pick(names), random.pick(names))

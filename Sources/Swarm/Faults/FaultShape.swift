@@ -157,15 +157,15 @@ extension PlannedFaultKind {
   var durations: ClosedRange<Duration> {
     switch self {
     case .killNode, .killNodeAtOperation, .killNodeAtStart, .cutNodePower,
-      .cutNodePowerAtOperation, .stopNode:
+      .cutNodePowerAtOperation, .cutNodePowerInSync, .stopNode:
       .milliseconds(10)...(.seconds(12))
     case .cutAllPower: .milliseconds(10)...(.seconds(4))
     case .killCoordinator, .killLeader, .killCoordinatorAtOperation, .cutCoordinatorPower,
       .stopCoordinator,
       .wipeCoordinator, .damageCoordinatorStore:
       .milliseconds(10)...(.seconds(6))
-    // About as long as a lease.
-    case .pauseLeader: .seconds(1)...(.seconds(8))
+    // About as long as a lease, and longer.
+    case .pauseLeader, .cutLeaderOff: .seconds(1)...(.seconds(8))
     case .pauseNode, .pauseCoordinator, .pauseClient: .milliseconds(20)...(.seconds(12))
     case .strayCoordinator: .seconds(1)...(.seconds(25))
     case .killClient: .milliseconds(10)...(.seconds(5))

@@ -6,6 +6,7 @@ package enum PlannedFaultKind: String, CaseIterable, Sendable {
   case killNodeAtStart = "kill a node while it starts"
   case cutNodePower = "cut a node's power"
   case cutNodePowerAtOperation = "cut a node's power at an operation"
+  case cutNodePowerInSync = "cut a node's power in a sync"
   case cutAllPower = "cut all power"
   case pauseNode = "pause a node"
   case stopNode = "stop a node"
@@ -27,6 +28,7 @@ package enum PlannedFaultKind: String, CaseIterable, Sendable {
   case cutOneWay = "cut a link one way"
   case isolate = "isolate a machine"
   case partition = "partition the network"
+  case cutLeaderOff = "cut the leader off"
   case slowLink = "slow a link"
   case refuseConnections = "refuse connections"
   case forgetConnections = "forget connections"
@@ -83,7 +85,8 @@ package enum PlannedFaultKind: String, CaseIterable, Sendable {
   var makesNodesAbsent: Bool {
     switch self {
     case .killNode, .killNodeAtOperation, .killNodeAtStart, .cutNodePower,
-      .cutNodePowerAtOperation, .cutAllPower, .pauseNode, .stopNode, .cutLink, .cutOneWay, .isolate,
+      .cutNodePowerAtOperation, .cutNodePowerInSync, .cutAllPower, .pauseNode, .stopNode, .cutLink,
+      .cutOneWay, .isolate,
       .partition:
       true
     default: false

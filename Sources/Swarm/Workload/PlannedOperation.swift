@@ -15,7 +15,8 @@ package struct PlannedOperation: Sendable {
   package struct Put: Sendable {
     package var name: ObjectName
     package var content: Content
-    /// Marks the version. Contents of the pool share one, so that identical puts are identical in everything.
+    /// Marks the version. Contents of the pool share one, so that identical puts are identical in everything; twins of it
+    /// share one too, so that some are identical in everything but their bytes.
     package var tag: String
     package var condition = Condition.none
     package var unlessIdentical = false
@@ -32,8 +33,8 @@ package struct PlannedOperation: Sendable {
     case abandonedPut(Put, after: Duration)
     /// The client is killed after a while, and comes back later.
     case lastPut(Put, killAfter: Duration)
-    /// Parts of a million; nil reads all of it.
-    case get(ObjectName, part: Range<UInt64>?, isOrdered: Bool)
+    /// Parts of a million; nil reads all of it. A loose one takes whatever version is current when it begins.
+    case get(ObjectName, part: Range<UInt64>?, isOrdered: Bool, isLoose: Bool = false)
     case stat(ObjectName)
     case delete(ObjectName, Condition)
     case copy(
@@ -59,7 +60,7 @@ package struct PlannedOperation: Sendable {
     case .put: "put"
     case .abandonedPut: "abandoned put"
     case .lastPut: "put and death"
-    case .get(_, let part, _): part == nil ? "get" : "get range"
+    case .get(_, let part, _, _): part == nil ? "get" : "get range"
     case .stat: "stat"
     case .delete: "delete"
     case .copy(_, _, _, let moves, _): moves ? "move" : "copy"
@@ -102,10 +103,16 @@ package struct WorkloadPlan: Sendable {
     passingNames = passingBuckets.flatMap { bucket in
       ["x", "y"].map { ObjectName(bucket: bucket, key: $0) }
     }
-    pool = (0..<12).map { index in
+    var pool: [Content] = []
+    for index in 0..<12 {
       var random = SimulationRandom(seed: seed, name: "pool/\(index)")
-      return Self.pooled(&random, largest: shape.largestByteCount)
+      if index.isMultiple(of: 2) {
+        pool.append(Self.pooled(&random, largest: shape.largestByteCount))
+      } else {
+        pool.append(Self.twin(of: pool[index - 1], random.next() | 1))
+      }
     }
+    self.pool = pool
     let clients = max(1, shape.clientCount)
     let interval =
       Int64(clients) * 1_000_000_000 / Int64(max(1, shape.operationsPerSecond))
@@ -156,6 +163,14 @@ package struct WorkloadPlan: Sendable {
           stream: random.chance(1, in: 8) ? 0 : stream, first: first, byteCount: byteCount))
       first += byteCount
     }
+    return Content(pieces)
+  }
+
+  /// As long as the other, of other bytes; perhaps of the same at its beginning.
+  private static func twin(of content: Content, _ stream: UInt64) -> Content {
+    var pieces = content.pieces
+    let first = stream & 2 == 0 ? 0 : pieces.count - 1
+    for index in pieces.indices where index >= first { pieces[index].stream = stream }
     return Content(pieces)
   }
 
@@ -244,7 +259,7 @@ package struct WorkloadPlan: Sendable {
     var put = PlannedOperation.Put(
       name: name(&random), content: content, tag: "\(client)/\(index)")
     if let poolIndex, random.chance(2, in: 3) {
-      put.tag = "pool \(poolIndex)"
+      put.tag = History.twinMark + "\(poolIndex / 2)"
       put.unlessIdentical = random.chance(2, in: 3)
     }
     put.condition = condition(&random)
@@ -284,7 +299,9 @@ package struct WorkloadPlan: Sendable {
       put.longestPause = .milliseconds(random.below(80))
       kind = .lastPut(put, killAfter: .milliseconds(random.below(300)))
     case 394..<570:
-      kind = .get(name(&random), part: nil, isOrdered: random.chance(1, in: 2))
+      kind = .get(
+        name(&random), part: nil, isOrdered: random.chance(1, in: 2),
+        isLoose: random.chance(1, in: 4))
     case 570..<690:
       let first = UInt64(random.below(1_000_000))
       let count = Self.spread(1, 1_000_000 - first, &random)

@@ -26,9 +26,11 @@ package final class WorkloadRun: @unchecked Sendable {
   private(set) var isStopping = false
   private(set) var isOver = false
   private let ended = WaitQueue()
-  private var contentOfTag: [String: Content] = [:]
+  private var contentsOfTag: [String: [Content]] = [:]
   private var contentsOfHash: [Fingerprint: Content] = [:]
   private var contentsOfByteCount: [UInt64: [Content]] = [:]
+  /// Answers to questions may be old for now: nobody holds coordinators to their leases.
+  var mayBeStale: Bool { cluster.areClocksWild }
   private var checkCount = 0
   /// Of the state after the last check.
   var settledDigest: Fingerprint?
@@ -132,8 +134,8 @@ package final class WorkloadRun: @unchecked Sendable {
 
   /// Its content may be met from now on.
   func note(_ put: PlannedOperation.Put) {
-    guard contentOfTag[put.tag] == nil else { return }
-    contentOfTag[put.tag] = put.content
+    guard contentsOfTag[put.tag]?.contains(put.content) != true else { return }
+    contentsOfTag[put.tag, default: []].append(put.content)
     contentsOfByteCount[put.content.byteCount, default: []].append(put.content)
   }
 
@@ -149,9 +151,21 @@ package final class WorkloadRun: @unchecked Sendable {
 
   /// What a version may hold, going by its mark or, where that is a copy's own, by its hash and length.
   func contents(of version: History.Version) -> [Content] {
-    if let content = contentOfTag[version.tag] { return [content] }
+    if let contents = contentsOfTag[version.tag] {
+      if let content = contentsOfHash[version.contentHash], contents.contains(content) {
+        return [content]
+      }
+      return contents
+    }
     if let content = contentsOfHash[version.contentHash] { return [content] }
     return contentsOfByteCount[version.byteCount] ?? []
+  }
+
+  /// What a version of so many bytes or more may hold, whichever it is.
+  func contents(from byteCount: UInt64) -> [Content] {
+    contentsOfByteCount.keys.filter { $0 >= byteCount }.sorted().flatMap {
+      contentsOfByteCount[$0]!
+    }
   }
 
   func learn(_ candidates: [Content], of version: History.Version) {
@@ -166,6 +180,7 @@ package final class WorkloadRun: @unchecked Sendable {
     checkCount += 1
     let checker = FinalChecks(self, round: checkCount)
     try checker.noteStateAfterDarkness()
+    if cluster.scenario.isTight { try await checker.makeRoom() }
     try await checker.servesAgain()
     try await checker.lookAtEverything()
     if let failure { throw failure }
