@@ -106,7 +106,7 @@ extension Leadership {
       try await keeper.flush()
       let checkpoint = RootRecord.Checkpoint(position: position, containers: parts)
       do throws(ArbiterError) {
-        try await arbiter.swap { root in
+        try await arbiter.swap(in: epoch) { root in
           var root = root!
           root.checkpoint = checkpoint
           while root.links.count > 1, root.links[1].firstPosition <= position + 1 {

@@ -35,7 +35,7 @@ extension Leadership {
     let domains = Self.domains(root.domains, heard: heard)
     guard domains != root.domains, arbiter.isHeld else { return }
     do throws(ArbiterError) {
-      try await arbiter.swap { root in
+      try await arbiter.swap(in: epoch) { root in
         var root = root!
         root.domains = Self.domains(root.domains, heard: heard)
         return root

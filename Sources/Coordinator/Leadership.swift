@@ -129,7 +129,7 @@ final class Leadership: @unchecked Sendable {
         let clusterID = max(1, driver.random())
         log.info("founding a cluster", ["id": clusterID, "nodes": heard.count, "scheme": scheme])
         do throws(ArbiterError) {
-          try await arbiter.swap { _ in
+          try await arbiter.swap(in: epoch) { _ in
             RootRecord(
               version: 1, clusterID: clusterID, epoch: 0, scheme: scheme,
               domains: heard.map(Self.domain), links: [])

@@ -207,7 +207,9 @@ final class ModelArbiter: Arbiter, @unchecked Sendable {
   }
   func lose(_ reason: ArbiterError) { loss.fulfil(reason) }
   var root: RootRecord? { register.root }
-  func swap(_ edit: (RootRecord?) -> RootRecord) async throws(ArbiterError) -> RootRecord {
+  func swap(in epoch: UInt64, _ edit: (RootRecord?) -> RootRecord) async throws(ArbiterError)
+    -> RootRecord
+  {
     guard register.holder == number else {
       lose(.deposed(epoch: register.epoch))
       throw .deposed(epoch: register.epoch)

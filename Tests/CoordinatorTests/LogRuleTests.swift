@@ -183,4 +183,52 @@ struct LogRuleTests {
     #expect(history.wrong.isEmpty, "\(history.wrong.prefix(5))")
     #expect(history.takeOvers > 5 && history.acknowledged.count > 30)
   }
+
+  @Test(
+    "what a term had under way when it ended names no link in the next, though the same coordinator leads"
+  )
+  func nextTermOfTheSame() throws {
+    let (named, terms) = try SimulatedWorld.run(seed: 1) { world -> (Int, Int) in
+      let devices = ModelDevices(2, random: world.random(named: "devices"))
+      devices.lag = .milliseconds(200)
+      let process = world.process("leader")
+      let table = NodeTable(driver: process)
+      let port = ModelPort(process, devices, harness: world.harness)
+      let scheme = Scheme(k: 1, m: 1)!
+      let configuration = CoordinatorConfiguration(
+        name: "leader", address: SocketAddress(host: "leader", port: 7400),
+        dataDirectory: "/leader", key: clusterKey, scheme: scheme, expectedNodes: 2)
+      let register = LeaseRegister(world)
+      let arbiter = RegisterArbiter(
+        register,
+        ArbiterSite(driver: process, configuration: configuration, nodes: table, port: port))
+      let founding = try await arbiter.acquire()
+      table.note(
+        try await arbiter.swap(in: founding.epoch) { _ in
+          RootRecord(
+            version: 1, clusterID: 1, epoch: 0, scheme: scheme, domains: devices.domains(),
+            links: [])
+        })
+      arbiter.lose(.expired)
+      var named = 0
+      for _ in 0..<50 {
+        let term = try await arbiter.acquire()
+        let opener = LinkOpener(
+          driver: process, port: port, nodes: table, arbiter: arbiter, epoch: term.epoch,
+          slow: .seconds(1))
+        let opening = process.spawn("open") {
+          _ = try? await opener.open(firstPosition: 1, copies: [], sealing: nil)
+        }
+        await process.sleep(.microseconds(Int64(process.random() % 2000)))
+        arbiter.lose(.expired)
+        let next = try await arbiter.acquire()
+        await opening.wait()
+        if register.root != next.root { named += 1 }
+        arbiter.lose(.expired)
+      }
+      return (named, Int(register.epoch))
+    }
+    #expect(named == 0)
+    #expect(terms > 50)
+  }
 }

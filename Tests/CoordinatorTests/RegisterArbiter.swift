@@ -125,9 +125,12 @@ final class RegisterArbiter: Arbiter, @unchecked Sendable {
     register.resign(epoch)
   }
 
-  func swap(_ edit: (RootRecord?) -> RootRecord) async throws(ArbiterError) -> RootRecord {
+  func swap(in term: UInt64, _ edit: (RootRecord?) -> RootRecord) async throws(ArbiterError)
+    -> RootRecord
+  {
     await swapping.acquire()
     defer { swapping.release() }
+    guard term == epoch else { throw .expired }
     guard let promise = loss else { throw .expired }
     var next = edit(root)
     next.epoch = epoch

@@ -57,10 +57,12 @@ package protocol Arbiter: AnyObject, Sendable {
   /// Compare-and-swap: `edit` is handed a copy of the root that counts now, or nil when there is none,
   /// and gives the next; version and epoch are filled in. Swaps are made one after the other.
   ///
+  /// - Parameter epoch: the term's in which the caller leads. What it found then may not be so in the next.
   /// - Throws: ``ArbiterError/unanswered`` when nothing was changed; for any other reason this coordinator
   ///   leads no more, and whether the new root will come to count is unknown.
   @discardableResult
-  func swap(_ edit: (RootRecord?) -> RootRecord) async throws(ArbiterError) -> RootRecord
+  func swap(in epoch: UInt64, _ edit: (RootRecord?) -> RootRecord) async throws(ArbiterError)
+    -> RootRecord
   /// Gives the lead up for good and stops renewing: ``acquire()``, also one that waits, throws `stopped`.
   func release() async
   /// What it waits for, for people; empty when all is well.

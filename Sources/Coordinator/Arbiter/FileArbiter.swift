@@ -495,9 +495,12 @@ package final class FileArbiter: Arbiter, @unchecked Sendable {
 
   // MARK: the root
 
-  package func swap(_ edit: (RootRecord?) -> RootRecord) async throws(ArbiterError) -> RootRecord {
+  package func swap(in term: UInt64, _ edit: (RootRecord?) -> RootRecord)
+    async throws(ArbiterError) -> RootRecord
+  {
     await swapping.acquire()
     defer { swapping.release() }
+    guard term == epoch else { throw .expired }
     guard let promise = loss, !promise.isFulfilled else { throw await waitForLoss() }
     let before = root
     var next = edit(before)

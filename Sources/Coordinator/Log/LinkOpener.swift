@@ -25,6 +25,8 @@ final class LinkOpener: @unchecked Sendable {
   private var failed: [DeviceID: Duration] = [:]
   /// Numbers this leader has tried; one is never tried twice, for what it left behind may differ.
   private var lastNumber: UInt64 = 0
+  /// The term is over: whoever leads now may be this coordinator again, under another epoch.
+  private var isStopped = false
   /// What keeps a link from being opened, for people.
   private(set) var detail = ""
 
@@ -39,6 +41,9 @@ final class LinkOpener: @unchecked Sendable {
     self.epoch = epoch
     self.slow = slow
   }
+
+  /// Ends with the term: no link is opened any more.
+  func stop() { isStopped = true }
 
   func noteFailures(_ failures: [LinkFailure]) {
     for failure in failures { failed[failure.device] = driver.now }
@@ -66,6 +71,7 @@ final class LinkOpener: @unchecked Sendable {
     -> Opened
   {
     while true {
+      if isStopped { throw .stopped }
       guard arbiter.isHeld else { throw .lost(await lossReason()) }
       guard let root = arbiter.root else { throw .unreadable("no root record") }
       guard let devices = devices(root) else {
@@ -95,6 +101,7 @@ final class LinkOpener: @unchecked Sendable {
       proposal.version += 1
       let stripes = [LinkStripe.framed(proposal)] + copies
       let failures = await write(stripes, to: link)
+      if isStopped { throw .stopped }
       if let stale = failures.first(where: { $0.error.refusalCode == .staleEpoch }) {
         arbiter.lose(.deposed(epoch: stale.error.staleEpoch ?? epoch))
         throw .lost(await lossReason())
@@ -107,7 +114,7 @@ final class LinkOpener: @unchecked Sendable {
         continue
       }
       do {
-        try await arbiter.swap { Self.adding(link, sealing: sealing, to: $0!) }
+        try await arbiter.swap(in: epoch) { Self.adding(link, sealing: sealing, to: $0!) }
       } catch .unanswered {
         // Nothing was changed, and we still lead: what was written is deleted with the old links.
         detail = "the arbiter could not name the next link"

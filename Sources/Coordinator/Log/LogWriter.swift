@@ -202,6 +202,7 @@ final class LogWriter: @unchecked Sendable {
   func fail(_ error: LogError) {
     guard failure == nil else { return }
     failure = error
+    opener.stop()
     for entry in inFlight + waiting { entry.promise.fulfil(.failure(error)) }
     inFlight = []
     waiting = []

@@ -112,9 +112,12 @@ final class SimulatedArbiter: Arbiter, @unchecked Sendable {
   }
 
   @discardableResult
-  func swap(_ edit: (RootRecord?) -> RootRecord) async throws(ArbiterError) -> RootRecord {
+  func swap(in term: UInt64, _ edit: (RootRecord?) -> RootRecord) async throws(ArbiterError)
+    -> RootRecord
+  {
     await swapping.acquire()
     defer { swapping.release() }
+    guard term == epoch else { throw .expired }
     guard let loss, !loss.isFulfilled else { throw await waitForLoss() }
     let version = root?.version ?? 0
     var next = edit(root)
