@@ -89,6 +89,7 @@ extension Leadership {
           parts.append(part)
         }
         let last = parts.count - 1
+        if driver.meets(.checkpointPieceLate) { _ = await pause(.seconds(1)) }
         let failures = await server.port.write(
           parts[last].place, stripe: parts[last].stripeCount, bytes: piece.framed,
           acknowledged: 0, epoch: epoch, deadline: configuration.slowLogDevice)

@@ -11,11 +11,13 @@ extension Leadership {
     while !isOver {
       var left = await look { (machine) throws(StoreError) in machine.trashCount } ?? 0
       while left > 0 && isLeading() {
-        let stepLimit: UInt32 = driver.meets(.edgesReturnedSlowly) ? 3 : 2048
+        let isSlow = driver.meets(.edgesReturnedSlowly)
+        let stepLimit: UInt32 = isSlow ? 3 : 2048
         do throws(Refusal) {
           let (_, outcome) = try await submit(.returnEdges(limit: stepLimit))
           guard case .number(let rest) = outcome else { break }
           left = rest
+          if isSlow { break }
         } catch {
           break
         }

@@ -38,6 +38,15 @@ extension ShardStore {
     return (shards, isComplete)
   }
 
+  /// In which file below the device's directory the living record of a block begins, and where: for those who mean to
+  /// damage it.
+  package func location(of key: BlockKey) async throws(StoreError)
+    -> (path: String, offset: UInt64)?
+  {
+    guard let place = try await find(key), let volume = volumes[place.volume] else { return nil }
+    return (volume.name, place.offset)
+  }
+
   package func usage() async -> StoreUsage {
     await refreshSpace(olderThan: .seconds(5))
     var used: UInt64 = 0

@@ -110,10 +110,10 @@ package struct Scenario: Sendable {
     let protected = schemes.filter { $0.m > 0 }
     scheme = random.pick(
       protected.isEmpty || random.chance(1, in: 12) ? schemes : protected)
-    coordinatorCount = random.pick([1, 1, 1, 1, 1, 1, 2, 3])
+    coordinatorCount = random.pick([1, 1, 1, 1, 1, 2, 2, 3])
     arbiter = coordinatorCount > 1 || random.chance(1, in: 4) ? .register : .file
 
-    hasStrayCoordinator = arbiter == .file && random.chance(1, in: 6)
+    hasStrayCoordinator = arbiter == .file && random.chance(1, in: 4)
 
     store.volumeByteCount = UInt64(random.pick([1, 2, 4, 8, 16, 64])) << 20
     store.concurrentWrites = random.pick([1, 2, 8, 8])
@@ -168,7 +168,7 @@ package struct Scenario: Sendable {
   /// What few clusters ever meet.
   private mutating func drawExtremes() {
     var random = stream("extremes")
-    hasWildClocks = coordinatorCount > 1 && random.chance(1, in: 3)
+    hasWildClocks = coordinatorCount > 1 && random.chance(1, in: 2)
     isTight = random.chance(1, in: 10)
     guard isTight else { return }
     store.capacity = UInt64(random.pick([24, 40, 64])) << 20
@@ -192,13 +192,12 @@ package struct Scenario: Sendable {
     let usual: [(InjectionPoint, Int)] = [
       (.containerFullEarly, 20_000), (.containerGivenUp, 20_000), (.stripeNotAcknowledged, 20_000),
       (.stripeShort, 20_000), (.hintMissed, 50_000), (.commandAnswerLost, 30_000),
-      (.answerMissedLate, 300_000),
-      (.readWindowSmall, 50_000), (.hedgeEarly, 50_000), (.appendAlone, 50_000),
+      (.readWindowSmall, 330_000), (.hedgeEarly, 50_000), (.appendAlone, 50_000),
       (.commitOfOne, 100_000), (.indexFlushedEarly, 20_000), (.runsMergedEarly, 50_000),
-      (.volumeFullEarly, 20_000), (.volumeCompactedEarly, 50_000), (.volumeClosedEarly, 50_000),
+      (.volumeFullEarly, 20_000), (.volumeCompactedEarly, 300_000), (.volumeClosedEarly, 50_000),
       (.logBatchOfOne, 200_000), (.linkFullEarly, 10_000), (.checkpointEarly, 200_000),
-      (.edgesReturnedSlowly, 200_000), (.sessionExpiredEarly, 30_000), (.leaseLostEarly, 5_000),
-      (.leadLostAtAnswer, 5_000),
+      (.edgesReturnedSlowly, 330_000), (.checkpointPieceLate, 300_000),
+      (.sessionExpiredEarly, 30_000), (.leaseLostEarly, 5_000), (.leadLostAtAnswer, 5_000),
       (.connectionDropped, 5_000), (.receiveSmall, 5_000),
     ]
     for (point, rate) in usual where random.chance(1, in: 3) {
@@ -206,6 +205,16 @@ package struct Scenario: Sendable {
       if point == .connectionDropped && faults.damage == .silent { continue }
       injections.append((point, rate * random.pick([1, 1, 3]) / random.pick([1, 1, 10])))
     }
+    // What shows only when several things come together.
+    if injections.contains(where: { $0.point == .commandAnswerLost }) {
+      injections.append((.answerMissedLate, 300_000))
+      injections.removeAll { $0.point == .sessionExpiredEarly }
+      injections.append((.sessionExpiredEarly, 30_000))
+    }
+    if injections.contains(where: { $0.point == .volumeCompactedEarly }) {
+      faults.kinds.append((.cutNodePowerInSync, 6))
+    }
+    if hasWildClocks || hasStrayCoordinator { faults.kinds.append((.cutLeaderOff, 6)) }
   }
 
   // MARK: configurations
@@ -264,7 +273,7 @@ package struct Scenario: Sendable {
     options.clockDriftPartsPerMillion =
       random.below(2 * driftPartsPerMillion + 1) - driftPartsPerMillion
     if areWild, coordinatorAddresses.contains(where: { $0.host == name }) {
-      options.clockDriftPartsPerMillion = random.pick([-500_000, -300_000, 0, 300_000, 700_000])
+      options.clockDriftPartsPerMillion = random.pick([-500_000, -500_000, -300_000, 0, 500_000])
     }
     options.wallClockOffset = .nanoseconds(
       random.within((.zero - wallClockError)...wallClockError))

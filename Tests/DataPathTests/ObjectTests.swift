@@ -354,6 +354,15 @@ import Testing
       } catch {
         #expect(error == .changed)
       }
+      // Whatever is current may have become shorter than whoever asks believes.
+      do throws(DataPathError) {
+        try await ObjectReader(client.access).read(
+          name, identity: 0, range: 0..<2_000_001,
+          into: TestSink(0..<2_000_001, isOrdered: true, driver: client.driver))
+        throw .cancelled
+      } catch {
+        #expect(error.refusalCode == .invalidRange)
+      }
       cluster.killNode(0)
       cluster.killNode(2)
       guard

@@ -231,7 +231,10 @@ final class FileContent {
   /// What reaches the medium when nobody waits for it: of each unsynced change all, nothing or some
   /// sectors, in any combination.
   private func drawFate(_ random: inout SimulationRandom) {
-    enum Fate { case kept, lost, torn }
+    enum Fate {
+      case kept, lost, torn
+      case begun(pagesLeft: Int)
+    }
     let whole = random.below(4)
     var fates: [UInt64: Fate] = [:]
     for version in unsynced {
@@ -243,13 +246,29 @@ final class FileContent {
         if let known = fates[version.sequence] {
           fate = known
         } else {
-          fate = [Fate.kept, .lost, .torn][random.below(3)]
+          switch random.below(4) {
+          case 0: fate = .kept
+          case 1: fate = .lost
+          case 2: fate = .torn
+          default:
+            let count = unsynced.count { $0.sequence == version.sequence }
+            fate = .begun(pagesLeft: 1 + random.below(count))
+          }
           fates[version.sequence] = fate
         }
       }
       switch fate {
       case .lost: continue
       case .kept: makeDurable(version, sectors: version.sectors)
+      case .begun(let left):
+        // In the order in which it was written: whole pages, part of one, and no more.
+        fates[version.sequence] = .begun(pagesLeft: left - 1)
+        guard left > 0 else { continue }
+        let isLast = left == 1 && version.canTear
+        makeDurable(
+          version,
+          sectors: isLast ? version.sectors & UInt8(0xFF >> (1 + random.below(8))) : version.sectors
+        )
       case .torn:
         let lot = UInt8(truncatingIfNeeded: random.next())
         makeDurable(

@@ -167,6 +167,7 @@ extension FinalChecks {
     // Grants are cleared on all devices or on none, and a block that comes late is looked for once its container is
     // forgotten: with a device that is gone neither comes about.
     var isUncleared = Set<ContainerID>()
+    var living = Set<ShardKey>()
     for (record, stripes) in containers {
       if record.devices.contains(where: { holders[$0]?.isDamaged ?? true }) {
         isUncleared.insert(record.id)
@@ -175,6 +176,7 @@ extension FinalChecks {
       for (index, device) in record.devices.enumerated() {
         let shard = ShardKey(
           container: record.id, generation: record.generation, shardIndex: UInt8(index))
+        living.insert(shard)
         let stored = stripes.filter { $0.layout.isStored(index) }
         if !stored.isEmpty { wanted[device, default: [:]][shard] = stored }
       }
@@ -215,7 +217,16 @@ extension FinalChecks {
             continue
           }
           guard let stripes = expected.removeValue(forKey: shard) else {
-            if !isUncleared.contains(shard.container) { note(held, "\(place): of no container") }
+            if isUncleared.contains(shard.container) { continue }
+            if living.contains(shard) {
+              // As below: a writer that was cut off may have left it.
+              if cluster.scenario.faults.isCalm { note(held, "\(place): was never registered") }
+            } else {
+              note(held, "\(place): of no container")
+              if !held.isDamaged, let stripe = try await unreturned(held.store, shard) {
+                stray = "\(place): stripe \(stripe) is of no container any more"
+              }
+            }
             continue
           }
           let listed = try await held.store.list(shard)
@@ -247,6 +258,13 @@ extension FinalChecks {
       }
     }
     return stray
+  }
+
+  /// A stripe that was registered when its container was alive. All devices have dropped those before it is forgotten;
+  /// what else there may be was left by failed attempts, and is looked for now and then.
+  private func unreturned(_ store: ShardStore, _ shard: ShardKey) async throws -> UInt64? {
+    guard let registered = run.registered.stripes[shard.container] else { return nil }
+    return try await store.list(shard).map(\.stripe).first { registered.contains($0) }
   }
 
   // MARK: Blocks

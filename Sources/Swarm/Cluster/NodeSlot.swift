@@ -67,6 +67,7 @@ final class NodeSlot: DaemonSlot, @unchecked Sendable {
       self.node = node
       started(process)
       checkRecovery(node)
+      await readNewest(node, process)
     }
   }
 
@@ -112,6 +113,48 @@ final class NodeSlot: DaemonSlot, @unchecked Sendable {
             + "\(found.missingVolumeCount) volumes, \(found.readErrorCount) read errors; "
             + found.findings.prefix(3).map(\.description).joined(separator: "; "))
       }
+    }
+  }
+
+  /// Of every shard the newest block is read: what recovery believed on undamaged devices is whole.
+  private func readNewest(_ node: StorageNode, _ process: SimulatedProcess) async {
+    for id in node.devices {
+      guard let store = node.store(of: id),
+        let device = disks.indices.first(where: { Self.devicePath($0) == store.path }),
+        !isExcused(device)
+      else { continue }
+      var after: ShardKey?
+      while let page = try? await store.inventory(after: after, limit: 500) {
+        for summary in page.shards {
+          guard let newest = (try? await store.list(summary.shard))?.last else { continue }
+          let key = BlockKey(shard: summary.shard, stripe: newest.stripe)
+          var tries = 0
+          while await isTorn(store, key, newest.layout) {
+            guard self.process === process, process.isAlive, !isExcused(device) else { return }
+            tries += 1
+            // Not what a trouble of the moment shows.
+            if tries > 1 && troubles[device].isWell {
+              cluster?.fail(
+                "recovery believes nothing torn",
+                "\(name) device \(device): stripe \(newest.stripe) of \(summary.shard)")
+              return
+            }
+            guard await process.sleep(.milliseconds(200)) else { return }
+          }
+        }
+        guard !page.isComplete, let last = page.shards.last else { break }
+        after = last.shard
+      }
+    }
+  }
+
+  private func isTorn(_ store: ShardStore, _ key: BlockKey, _ layout: StripeLayout) async -> Bool {
+    do throws(StoreError) {
+      _ = try await store.read(key, offset: 0, byteCount: layout.blockByteCount)
+      return false
+    } catch {
+      if case .corrupt = error { return true }
+      return false
     }
   }
 

@@ -34,6 +34,8 @@ final class DiskTroubles: @unchecked Sendable {
   var areActive: Bool {
     disk.isReadOnly || active.values.contains { $0.kind.excusesRefusals }
   }
+  /// Whether nothing at all ails it.
+  var isWell: Bool { !disk.isReadOnly && active.isEmpty }
   /// Also when they ended a moment ago: who met one may only now say so.
   var wereActiveLately: Bool { areActive || world.now - lastActive < .seconds(10) }
 

@@ -1,4 +1,9 @@
+internal import Cluster
+internal import Coordinator
+internal import Metadata
+internal import Node
 internal import Ring
+internal import ShardStore
 internal import Simulation
 
 /// Carries a plan out. Loop-confined.
@@ -262,8 +267,8 @@ final class FaultExecutor: @unchecked Sendable {
       .refuseConnections, .forgetConnections:
       return disturbNetwork(fault, &random)
     case .slowDisk, .fullDisk, .readErrors, .coordinatorDiskErrors, .writeErrors,
-      .synchronizeErrors, .readOnlyDisk, .wipeDevice, .wipeNode, .flipBits, .badSectors,
-      .lostWrites, .misdirectedWrites, .lyingSynchronizes:
+      .synchronizeErrors, .readOnlyDisk, .wipeDevice, .wipeNode, .holeInLog, .flipBits,
+      .badSectors, .lostWrites, .misdirectedWrites, .lyingSynchronizes:
       return disturbDisk(fault, &random)
     case .jumpClock:
       guard let process = world.living(random.pick(machineNames)) else { return nil }
@@ -406,12 +411,13 @@ final class FaultExecutor: @unchecked Sendable {
       // Who decides, who would lead in its place, and some of the others; the rest still talk to it.
       let decides = Set(
         cluster.coordinatorNames + (cluster.register == nil ? [] : [ArbiterRegister.machineName]))
+      let withClients = random.chance(1, in: 3)
       let withNodes = cluster.register != nil && random.chance(1, in: 2)
       let nodes = Set(cluster.nodes.map(\.name))
       let ways = machineNames.filter { name in
         if name == slot.name || !mayPart(slot.name, name) { return false }
         if decides.contains(name) { return true }
-        return nodes.contains(name) ? withNodes : random.chance(1, in: 2)
+        return nodes.contains(name) ? withNodes : withClients || random.chance(1, in: 2)
       }.flatMap { [Way(from: slot.name, to: $0), Way(from: $0, to: slot.name)] }
       guard !ways.isEmpty else { return nil }
       count(fault.kind)
@@ -540,6 +546,15 @@ final class FaultExecutor: @unchecked Sendable {
       count(fault.kind)
       slot.wipe(rest: length)
       return slot.name
+    case .holeInLog:
+      guard shape.damage == .loss, let (slot, device) = victim(&random), slot.isUp else {
+        return nil
+      }
+      let lot = random.next()
+      world.harness.spawn("hole") { [self] in
+        try? await tearHole(fault, slot, device, SimulationRandom(seed: lot, name: "hole"))
+      }
+      return "\(slot.name) device \(device)"
     case .writeErrors, .synchronizeErrors, .lostWrites, .misdirectedWrites, .lyingSynchronizes:
       guard let (slot, device) = victim(&random) else { return nil }
       slot.damaged.insert(device)
@@ -551,6 +566,51 @@ final class FaultExecutor: @unchecked Sendable {
       return decay(fault, slot, device, &random)
     default: return nil
     }
+  }
+
+  /// One copy of the open link loses some stripes that were acknowledged, but not its last; whoever leads and all who
+  /// have the other copies lose their power, and come back later.
+  private func tearHole(
+    _ fault: PlannedFault, _ slot: NodeSlot, _ device: Int, _ chance: SimulationRandom
+  ) async throws {
+    var random = chance
+    let path = NodeSlot.devicePath(device)
+    guard let link = leader?.server?.root?.links.last, link.sealedStripes == nil,
+      let store = slot.node?.devices.compactMap({ slot.node?.store(of: $0) }).first(where: {
+        $0.path == path
+      }), let index = link.devices.firstIndex(of: store.device)
+    else { return }
+    let shard = ShardKey(
+      container: link.container, generation: link.generation, shardIndex: UInt8(index))
+    let blocks = try await store.list(shard)
+    // The last one stays, for it tells that what is missing before it was acknowledged.
+    guard let last = blocks.last, last.stripe + 1 == UInt64(blocks.count), last.acknowledged > 2
+    else { return }
+    let first = 1 + random.below(Int(last.acknowledged) - 1)
+    let width = 1 + random.below(min(4, Int(last.acknowledged) - first))
+    var places: [(path: String, offset: UInt64)] = []
+    for stripe in first..<first + width {
+      let key = BlockKey(shard: shard, stripe: UInt64(stripe))
+      if let place = try await store.location(of: key) { places.append(place) }
+    }
+    guard slot.isUp, slot.node?.store(of: store.device) === store, places.count == width else {
+      return
+    }
+    count(fault.kind)
+    slot.damaged.insert(device)
+    slot.end(.powerCut, rest: .milliseconds(10))
+    for coordinator in cluster.coordinators {
+      coordinator.end(.powerCut, rest: .milliseconds(10))
+    }
+    for other in cluster.nodes where other !== slot {
+      let holds = other.node?.devices.contains { link.devices.contains($0) }
+      if holds == true { other.end(.powerCut, rest: fault.duration) }
+    }
+    for place in places {
+      try slot.disks[device].overwrite(
+        "/" + place.path, at: Int(place.offset), with: [UInt8](repeating: 0, count: 4096))
+    }
+    tell(fault, "stripes \(first)..<\(first + width) of \(link.container)")
   }
 
   /// Bits turn over, or sectors cannot be read any more, in files of blocks or of the index.

@@ -12,6 +12,8 @@ internal import Simulation
 ///   retired or replaced device is no witness of where the log ends. So loss goes with all else that may happen to
 ///   any node. Writing needs 1+m domains, and so does a new leader, so the rest must have so many: at most
 ///   `domains - m - 1` victims.
+/// - **A hole** in the open link's copy on one device is noticed too, as long as a later stripe is left that tells of
+///   more: such a device is no witness of the end, though no other may answer for a while.
 /// - **Silent damage** (flips, unreadable sectors, lost or misdirected writes, lying syncs) makes a device a false
 ///   witness: at a take-over one device of the open link is enough when the others do not answer in time, and if that
 ///   one has silently lost acknowledged stripes, they are gone. That is two failures of 1+m copies at once, one more
@@ -165,7 +167,8 @@ extension PlannedFaultKind {
       .wipeCoordinator, .damageCoordinatorStore:
       .milliseconds(10)...(.seconds(6))
     // About as long as a lease, and longer.
-    case .pauseLeader, .cutLeaderOff: .seconds(1)...(.seconds(8))
+    case .pauseLeader: .seconds(1)...(.seconds(8))
+    case .cutLeaderOff: .seconds(1)...(.seconds(14))
     case .pauseNode, .pauseCoordinator, .pauseClient: .milliseconds(20)...(.seconds(12))
     case .strayCoordinator: .seconds(1)...(.seconds(25))
     case .killClient: .milliseconds(10)...(.seconds(5))
@@ -181,6 +184,8 @@ extension PlannedFaultKind {
       .milliseconds(50)...(.seconds(5))
     case .readOnlyDisk: .milliseconds(200)...(.seconds(10))
     case .wipeDevice, .wipeNode: .milliseconds(10)...(.seconds(8))
+    // Longer than a new leader waits for those that are away when others answer.
+    case .holeInLog: .seconds(2)...(.seconds(8))
     case .unreachableArbiter, .failingArbiter: .milliseconds(100)...(.seconds(15))
     }
   }

@@ -43,6 +43,7 @@ package enum PlannedFaultKind: String, CaseIterable, Sendable {
   case readOnlyDisk = "make a disk read-only"
   case wipeDevice = "wipe a device"
   case wipeNode = "wipe a node"
+  case holeInLog = "tear a hole into the log"
   // Disks, with silent damage.
   case flipBits = "flip bits"
   case badSectors = "make sectors unreadable"
@@ -76,7 +77,7 @@ package enum PlannedFaultKind: String, CaseIterable, Sendable {
   /// A device loses its bytes or is given up, and that is noticed.
   var isLoss: Bool {
     switch self {
-    case .writeErrors, .synchronizeErrors, .readOnlyDisk, .wipeDevice, .wipeNode: true
+    case .writeErrors, .synchronizeErrors, .readOnlyDisk, .wipeDevice, .wipeNode, .holeInLog: true
     default: false
     }
   }

@@ -56,6 +56,8 @@ final class ComparingSink: ByteSink, @unchecked Sendable {
   let isOrdered: Bool
   /// Contents that agree with all bytes seen so far.
   private(set) var candidates: [Content]
+  /// Gives the candidates once the first bytes are here.
+  private var lookUp: (() -> [Content])?
   private let range: Range<UInt64>
   private var next: UInt64
   private var written: [Range<UInt64>] = []
@@ -69,10 +71,22 @@ final class ComparingSink: ByteSink, @unchecked Sendable {
     next = range.lowerBound
   }
 
+  /// - Parameter lookUp: asked when the first bytes come, for what may have been written by then.
+  convenience init(
+    lookingUp lookUp: @escaping () -> [Content], _ range: Range<UInt64>, isOrdered: Bool
+  ) {
+    self.init([], range, isOrdered: isOrdered)
+    self.lookUp = lookUp
+  }
+
   /// Whether every byte of the range came, once.
   var isComplete: Bool { byteCount == UInt64(range.count) }
 
   func write(_ slices: [Slice], at offset: UInt64) async throws(DataPathError) {
+    if let lookUp {
+      candidates = lookUp()
+      self.lookUp = nil
+    }
     var place = offset
     if isOrdered && offset != next { note("byte \(offset) comes when \(next) is due") }
     for slice in slices where slice.count > 0 {

@@ -426,7 +426,9 @@ final class WorkloadClient: @unchecked Sendable {
     else { return }
     let range = 0..<version.byteCount
     let pending = invoke(operation, life, .look(name))
-    let sink = ComparingSink(run.contents(from: range.upperBound), range, isOrdered: isOrdered)
+    let run = run
+    let sink = ComparingSink(
+      lookingUp: { run.contents(from: range.upperBound) }, range, isOrdered: isOrdered)
     let label = "client\(index) \(operation.number)"
     var outcome = History.Outcome.inDoubt
     do throws(DataPathError) {

@@ -31,6 +31,7 @@ package final class WorkloadRun: @unchecked Sendable {
   private var contentsOfByteCount: [UInt64: [Content]] = [:]
   /// Answers to questions may be old for now: nobody holds coordinators to their leases.
   var mayBeStale: Bool { cluster.areClocksWild }
+  let registered = RegisteredStripes()
   private var checkCount = 0
   /// Of the state after the last check.
   var settledDigest: Fingerprint?
@@ -79,6 +80,14 @@ package final class WorkloadRun: @unchecked Sendable {
     }
     await client.close()
     for client in clients { client.start() }
+    // Else strays that were registered go as all others do, and nobody sees that they were left.
+    guard cluster.scenario.coordinator.inventoryInterval > .seconds(60) else { return }
+    world.harness.spawn("registered") { [self] in
+      while !isOver {
+        registered.look(cluster)
+        guard await world.harness.sleep(.seconds(3)) else { return }
+      }
+    }
   }
 
   /// Kills a client's process; it comes back after `rest`.
