@@ -109,9 +109,6 @@ let everything: [Target] =
         "Tuning",
         "CCommit",
       ], swiftSettings: settings),
-    .executableTarget(
-      name: "ring-measure", dependencies: ["Ring", "Coding", "Wire"], path: "Benchmarks/ring",
-      swiftSettings: settings),
     .target(
       name: "TestSupport", dependencies: ["Ring"], path: "Tests/TestSupport",
       swiftSettings: settings),

@@ -220,20 +220,23 @@ package final class DeviceMeasurement: @unchecked Sendable {
     }
   }
 
-  /// As many operations as end within `duration`, `depth` of them at a time.
+  /// As many operations as begin within `duration`, at least three, `depth` of them at a time.
   private func run(
     _ file: File, for duration: Duration, depth: Int, _ byteCount: Int, isWrite: Bool,
     place: () -> UInt64
   ) async throws(Refused) -> Done {
+    var idle = (0..<depth).map { _ in isWrite ? fresh(byteCount) : driver.buffers.slice(byteCount) }
     let began = driver.now
     let end = began + duration
     var done = Done()
+    var begun = 0
     var failure: RingError?
-    var idle = (0..<depth).map { _ in isWrite ? fresh(byteCount) : driver.buffers.slice(byteCount) }
     await withTaskGroup(of: Finished.self) { group in
       while true {
-        let goesOn = failure == nil && driver.now < end && !Task.isCancelled
+        // However busy the machine is, there is a figure.
+        let goesOn = failure == nil && (driver.now < end || begun < 3) && !Task.isCancelled
         if goesOn, let buffer = idle.popLast() {
+          begun += 1
           let offset = place()
           if isWrite { stamp(buffer, offset) }
           group.addTask { await self.operate(file, buffer, offset, isWrite: isWrite) }

@@ -189,17 +189,6 @@ let commandTable: [CommandSpec] = [
       OptionSpec("--child", "report to a parent process"), json,
     ], run: simulate),
   CommandSpec(
-    path: ["bench"],
-    summary: "Measure a part of Cairn as fio measures a disk.",
-    usage: "ENGINE [--OPTION=VALUE...] [JOBFILE...]",
-    details: """
-      ENGINE is raw (files and devices through the event loop alone), store (a device's storage engine), node (a storage
-      node over the wire), cluster (objects), net (loopback connections) or meta (the coordinator). Options, job files and
-      the JSON have fio's names; what fio has and bench does not is refused by name. docs/bench.md tells the differences.
-      Nothing that holds data is written to unless --overwrite-existing-data is given.
-      """,
-    options: benchOptions, operands: 0...Int.max, parsesItself: true, run: bench),
-  CommandSpec(
     path: ["bench", "code"],
     summary: "Measure the kernels: chunking, hashing, checksums, coding, compression, encryption.",
     usage: "[--only NAME,...] [--size SIZE] [--runtime SECONDS] [--json]",
@@ -214,6 +203,17 @@ let commandTable: [CommandSpec] = [
       OptionSpec("--runtime", value: "SECONDS", "for each row, or 200ms and the like (default: 1)"),
       OptionSpec("--list", "print the names and do nothing"), json,
     ], run: benchCode),
+  CommandSpec(
+    path: ["bench"],
+    summary: "Measure a part of Cairn as fio measures a disk.",
+    usage: "ENGINE [--OPTION=VALUE...] [JOBFILE...]",
+    details: """
+      ENGINE is raw (files and devices through the event loop alone), store (a device's storage engine), node (a storage
+      node over the wire), cluster (objects), net (loopback connections) or meta (the coordinator). Options, job files and
+      the JSON have fio's names; what fio has and bench does not is refused by name. docs/bench.md tells the differences.
+      Nothing that holds data is written to unless --overwrite-existing-data is given.
+      """,
+    options: benchOptions, operands: 0...Int.max, parsesItself: true, run: bench),
   CommandSpec(
     path: ["completion"], summary: "Print a completion script for bash.", usage: "bash",
     details: "In ~/.bashrc: source <(cairn completion bash)", operands: 1...1, run: completion),
