@@ -54,6 +54,8 @@ package enum InjectionPoint: UInt8, CaseIterable, Sendable {
   case linkFullEarly
   /// A checkpoint is written though the log is short.
   case checkpointEarly
+  /// A take-over goes on late after it has looked at the open link.
+  case takeOverLate
   /// A piece of a checkpoint is late: much else goes on between it and the one before.
   case checkpointPieceLate
   /// Edges of what was deleted are returned a few at a time.

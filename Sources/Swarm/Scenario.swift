@@ -171,7 +171,7 @@ package struct Scenario: Sendable {
     hasWildClocks = coordinatorCount > 1 && random.chance(1, in: 2)
     isTight = random.chance(1, in: 10)
     guard isTight else { return }
-    store.capacity = UInt64(random.pick([24, 40, 64])) << 20
+    store.capacity = UInt64(random.pick([48, 64, 96])) << 20
     store.volumeByteCount = UInt64(random.pick([1, 2])) << 20
     store.unindexedByteLimit = UInt64(random.pick([1, 4])) << 20
     // Else the log alone fills them.
@@ -197,6 +197,7 @@ package struct Scenario: Sendable {
       (.volumeFullEarly, 20_000), (.volumeCompactedEarly, 300_000), (.volumeClosedEarly, 50_000),
       (.logBatchOfOne, 200_000), (.linkFullEarly, 10_000), (.checkpointEarly, 200_000),
       (.edgesReturnedSlowly, 330_000), (.checkpointPieceLate, 300_000),
+      (.takeOverLate, 100_000),
       (.sessionExpiredEarly, 30_000), (.leaseLostEarly, 5_000), (.leadLostAtAnswer, 5_000),
       (.connectionDropped, 5_000), (.receiveSmall, 5_000),
     ]
@@ -213,6 +214,10 @@ package struct Scenario: Sendable {
     }
     if injections.contains(where: { $0.point == .volumeCompactedEarly }) {
       faults.kinds.append((.cutNodePowerInSync, 6))
+    }
+    if hasWildClocks {
+      injections.removeAll { $0.point == .takeOverLate }
+      injections.append((.takeOverLate, 700_000))
     }
     if hasWildClocks || hasStrayCoordinator { faults.kinds.append((.cutLeaderOff, 6)) }
   }

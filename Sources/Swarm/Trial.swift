@@ -155,8 +155,8 @@ final class TrialState: @unchecked Sendable {
       executor.stop()
     }
     try await cluster.waitUntilFounded()
-    for (point, rate) in scenario.injections { world.injections[point] = rate }
     try await workload.start()
+    for (point, rate) in scenario.injections { world.injections[point] = rate }
     executor.killClient = { workload.killClient($0, for: $1) }
     executor.start(kept(planned))
     try await wait(scenario.workload.duration)

@@ -45,6 +45,7 @@ struct TakeOver: Sendable {
             nextPosition: next)
         } else {
           evidence = try await fence(open)
+          if driver.meets(.takeOverLate) { await driver.sleep(.seconds(1)) }
         }
         let tail = try await readTail(open, evidence)
         var next: UInt64
