@@ -1,5 +1,6 @@
 # make run    install, build, start a cluster here, prove that it keeps files
 # make test   install, build, lint, some simulation, every test
+# make bench  comparisons with fio, the C libraries and the parts of a node: one Markdown page
 # make sim    simulate fresh seeds for SECONDS (default 600)
 SWIFT ?= swift
 DEST ?= .build/cairn
@@ -36,7 +37,7 @@ test: deps lint
 
 bench: build
 	@scripts/install-deps bench
-	@Benchmarks/cluster
+	@Benchmarks/short
 
 clean:
 	rm -rf .build
