@@ -275,8 +275,11 @@ private func completion(_ context: Context) async throws(Failure) {
         words="automatic always never"
       elif [ "$command" = cluster ] && [ "$COMP_CWORD" -eq 2 ]; then
         words="\(cluster)"
+      elif [ "$command" = bench ] && [ "$COMP_CWORD" -eq 2 ]; then
+        words="code raw store node cluster net meta"
       elif [[ $current == -* ]]; then
         [ "$command" = cluster ] && command="cluster ${COMP_WORDS[2]}"
+        [ "$command ${COMP_WORDS[2]}" = "bench code" ] && command="bench code"
         case "$command" in
     \(cases)    esac
       fi
