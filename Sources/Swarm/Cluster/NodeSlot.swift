@@ -129,11 +129,13 @@ final class NodeSlot: DaemonSlot, @unchecked Sendable {
           guard let newest = (try? await store.list(summary.shard))?.last else { continue }
           let key = BlockKey(shard: summary.shard, stripe: newest.stripe)
           var tries = 0
-          while await isTorn(store, key, newest.layout) {
+          while true {
+            // Not what a trouble of the moment shows, be it over when the answer comes.
+            let wasWell = troubles[device].isWell
+            guard await isTorn(store, key, newest.layout) else { break }
             guard self.process === process, process.isAlive, !isExcused(device) else { return }
-            tries += 1
-            // Not what a trouble of the moment shows.
-            if tries > 1 && troubles[device].isWell {
+            if wasWell && troubles[device].isWell { tries += 1 }
+            if tries > 1 {
               cluster?.fail(
                 "recovery believes nothing torn",
                 "\(name) device \(device): stripe \(newest.stripe) of \(summary.shard)")
