@@ -1,5 +1,5 @@
-import Glibc
 import Ring
+import TestSupport
 import Testing
 
 @testable import Bench
@@ -8,56 +8,16 @@ import Testing
 func onLoop<Result: Sendable>(
   _ body: @escaping @Sendable (any Driver) async throws -> Result
 ) async throws -> Result {
-  let result = await withUnsafeContinuation {
-    (continuation: UnsafeContinuation<Swift.Result<Result, any Error>, Never>) in
-    let box = Box {
-      let result = try! EventLoop.run { driver -> Swift.Result<Result, any Error> in
-        do { return .success(try await body(driver)) } catch { return .failure(error) }
-      }
-      continuation.resume(returning: result)
-    }
-    var thread = pthread_t()
-    let failure = pthread_create(
-      &thread, nil,
-      { context in
-        Unmanaged<Box>.fromOpaque(context!).takeRetainedValue().body()
-        return nil
-      }, Unmanaged.passRetained(box).toOpaque())
-    precondition(failure == 0)
-    pthread_detach(thread)
-  }
-  return try result.get()
+  try await TestSupport.onLoop { driver -> Swift.Result<Result, any Error> in
+    do { return .success(try await body(driver)) } catch { return .failure(error) }
+  }.get()
 }
 
-private final class Box {
-  let body: @Sendable () -> Void
-  init(_ body: @escaping @Sendable () -> Void) { self.body = body }
-}
-
-/// A fresh folder on a disk, where direct I/O works; removed afterwards.
+/// A fresh folder on a disk, and a loop to use it on.
 func withFolder<Result: Sendable>(
   _ body: @escaping @Sendable (any Driver, String) async throws -> Result
 ) async throws -> Result {
-  var name = Array("/var/tmp/bench-tests-XXXXXX".utf8CString)
-  precondition(mkdtemp(&name) != nil)
-  let path = String(decoding: name.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
-  defer { removeTree(path) }
-  return try await onLoop { try await body($0, path) }
-}
-
-private func removeTree(_ path: String) {
-  if let directory = opendir(path) {
-    while let entry = readdir(directory) {
-      let name = withUnsafePointer(to: &entry.pointee.d_name) {
-        String(cString: UnsafeRawPointer($0).assumingMemoryBound(to: CChar.self))
-      }
-      if name != "." && name != ".." { removeTree(path + "/" + name) }
-    }
-    closedir(directory)
-    rmdir(path)
-  } else {
-    unlink(path)
-  }
+  try await withTemporaryFolder { path in try await onLoop { try await body($0, path) } }
 }
 
 /// The request of a command line.

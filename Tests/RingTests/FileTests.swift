@@ -7,7 +7,7 @@ import Testing
 struct FileTests {
   @Test("direct writes come back, at any offset and from several slices", arguments: Seed.several)
   func directWrites(seed: Seed) async {
-    await withFolder { folder in
+    await withTemporaryFolder { folder in
       await onLoop { driver in
         var random = seed.generator
         let blockCount = 64
@@ -45,7 +45,7 @@ struct FileTests {
 
   @Test("a time that nanoseconds in 64 bits do not hold becomes the nearest that they do")
   func distantTimes() async {
-    await withFolder { folder in
+    await withTemporaryFolder { folder in
       await onLoop { driver in
         do throws(RingError) {
           let path = folder + "/file"
@@ -72,7 +72,7 @@ struct FileTests {
 
   @Test("a vector of thousands of slices is written in order")
   func manySlices() async {
-    await withFolder { folder in
+    await withTemporaryFolder { folder in
       await onLoop { driver in
         do throws(RingError) {
           let file = try await File.open(folder + "/data", O_RDWR | O_CREAT, on: driver)
@@ -90,7 +90,7 @@ struct FileTests {
 
   @Test("names are made, listed in order of bytes, renamed and removed")
   func names() async {
-    await withFolder { folder in
+    await withTemporaryFolder { folder in
       await onLoop { driver in
         do throws(RingError) {
           try await driver.makeDirectories(folder + "/a/b/c")
@@ -131,7 +131,7 @@ struct FileTests {
 
   @Test("attributes, length, holes and space are what was asked for")
   func attributes() async {
-    await withFolder { folder in
+    await withTemporaryFolder { folder in
       await onLoop { driver in
         do throws(RingError) {
           let path = folder + "/file"
@@ -174,7 +174,7 @@ struct FileTests {
 
   @Test("a lock excludes a second holder until it is let go")
   func locks() async {
-    await withFolder { folder in
+    await withTemporaryFolder { folder in
       await onLoop { driver in
         do throws(RingError) {
           let first = try await File.open(folder + "/lock", O_RDWR | O_CREAT, on: driver)
@@ -191,7 +191,7 @@ struct FileTests {
 
   @Test("a replaced file has the new bytes, a long one is refused by a limit")
   func replaces() async {
-    await withFolder { folder in
+    await withTemporaryFolder { folder in
       await onLoop { driver in
         do throws(RingError) {
           let bytes = (0..<300_000).map { UInt8(truncatingIfNeeded: $0 &* 31) }

@@ -75,7 +75,7 @@ struct LoopTests {
     options.submissionEntries = 4
     options.completionEntries = 8
     options.usesPlainSetup = plain
-    await withFolder { folder in
+    await withTemporaryFolder { folder in
       await onLoop(options) { driver in
         do throws(RingError) {
           let bytes = (0..<65536).map { UInt8(truncatingIfNeeded: $0 / 16) }

@@ -18,7 +18,7 @@ struct ProcessTests {
 
   @Test("a child's output is appended to its log and its status comes back")
   func output() async {
-    await withFolder { folder in
+    await withTemporaryFolder { folder in
       await onLoop { driver in
         do throws(RingError) {
           let log = folder + "/log"
@@ -42,7 +42,7 @@ struct ProcessTests {
 
   @Test("a child leads its own session, dies of ordinary signals and inherits no descriptor")
   func isolation() async {
-    await withFolder { folder in
+    await withTemporaryFolder { folder in
       await onLoop { driver in
         do throws(RingError) {
           let log = folder + "/log"

@@ -39,7 +39,7 @@ struct RawPathTests {
 
   @Test("a file is the same by every way", arguments: RawPathTests.featureSets, Seed.several)
   func files(features: RingFeatures, seed: Seed) async {
-    await withFolder { folder in
+    await withTemporaryFolder { folder in
       await onLoop(Self.options(features)) { driver in
         do throws(RingError) {
           var random = seed.generator
@@ -102,7 +102,7 @@ struct RawPathTests {
 
   @Test("a durable write of more pieces than the kernel takes at once is whole")
   func manyPieces() async {
-    await withFolder { folder in
+    await withTemporaryFolder { folder in
       await onLoop { driver in
         do throws(RingError) {
           let file = try await File.open(folder + "/f", O_RDWR | O_CREAT, on: driver)
@@ -135,7 +135,7 @@ struct RawPathTests {
   func tables(limit: UInt32) async {
     var options = EventLoop.Options()
     options.registeredFileCount = limit
-    await withFolder { folder in
+    await withTemporaryFolder { folder in
       await onLoop(options) { driver in
         do throws(RingError) {
           for round in 0..<3 {
