@@ -87,9 +87,9 @@ package enum CodeBench {
     let work = subject.make(unit)
     func timed(_ count: Int) -> (passed: Double, worked: Double) {
       let start = driver.now
-      let begin = ProcessorTime.ofThread
+      let begin = driver.usage(of: .thread).processor
       for _ in 0..<count { work.run() }
-      let worked = ProcessorTime.ofThread - begin
+      let worked = driver.usage(of: .thread).processor - begin
       return ((driver.now - start) / .seconds(1), worked / .seconds(1))
     }
     // The first run warms caches and pages up, the second says how many make a sample.

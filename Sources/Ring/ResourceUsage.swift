@@ -1,4 +1,5 @@
 import CKernel
+import Glibc
 
 /// Whose usage is asked for.
 package enum UsageScope: Sendable {
@@ -10,6 +11,8 @@ package enum UsageScope: Sendable {
 
 /// What a thread or process has used since its start. All zero in simulation, where work takes no time.
 package struct ResourceUsage: Sendable, Equatable {
+  /// User and system together, to the nanosecond; the kernel tells the two apart only roughly.
+  package var processor = Duration.zero
   package var user = Duration.zero
   package var system = Duration.zero
   package var contextSwitches: UInt64 = 0
@@ -21,6 +24,7 @@ package struct ResourceUsage: Sendable, Equatable {
   /// What came after `earlier`.
   package func since(_ earlier: ResourceUsage) -> ResourceUsage {
     var usage = self
+    usage.processor -= earlier.processor
     usage.user -= earlier.user
     usage.system -= earlier.system
     usage.contextSwitches &-= earlier.contextSwitches
@@ -36,6 +40,10 @@ extension ResourceUsage {
     var found = cairn_usage()
     precondition(
       cairn_get_usage(scope == .thread ? 1 : 0, &found) == 0, "the kernel knows no usage")
+    var time = timespec()
+    clock_gettime(
+      scope == .thread ? CLOCK_THREAD_CPUTIME_ID : CLOCK_PROCESS_CPUTIME_ID, &time)
+    processor = .seconds(time.tv_sec) + .nanoseconds(time.tv_nsec)
     user = .microseconds(found.user_microseconds)
     system = .microseconds(found.system_microseconds)
     contextSwitches = UInt64(found.context_switches)
