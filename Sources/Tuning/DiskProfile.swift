@@ -22,6 +22,7 @@ package struct DiskProfile: Equatable, Sendable {
   package var directIO: FeatureUse
   package var preallocation: FeatureUse
   package var punchesDeadRanges: Bool
+  package var sweepsReads: Bool
   package var compactionPercent: Int
   package var indexEntryLimit: Int
   package var unindexedByteLimit: ByteSize
@@ -40,6 +41,7 @@ package struct DiskProfile: Equatable, Sendable {
     settings.directIO = directIO
     settings.preallocation = preallocation
     settings.punchesDeadRanges = punchesDeadRanges
+    settings.isRotational = sweepsReads
     settings.compactionPercent = UInt64(compactionPercent)
     settings.indexEntryLimit = indexEntryLimit
     settings.unindexedByteLimit = unindexedByteLimit.byteCount
@@ -183,6 +185,7 @@ extension DiskProfile {
     Key(
       "preallocation", \.preallocation, check: { _ in nil }, text: { "\"\($0.rawValue)\"" }),
     Key("punching", \.punchesDeadRanges, check: { _ in nil }, text: { "\($0)" }),
+    Key("sweeping", \.sweepsReads, check: { _ in nil }, text: { "\($0)" }),
     // More would copy volumes of which most lives.
     Key("compaction_percent", \.compactionPercent, 0...90),
     Key("index_entries", \.indexEntryLimit, 64...16 << 20),

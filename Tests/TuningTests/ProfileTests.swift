@@ -207,6 +207,7 @@ extension DiskProfile {
       directIO: FeatureUse.allCases.randomElement(using: &random)!,
       preallocation: FeatureUse.allCases.randomElement(using: &random)!,
       punchesDeadRanges: .random(using: &random),
+      sweepsReads: .random(using: &random),
       compactionPercent: .random(in: 0...90, using: &random),
       indexEntryLimit: .random(in: 64...16 << 20, using: &random),
       unindexedByteLimit: size(1 << 20...1 << 40),

@@ -81,6 +81,7 @@ private func checkIdle(_ path: String, _ driver: any Driver) async throws(Failur
   guard let lock = try? await File.open(path + "/lock", OpenFlags.readWrite, on: driver) else {
     return
   }
+  // Where the file system knows no locks, no node runs either.
   let isIdle = (try? await lock.lock()) ?? true
   await lock.close()
   if !isIdle {
