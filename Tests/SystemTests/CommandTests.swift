@@ -7,6 +7,23 @@ import Testing
   "the command line", .serialized,
   .enabled(if: cairnPath != nil, "CAIRN_EXECUTABLE names the build (scripts/test)"))
 struct CommandTests {
+  @Test("a cluster's directory may be spelled otherwise than at its start, and through a link")
+  func otherSpelling() throws {
+    let cluster = try RealCluster(nodes: 1)
+    let link = cluster.folder + "/link"
+    try FileManager.default.createSymbolicLink(
+      atPath: link, withDestinationPath: cluster.directory)
+    for spelling in [cluster.folder + "/./cluster", cluster.directory + "//", link] {
+      let status = try cluster.succeed("cluster", "status", "--dir", spelling).text
+      #expect(!status.contains("stopped"), "\(spelling): \(status)")
+      try cluster.succeed("cluster", "up", "-q", "--dir", spelling)
+    }
+    #expect(try cluster.succeed("cluster", "down", "--dir", link).text == "stopped 2 daemons\n")
+    #expect(
+      try cluster.succeed("cluster", "down", "--dir", cluster.directory).text
+        == "nothing was running\n")
+  }
+
   @Test("objects go in, come out, are listed, copied, moved, and deleted space returns")
   func roundTrip() throws {
     let cluster = try RealCluster(nodes: 3)

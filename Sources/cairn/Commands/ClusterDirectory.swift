@@ -8,7 +8,7 @@ import Ring
 ///     DIR/coordinator-1/         config.toml, pid, log, data/
 ///     DIR/node-1/ …              config.toml, pid, log, data/
 ///
-/// A daemon runs when its pid file names a process whose command line names its config file.
+/// A daemon runs when its pid file names a process whose command line names its config file, by whatever path.
 struct ClusterDirectory: Sendable {
   let driver: any Driver
   /// Absolute.
@@ -95,13 +95,25 @@ struct ClusterDirectory: Sendable {
         decoding: try await driver.readFile(daemon.pidPath, limit: 64), as: UTF8.self)
       guard let pid = Int32(text.filter { !$0.isWhitespace }), pid > 0 else { return nil }
       let line = try await driver.readFile("/proc/\(pid)/cmdline", limit: 1 << 16)
-      let config = PathText.bytes(daemon.configPath)
+      let words = line.split(separator: 0)
       // A zombie has no command line, so what names the file lives.
-      return line.split(separator: 0).contains { $0.elementsEqual(config) } ? pid : nil
+      guard let option = words.firstIndex(where: { $0.elementsEqual("--config".utf8) }),
+        words.indices.contains(option + 1)
+      else { return nil }
+      let named = PathText.string(Array(words[option + 1]))
+      return try await isSameFile(
+        named.hasPrefix("/") ? named : "/proc/\(pid)/cwd/\(named)", daemon.configPath)
+        ? pid : nil
     } catch {
       // No pid file, or no such process: it does not run.
       return nil
     }
+  }
+
+  /// However either is spelled: a directory may be named in many ways.
+  private func isSameFile(_ one: String, _ other: String) async throws(RingError) -> Bool {
+    let (first, second) = (try await driver.status(one), try await driver.status(other))
+    return first.deviceNumber == second.deviceNumber && first.inode == second.inode
   }
 
   /// Starts the daemon; its output goes to its log file.
