@@ -243,6 +243,8 @@ import Testing
     try SimulatedWorld.run(seed: seed.value) { world in
       let process = world.process("p")
       let disk = process.machine.disk
+      // Only those that are asked for below.
+      disk.shortTransfersPerThousand = 0
       let file = try await File.open("/f", O_RDWR | O_CREAT, on: process)
       try await file.write([process.buffers.slice(8192)], at: 0)
       try await file.synchronize(dataOnly: false)
