@@ -15,6 +15,7 @@
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <time.h>
 #include <unistd.h>
 
 __thread void *cairn_loop __attribute__((tls_model("initial-exec")));
@@ -95,7 +96,11 @@ int cairn_o_direct(void) { return O_DIRECT; }
 
 int cairn_get_usage(int of_thread, cairn_usage *usage) {
   struct rusage found;
-  if (getrusage(of_thread ? RUSAGE_THREAD : RUSAGE_SELF, &found) != 0) return -errno;
+  struct timespec time;
+  if (getrusage(of_thread ? RUSAGE_THREAD : RUSAGE_SELF, &found) != 0 ||
+      clock_gettime(of_thread ? CLOCK_THREAD_CPUTIME_ID : CLOCK_PROCESS_CPUTIME_ID, &time) != 0)
+    return -errno;
+  usage->processor_nanoseconds = time.tv_sec * 1000000000LL + time.tv_nsec;
   usage->user_microseconds = found.ru_utime.tv_sec * 1000000LL + found.ru_utime.tv_usec;
   usage->system_microseconds = found.ru_stime.tv_sec * 1000000LL + found.ru_stime.tv_usec;
   usage->context_switches = found.ru_nvcsw + found.ru_nivcsw;

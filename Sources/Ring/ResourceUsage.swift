@@ -1,5 +1,4 @@
 import CKernel
-import Glibc
 
 /// Whose usage is asked for.
 package enum UsageScope: Sendable {
@@ -40,10 +39,7 @@ extension ResourceUsage {
     var found = cairn_usage()
     precondition(
       cairn_get_usage(scope == .thread ? 1 : 0, &found) == 0, "the kernel knows no usage")
-    var time = timespec()
-    clock_gettime(
-      scope == .thread ? CLOCK_THREAD_CPUTIME_ID : CLOCK_PROCESS_CPUTIME_ID, &time)
-    processor = .seconds(time.tv_sec) + .nanoseconds(time.tv_nsec)
+    processor = .nanoseconds(found.processor_nanoseconds)
     user = .microseconds(found.user_microseconds)
     system = .microseconds(found.system_microseconds)
     contextSwitches = UInt64(found.context_switches)

@@ -31,8 +31,10 @@ int cairn_hangup_is_ignored(void);
 /* POSIX_SPAWN_SETSID: the child leads a session of its own. */
 int cairn_spawn_flag_new_session(void);
 
-/* getrusage, of the calling thread only (which glibc shows only to _GNU_SOURCE) or of the whole process. */
+/* getrusage, of the calling thread only (which glibc shows only to _GNU_SOURCE) or of the whole process; the processor's
+   time also by its clock, which counts nanoseconds. */
 typedef struct {
+  int64_t processor_nanoseconds;
   int64_t user_microseconds, system_microseconds, context_switches, major_faults, minor_faults;
 } cairn_usage;
 int cairn_get_usage(int of_thread, cairn_usage *usage);
