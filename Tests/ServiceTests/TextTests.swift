@@ -55,7 +55,8 @@ func close(seed: Seed) throws {
   for _ in 0..<500 {
     let size = random.next() >> UInt64.random(in: 4..<64, using: &random)
     let back = try #require(ByteSize(ByteSize(size).description)).byteCount
-    #expect(Double(size.distance(to: back).magnitude) <= Double(size) * 0.0051)
+    // Two digits behind "1.", and what is read back is cut to whole bytes.
+    #expect(Double(size.distance(to: back).magnitude) <= Double(size) * 0.005 + 1)
   }
 }
 
