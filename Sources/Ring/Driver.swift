@@ -31,6 +31,8 @@ package protocol Driver: AnyObject, Sendable {
   /// Starts the read or write that stands at `place`; its answer goes to ``TransferQueue/complete(_:_:)``. Only for
   /// ``TransferQueue``.
   func start(_ place: TransferPlace)
+  /// Starts a wait; its answer goes to ``Arrival/complete(_:)``. Only for ``Arrival``.
+  func start(_ arrival: Arrival)
   var buffers: BufferPool { get }
   /// What of the kernel is in use, in words, for one line at start.
   var features: String { get }

@@ -311,6 +311,10 @@ package final class EventLoop: TaskExecutor, SerialExecutor, @unchecked Sendable
     static func accept(_ slot: SlotPointer) -> UInt64 { UInt64(UInt(bitPattern: slot)) | 11 }
     static func copyless(_ slot: SlotPointer) -> UInt64 { UInt64(UInt(bitPattern: slot)) | 13 }
     static func transfer(_ place: TransferPlace) -> UInt64 { UInt64(UInt(bitPattern: place)) | 3 }
+    /// Holds a reference to it, which ``EventLoop/arrived(_:)`` takes back.
+    static func arrival(_ arrival: Arrival) -> UInt64 {
+      UInt64(UInt(bitPattern: Unmanaged.passRetained(arrival).toOpaque())) | 15
+    }
   }
 
   private func complete(_ completion: cairn_completion) {
@@ -323,6 +327,7 @@ package final class EventLoop: TaskExecutor, SerialExecutor, @unchecked Sendable
         slot.pointee.flags = completion.flags
         resume(slot.pointee.continuation, completion.result)
       case 13: sent(SlotPointer(bitPattern: address)!, completion)
+      case 15: arrived(completion)
       case 11:
         accepted(SlotPointer(bitPattern: address)!, completion.result, completion.flags)
       case 7, 9:

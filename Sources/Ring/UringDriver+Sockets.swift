@@ -64,6 +64,8 @@ extension UringDriver {
     return result
   }
 
+  package func start(_ arrival: Arrival) { loop.start(arrival) }
+
   func send(_ descriptor: Int32, _ slices: [Slice]) async -> Int32 {
     let slot = loop.state.takeSlot()
     defer { loop.state.giveBack(slot) }

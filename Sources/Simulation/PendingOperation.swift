@@ -4,11 +4,17 @@ internal import Ring
 enum Waiter {
   case task(UnsafeContinuation<Int32, Never>)
   case transfer(TransferPlace)
+  case arrival(Arrival, Outcome<Slice>)
 
   func resume(_ result: Int32) {
     switch self {
     case .task(let continuation): continuation.resume(returning: result)
     case .transfer(let place): place.pointee.queue?.complete(place, result)
+    case .arrival(let arrival, let outcome):
+      arrival.complete(
+        result < 0
+          ? .failure(RingError(errno: -result, operation: "receive"))
+          : .bytes(outcome.value ?? .none))
     }
   }
 }

@@ -164,6 +164,15 @@ package final class SimulatedProcess: Driver, @unchecked Sendable {
     start(pending)
   }
 
+  package func start(_ arrival: Arrival) {
+    let outcome = Outcome<Slice>()
+    let pending = PendingOperation(
+      id: world.nextOperationID(), process: self,
+      operation: .receiveAny(descriptor: arrival.descriptor, outcome))
+    pending.waiter = .arrival(arrival, outcome)
+    start(pending)
+  }
+
   package var features: String { "simulated" }
 
   /// Runs `work` on this thread, a moment of virtual time later; the work of one lane in order. Of a

@@ -11,6 +11,10 @@ protocol ByteStream: AnyObject, Sendable {
   ///
   /// - Throws: ``WireError/disconnected(_:)`` or ``WireError/malformed(_:)``.
   func receive() async throws(WireError) -> Slice
+  /// Takes in what came while nobody received: the next ``receive()`` begins with it.
+  func give(_ slice: Slice)
+  /// There may be bytes that a receive would give without waiting for the peer.
+  var isHolding: Bool { get }
   /// All of `slices`, in order. Their memory may be read until the last reference to it goes.
   ///
   /// - Throws: ``WireError/disconnected(_:)``.
@@ -20,8 +24,10 @@ protocol ByteStream: AnyObject, Sendable {
 }
 
 /// No encryption.
-final class PlainStream: ByteStream {
+final class PlainStream: ByteStream, @unchecked Sendable {
+  // Loop-confined.
   let connection: Connection
+  private var given: Slice?
 
   init(_ connection: Connection) { self.connection = connection }
 
@@ -37,7 +43,14 @@ final class PlainStream: ByteStream {
     }
   }
 
+  func give(_ slice: Slice) { given = slice }
+  var isHolding: Bool { given != nil }
+
   func receive() async throws(WireError) -> Slice {
+    if let given {
+      self.given = nil
+      return given
+    }
     do throws(RingError) {
       if connection.driver.meets(.receiveSmall) {
         let slice = connection.driver.buffers.slice(1)

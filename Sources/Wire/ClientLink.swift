@@ -1,7 +1,7 @@
 import Ring
 
 /// One proven connection, the caller's end.
-final class ClientLink: @unchecked Sendable {
+final class ClientLink: LinkOwner, @unchecked Sendable {
   // Loop-confined.
   private let core: Link
   /// Called when there is room again, or when calls come back unsent.
@@ -16,6 +16,7 @@ final class ClientLink: @unchecked Sendable {
   private var bodyBytesInFlight = 0
   /// The peer takes no more.
   private(set) var isGoingAway = false
+  private let over = Promise<WireError>()
 
   init(_ core: Link) { self.core = core }
 
@@ -73,7 +74,8 @@ final class ClientLink: @unchecked Sendable {
   ///
   /// - Returns: the calls that surely never left, oldest first; all others are finished.
   func run() async -> [PendingCall] {
-    let reason = await core.run { [self] () async throws(WireError) in try await readAll() }
+    core.start(for: self)
+    let reason = await over.get()
     await core.connection.close()
     roomChanged = nil
     var unsent: [PendingCall] = []
@@ -101,21 +103,22 @@ final class ClientLink: @unchecked Sendable {
     }
   }
 
-  private func readAll() async throws(WireError) {
-    while let header = try await core.reader.header() {
-      let content = try await core.reader.content(of: header)
-      switch header.kind {
-      case .response, .refusal:
-        try answer(header, content)
-      case .ping:
-        core.writer.push(OutgoingFrame(kind: .pong, id: header.id))
-      case .pong:
-        break
-      case .goingAway:
-        peerGoesAway(after: header.id)
-      case .request, .cancel:
-        throw .malformed("frame of kind \(header.kind) from a server")
-      }
+  func broke() {}
+  func ended(_ reason: WireError) { over.fulfil(reason) }
+
+  func take(_ header: FrameHeader) async throws(WireError) {
+    let content = try await core.reader.content(of: header)
+    switch header.kind {
+    case .response, .refusal:
+      try answer(header, content)
+    case .ping:
+      core.writer.push(OutgoingFrame(kind: .pong, id: header.id))
+    case .pong:
+      break
+    case .goingAway:
+      peerGoesAway(after: header.id)
+    case .request, .cancel:
+      throw .malformed("frame of kind \(header.kind) from a server")
     }
   }
 

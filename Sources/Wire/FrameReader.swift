@@ -2,8 +2,8 @@ import Coding
 import Ring
 
 /// Cuts a stream into frames. What comes first after a pause comes in memory lent by the stream, what stands behind it in a
-/// buffer that follows the traffic from 4 to 64 KiB, and bulk straight in memory of its own. Between frames a connection
-/// waits with none.
+/// buffer that follows the traffic from 4 to 64 KiB, and bulk straight in memory of its own. At rest between frames it
+/// needs none.
 final class FrameReader: @unchecked Sendable {
   // Loop-confined.
   /// TLS takes the place of the plain stream during the handshake.
@@ -37,6 +37,12 @@ final class FrameReader: @unchecked Sendable {
   }
 
   private var buffered: Int { end - start }
+
+  /// Between frames, and nothing of the next has come yet: a place to wait without a task.
+  var isAtRest: Bool { buffered == 0 && !isMoreThere && !stream.isHolding }
+
+  /// Holds no memory until something comes.
+  func rest() { buffer = nil }
 
   /// Puts TLS in the place of the plain stream; what was read already is its first part.
   func secure(_ context: TLSContext, _ pool: BufferPool) async throws(WireError) {

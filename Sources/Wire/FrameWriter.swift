@@ -18,7 +18,7 @@ struct OutgoingFrame {
 /// Sends a connection's frames in order. Everything queued when the connection can send again goes
 /// out in one operation: headers and messages gathered in one buffer, bodies from where they lie.
 ///
-/// Only ``run()`` sends, in a task of its own: a caller that is cancelled never cuts a frame in two.
+/// A task of its own sends, while there is something to send: a caller that is cancelled never cuts a frame in two.
 final class FrameWriter: @unchecked Sendable {
   // Loop-confined.
   private let driver: any Driver
@@ -26,15 +26,17 @@ final class FrameWriter: @unchecked Sendable {
   private let version: UInt8
   private var queue: [OutgoingFrame] = []
   private var batch: [OutgoingFrame] = []
-  private var isWaiting = false
-  private let wake = WaitQueue()
   private var isClosed = false
+  private var sending: SpawnedTask?
+  /// The task that sends, while it has nothing to send.
+  private var resting: UnsafeContinuation<Bool, Never>?
+  /// Told when a send fails.
+  unowned var link: Link?
   private var staging: Buffer?
   /// Woken when the queue has become shorter.
   private let drain = WaitQueue()
   private(set) var queuedByteCount = 0
   private(set) var sentByteCount: UInt64 = 0
-  private var isSending = false
 
   /// Once this much is gathered, it is sent.
   private static let batchByteCount = 256 << 10
@@ -47,28 +49,50 @@ final class FrameWriter: @unchecked Sendable {
     self.version = version
   }
 
-  var isIdle: Bool { queue.isEmpty && !isSending }
+  var isIdle: Bool { sending == nil || resting != nil }
 
   func push(_ frame: OutgoingFrame) {
     if isClosed { return }
     queuedByteCount += frame.byteCount
     queue.append(frame)
-    if isWaiting {
-      isWaiting = false
-      wake.wakeOne()
+    if sending == nil {
+      sending = driver.spawn("wire send") { [self] in await sendAll() }
+    } else if let resting {
+      self.resting = nil
+      resting.resume(returning: true)
     }
   }
 
-  /// Ends ``run()`` and releases what waits.
+  /// Ends the task if it has nothing to send: the connection has fallen silent.
+  func dismiss() {
+    guard let resting else { return }
+    self.resting = nil
+    leave()
+    resting.resume(returning: false)
+  }
+
+  /// What the task leaves behind; from here on a new one may send.
+  private func leave() {
+    sending = nil
+    queue = []
+    batch = []
+    drain.wakeAll()
+  }
+
+  /// Drops what has not left and releases who waits.
   func close() {
     isClosed = true
-    queue.removeAll()
+    queue = []
     queuedByteCount = 0
-    if isWaiting {
-      isWaiting = false
-      wake.wakeOne()
-    }
+    dismiss()
     drain.wakeAll()
+  }
+
+  /// After ``close()``: cuts short what is being sent, and waits until nothing is.
+  func end() async {
+    let sending = sending
+    sending?.cancel()
+    await sending?.wait()
   }
 
   /// Waits until fewer than `byteCount` bytes are queued.
@@ -80,29 +104,35 @@ final class FrameWriter: @unchecked Sendable {
     while !isIdle && !isClosed { await drain.wait() }
   }
 
-  /// Gives back memory that an idle connection does not need.
-  func trim() { if isIdle { staging = nil } }
-
-  /// Sends until closed.
-  ///
-  /// - Throws: ``WireError/disconnected(_:)``.
-  func run() async throws(WireError) {
-    while !isClosed {
-      if queue.isEmpty {
+  private func sendAll() async {
+    do throws(WireError) {
+      repeat {
+        while !queue.isEmpty {
+          let slices = gather()
+          if slices.isEmpty { continue }
+          try await stream.send(slices)
+          // References to the bodies end here, not when the next frame leaves.
+          batch.removeAll(keepingCapacity: true)
+          if !drain.isEmpty { drain.wakeAll() }
+        }
         // The pool keeps it for whoever sends next, so that thousands of idle connections hold none.
         staging = nil
-        isWaiting = true
-        await wake.wait()
-        continue
-      }
-      let slices = gather()
-      if slices.isEmpty { continue }
-      isSending = true
-      try await stream.send(slices)
-      // References to the bodies end here, not when the next frame leaves.
-      batch.removeAll(keepingCapacity: true)
-      isSending = false
-      if !drain.isEmpty { drain.wakeAll() }
+      } while await rest()
+    } catch {
+      link?.end(error)
+      leave()
+    }
+  }
+
+  /// - Returns: false when the task has left.
+  private func rest() async -> Bool {
+    guard !isClosed, link?.isBusy == true else {
+      leave()
+      return false
+    }
+    return await withUnsafeContinuation {
+      resting = $0
+      drain.wakeAll()
     }
   }
 

@@ -2,12 +2,12 @@ import Ring
 
 /// One proven connection, the server's end: reads requests, runs a handler task for each, sends the
 /// answers as they come.
-final class ServerLink: @unchecked Sendable {
+final class ServerLink: LinkOwner, @unchecked Sendable {
   // Loop-confined.
-  private unowned let server: WireServer
+  private let server: WireServer
   private let driver: any Driver
   private let core: Link
-  private let peer: Peer
+  let peer: Peer
 
   private struct Running {
     var task: SpawnedTask?
@@ -21,6 +21,10 @@ final class ServerLink: @unchecked Sendable {
   private var lastID: UInt64 = 0
   private var isStopping = false
   private let allEnded = WaitQueue()
+  /// Where it stands among the server's links.
+  var place = 0
+  /// Among those whose deadlines the server watches.
+  private(set) var isWatched = false
 
   init(server: WireServer, core: Link, peer: Peer) {
     self.server = server
@@ -34,39 +38,36 @@ final class ServerLink: @unchecked Sendable {
 
   func end(_ reason: WireError) { core.end(reason) }
 
-  /// Runs until the connection has ended, its handlers too, and it is closed.
-  ///
-  /// - Returns: why it ended.
-  func run() async -> WireError {
-    let reason = await core.run { [self] () async throws(WireError) in
-      try await readAll()
-    } whenBroken: {
-      // Nobody will read the answers.
-      for id in running.keys.sorted() { giveUp(id) }
-    }
+  /// Serves until the connection has ended, its handlers too, and it is closed; then tells the server.
+  func start() { core.start(for: self) }
+
+  func broke() {
+    // Nobody will read the answers.
+    for id in running.keys.sorted() { giveUp(id) }
+  }
+
+  func ended(_ reason: WireError) async {
     while !running.isEmpty { await allEnded.wait() }
     await core.connection.close()
-    return reason
+    server.ended(self, reason)
   }
 
-  private func readAll() async throws(WireError) {
-    while let header = try await core.reader.header() {
-      switch header.kind {
-      case .request:
-        try await take(header)
-      case .cancel:
-        giveUp(header.id)
-      case .ping:
-        core.writer.push(OutgoingFrame(kind: .pong, id: header.id))
-      case .pong:
-        break
-      case .response, .refusal, .goingAway:
-        throw .malformed("frame of kind \(header.kind) from a client")
-      }
+  func take(_ header: FrameHeader) async throws(WireError) {
+    switch header.kind {
+    case .request:
+      try await takeRequest(header)
+    case .cancel:
+      giveUp(header.id)
+    case .ping:
+      core.writer.push(OutgoingFrame(kind: .pong, id: header.id))
+    case .pong:
+      break
+    case .response, .refusal, .goingAway:
+      throw .malformed("frame of kind \(header.kind) from a client")
     }
   }
 
-  private func take(_ header: FrameHeader) async throws(WireError) {
+  private func takeRequest(_ header: FrameHeader) async throws(WireError) {
     guard header.id > lastID else { throw .malformed("request id \(header.id) again") }
     if isStopping {
       // Sent before the peer knew; it was told that nothing above `lastID` is carried out.
@@ -118,6 +119,10 @@ final class ServerLink: @unchecked Sendable {
       ended(id, result)
     }
     running[id]?.task = task
+    if !isWatched {
+      isWatched = true
+      server.watched.append(self)
+    }
     server.deadlines.note(deadline)
   }
 
@@ -170,6 +175,10 @@ final class ServerLink: @unchecked Sendable {
 
   /// Cancels what is due, oldest first; returns the earliest deadline left.
   func expire(_ now: Duration) -> Duration? {
+    if running.isEmpty {
+      isWatched = false
+      return nil
+    }
     var earliest: Duration?
     var due: [UInt64] = []
     for (id, request) in running where !request.isGivenUp {

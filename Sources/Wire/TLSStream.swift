@@ -274,9 +274,17 @@ final class TLSStream: ByteStream, @unchecked Sendable {
     }
   }
 
+  func give(_ slice: Slice) {
+    input = slice.buffer
+    inputStart = slice.offset
+    inputEnd = slice.offset + slice.count
+  }
+
+  var isHolding: Bool { inputStart != inputEnd || SSL_has_pending(ssl) != 0 }
+
   func receive() async throws(WireError) -> Slice {
     // No memory for plain bytes before there are encrypted ones.
-    if inputStart == inputEnd && SSL_has_pending(ssl) == 0 {
+    if !isHolding {
       guard try await fill() else { return .none }
     }
     let slice = pool.slice(4096)

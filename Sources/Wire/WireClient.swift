@@ -183,9 +183,13 @@ package final class WireClient: @unchecked Sendable {
     silenceWatch = driver.spawn("wire silence") { [self] in
       while await driver.sleep(Silence.tick) {
         for route in routeOrder { route.tick() }
-        if routeOrder.allSatisfy({ $0.links.isEmpty }) { break }
+        if routeOrder.allSatisfy({ $0.links.isEmpty }) {
+          isWatchingSilence = false
+          return
+        }
       }
-      isWatchingSilence = false
+      // Closed, or the loop stops.
+      for route in routeOrder { route.close() }
     }
   }
 

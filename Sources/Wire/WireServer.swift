@@ -50,7 +50,13 @@ package final class WireServer: @unchecked Sendable {
   private var silenceWatch: SpawnedTask?
   private var isStopping = false
   private let tasks: TaskSet
-  private var links: [UInt64: ServerLink] = [:]
+  /// In no order that means anything.
+  private var links: [ServerLink] = []
+  private let noneLeft = WaitQueue()
+  /// Links that had requests when their deadlines were last looked through, or have some since.
+  var watched: [ServerLink] = []
+  /// The link whose silence is looked at next.
+  private var silenceCursor = 0
   /// Oldest first.
   private var unproven: [(id: UInt64, connection: Connection)] = []
   private var connectionCount = 0
@@ -83,11 +89,10 @@ package final class WireServer: @unchecked Sendable {
     tasks = TaskSet(driver)
     deadlines.expire = { [unowned self] now in
       var earliest: Duration?
-      for id in self.links.keys.sorted() {
-        if let next = self.links[id]?.expire(now), earliest.map({ next < $0 }) ?? true {
-          earliest = next
-        }
+      for link in watched {
+        if let next = link.expire(now), earliest.map({ next < $0 }) ?? true { earliest = next }
       }
+      watched.removeAll { !$0.isWatched }
       return earliest
     }
   }
@@ -115,12 +120,23 @@ package final class WireServer: @unchecked Sendable {
       await listener.close()
     }
     silenceWatch = driver.spawn("wire silence") { [self] in
-      while await driver.sleep(Silence.tick) {
-        for id in links.keys.sorted() { links[id]?.tick() }
+      // A hundred thousand at once would keep all others waiting.
+      while await driver.sleep(
+        Silence.tick / max(1, (links.count + Self.silenceStep - 1) / Self.silenceStep))
+      {
+        for _ in 0..<min(links.count, Self.silenceStep) {
+          if silenceCursor >= links.count { silenceCursor = 0 }
+          links[silenceCursor].tick()
+          silenceCursor += 1
+        }
       }
+      // The loop stops, without us being told.
+      if !isStopping { endLinks() }
     }
     return listener.address
   }
+
+  private static let silenceStep = 64
 
   private func take(_ connection: Connection) {
     if isStopping || connectionCount >= limits.connectionCount + limits.unprovenConnectionCount {
@@ -135,17 +151,14 @@ package final class WireServer: @unchecked Sendable {
       let oldest = unproven.removeFirst().connection
       tasks.spawn("wire refusal") { await oldest.shutdown() }
     }
-    tasks.spawn("wire connection") { [self] in
-      await serve(connection, id)
-      connectionCount -= 1
-    }
+    tasks.spawn("wire handshake") { [self] in await welcome(connection, id) }
   }
 
-  private func serve(_ connection: Connection, _ id: UInt64) async {
+  private func welcome(_ connection: Connection, _ id: UInt64) async {
     let outcome = await within(Handshake.deadline, driver) {
       [self] () async -> Result<(FrameReader, Agreement), WireError> in
       do throws(WireError) {
-        return .success(try await welcome(connection))
+        return .success(try await agree(connection))
       } catch {
         return .failure(error)
       }
@@ -156,6 +169,7 @@ package final class WireServer: @unchecked Sendable {
     case .failure(let error):
       onTrouble?(connection.peer, outcome.inTime ? error : .unreachable("no handshake in time"))
       await connection.close()
+      connectionCount -= 1
       return
     case .success((let reader, let agreement)):
       let peer = Peer(
@@ -165,18 +179,26 @@ package final class WireServer: @unchecked Sendable {
         core: Link(driver: driver, connection: connection, reader: reader, agreement: agreement),
         peer: peer)
     }
-    links[id] = link
+    link.place = links.count
+    links.append(link)
     if isStopping { link.goAway() }
-    let reason = await link.run()
-    links[id] = nil
+    link.start()
+  }
+
+  /// Told by the link when all of it is over.
+  func ended(_ link: ServerLink, _ reason: WireError) {
+    links.swapAt(link.place, links.count - 1)
+    links[link.place].place = link.place
+    links.removeLast()
+    connectionCount -= 1
     statistics.bytesSent &+= link.sentByteCount
     statistics.bytesReceived &+= link.receivedByteCount
-    if case .malformed = reason { onTrouble?(connection.peer, reason) }
+    if case .malformed = reason { onTrouble?(link.peer.address, reason) }
+    if links.isEmpty { noneLeft.wakeAll() }
   }
 
   /// From the first byte to the proof of the key.
-  private func welcome(_ connection: Connection) async throws(WireError) -> (FrameReader, Agreement)
-  {
+  private func agree(_ connection: Connection) async throws(WireError) -> (FrameReader, Agreement) {
     let reader = FrameReader(PlainStream(connection), pool: driver.buffers)
     var refusal: Handshake.Reason?
     switch try await reader.peek() {
@@ -207,7 +229,7 @@ package final class WireServer: @unchecked Sendable {
   /// What was moved so far, open connections included.
   package var currentStatistics: WireStatistics {
     var sum = statistics
-    for link in links.values {
+    for link in links {
       sum.bytesSent &+= link.sentByteCount
       sum.bytesReceived &+= link.receivedByteCount
       sum.openConnections += 1
@@ -224,20 +246,21 @@ package final class WireServer: @unchecked Sendable {
     await acceptLoop?.wait()
     silenceWatch?.cancel()
     for (_, connection) in unproven { await connection.shutdown() }
-    let open = links.keys.sorted().compactMap { links[$0] }
+    let open = links
     for link in open { link.goAway() }
     let impatience = driver.spawn("wire grace") { [self] in
       if await driver.sleep(limits.grace) { endLinks() }
     }
     for link in open { await link.finish() }
     impatience.cancel()
-    endLinks()
     tasks.cancelAll()
     await tasks.waitUntilEmpty()
+    endLinks()
+    while !links.isEmpty { await noneLeft.wait() }
     deadlines.stop()
   }
 
   private func endLinks() {
-    for id in links.keys.sorted() { links[id]?.end(.disconnected("the server has stopped")) }
+    for link in links { link.end(.disconnected("the server has stopped")) }
   }
 }

@@ -553,6 +553,28 @@ func halfOpen() throws {
   }
 }
 
+@Test("connections that nobody uses wait without tasks, and are there when they are needed")
+func withoutTasks() throws {
+  try inWorld(Seed(18)) { world, driver, service, address, server in
+    let clients = (0..<100).map { _ in client(driver) }
+    func tasks() -> [String] {
+      world.livingProcesses.flatMap(\.taskNames).filter { $0 == "wire read" || $0 == "wire send" }
+    }
+    for round in 0..<3 {
+      for client in clients {
+        #expect(await client.ask(Ask(token: UInt64(round)), at: address).isSuccess)
+      }
+      #expect(tasks().count >= 200)
+      // Long enough for many signs of life.
+      await driver.sleep(.seconds(122))
+      #expect(tasks().isEmpty)
+      #expect(server.currentStatistics.openConnections == 100)
+    }
+    #expect(service.connections.count == 100)
+    for client in clients { await client.close() }
+  }
+}
+
 @Test("a server that stops answers what it has taken up", arguments: Seed.several)
 func graceful(seed: Seed) throws {
   try inWorld(seed) { world, driver, service, address, server in
