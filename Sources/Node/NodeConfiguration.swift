@@ -43,6 +43,8 @@ package struct NodeConfiguration: Sendable {
   package var devices: [Device]
   /// Bytes of requests' bodies, and of answers being read, that may be in memory at a time: each of them.
   package var bodyByteLimit = 32 << 20
+  /// Connections of peers at a time; each that asks nothing holds about 2 KiB.
+  package var connectionLimit = 131_072
 
   package init(
     name: String, listen: SocketAddress, coordinators: [SocketAddress], key: ClusterKey,

@@ -102,6 +102,7 @@ package final class StorageNode: @unchecked Sendable {
     limits.bodyByteCount = max(configuration.bodyByteLimit, WireLimits.bodyByteCount)
     limits.bodyBytesPerConnection = limits.bodyByteCount
     limits.answerByteCount = 4 << 20
+    limits.connectionCount = configuration.connectionLimit
     let server = WireServer(
       driver: driver, key: configuration.key, name: name, security: configuration.security,
       limits: limits

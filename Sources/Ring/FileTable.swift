@@ -14,9 +14,7 @@ struct FileTable {
   private static let copyless: UInt8 = 4
 
   init(limit: UInt32) {
-    var files = rlimit()
-    getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &files)
-    count = UInt32(min(UInt64(limit), UInt64(files.rlim_cur)))
+    count = UInt32(min(Int(limit), HostProcess.openFileLimit))
     marks = .allocate(capacity: max(1, Int(count)))
     marks.initialize(repeating: 0, count: Int(count))
   }

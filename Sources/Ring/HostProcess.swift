@@ -17,6 +17,11 @@ package enum HostProcess {
     }
   }
 
+  /// To as many open files as the process may have at all: the lower limit is for those who call select(2).
+  package static func raiseOpenFileLimit() { cairn_raise_file_limit() }
+  /// How many files and connections the process may have open.
+  package static var openFileLimit: Int { Int(clamping: cairn_file_limit()) }
+
   /// As under nohup.
   package static var ignoresHangUp: Bool { cairn_hangup_is_ignored() != 0 }
 

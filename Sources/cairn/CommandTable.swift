@@ -204,6 +204,20 @@ let commandTable: [CommandSpec] = [
       OptionSpec("--list", "print the names and do nothing"), json,
     ], run: benchCode),
   CommandSpec(
+    path: ["bench", "idle"],
+    summary: "Hold many connections to a daemon that ask nothing, and measure a call beside them.",
+    usage: "[--config FILE] [--connections N] [--hold TIME] [--json] ADDRESS...",
+    details: """
+      Each connection has proved the cluster's key and asked once. A machine has some 28,000 ports for each address of the
+      daemon's: give several (127.0.0.1:7001 127.0.0.2:7001 ...) where it listens on all (listen = "0.0.0.0:7001").
+      Prints how many were held, what ended the opening, and a call's latency before and beside them.
+      """,
+    options: [
+      config, OptionSpec("--connections", value: "N", "how many (default: 1000)"),
+      OptionSpec("--hold", value: "TIME", "how long calls are measured, twice (default: 10s)"),
+      json,
+    ], operands: 1...Int.max, run: benchIdle),
+  CommandSpec(
     path: ["bench"],
     summary: "Measure a part of Cairn as fio measures a disk.",
     usage: "ENGINE [--OPTION=VALUE...] [JOBFILE...]",
@@ -276,10 +290,10 @@ private func completion(_ context: Context) async throws(Failure) {
       elif [ "$command" = cluster ] && [ "$COMP_CWORD" -eq 2 ]; then
         words="\(cluster)"
       elif [ "$command" = bench ] && [ "$COMP_CWORD" -eq 2 ]; then
-        words="code raw store node cluster net meta"
+        words="code idle raw store node cluster net meta"
       elif [[ $current == -* ]]; then
         [ "$command" = cluster ] && command="cluster ${COMP_WORDS[2]}"
-        [ "$command ${COMP_WORDS[2]}" = "bench code" ] && command="bench code"
+        case "$command ${COMP_WORDS[2]}" in "bench code" | "bench idle") command="bench ${COMP_WORDS[2]}" ;; esac
         case "$command" in
     \(cases)    esac
       fi

@@ -9,6 +9,7 @@ let version = "0.1.0"
 struct Main {
   static func main() {
     let words = HostProcess.arguments
+    HostProcess.raiseOpenFileLimit()
     do {
       let status = try EventLoop.run { driver in await run(words, on: driver) }
       HostProcess.exit(status)

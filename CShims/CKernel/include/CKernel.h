@@ -41,6 +41,10 @@ int cairn_get_usage(int of_thread, cairn_usage *usage);
 /* What the calling thread is called in top and perf; cut to 15 bytes. */
 void cairn_name_thread(const char *name);
 
+/* RLIMIT_NOFILE: sets what holds to the most that may be set; what holds. */
+void cairn_raise_file_limit(void);
+uint64_t cairn_file_limit(void);
+
 /* What the kernel says of the file system that holds `path` and of the device under it; of a block device, of the device
    itself. */
 struct cairn_file_system {

@@ -100,6 +100,9 @@ func runNode(_ context: Context) async throws(Failure) {
     configuration.bodyByteLimit = try root.value(
       "memory_for_bodies", default: ByteSize(configuration.bodyByteLimit)
     ).int
+    // Volumes and connections of its own need descriptors too.
+    configuration.connectionLimit = max(
+      16, min(configuration.connectionLimit, HostProcess.openFileLimit - 1024))
     return configuration
   }
   configuration.key = try await settings.key(keyFile, on: context.driver)
