@@ -60,7 +60,7 @@ struct LeaseRecord: Equatable, Sendable {
 final class LeaseKeeper: @unchecked Sendable {
   private let driver: any Driver
   /// Where copies are kept: the node's directory first.
-  private let directories: [String]
+  private var directories: [String]
   private let turn = Semaphore(1)
   private(set) var record: LeaseRecord
   /// Whether the node's own directory surely has it. At first it may have been read under a name that was not synced yet
@@ -85,24 +85,45 @@ final class LeaseKeeper: @unchecked Sendable {
     var newest = LeaseRecord(node: node)
     var damaged: [String] = []
     for directory in directories {
-      let path = directory + "/lease"
-      let bytes: [UInt8]
-      do throws(RingError) { bytes = try await driver.readFile(path) } catch {
-        // A copy that cannot be read is not one that was never made.
-        if error.errno != Errno.noEntry { damaged.append(path) }
-        continue
-      }
-      guard let found = LeaseRecord(decoding: bytes), found.node == node else {
-        damaged.append(path)
-        continue
-      }
-      newest.epoch = max(newest.epoch, found.epoch)
-      if found.rootVersion > newest.rootVersion {
-        newest.rootVersion = found.rootVersion
-        newest.root = found.root
+      if await !take(copyIn: directory, into: &newest, on: driver) {
+        damaged.append(directory + "/lease")
       }
     }
     return (LeaseKeeper(driver: driver, directories: directories, record: newest), damaged)
+  }
+
+  /// - Returns: false when the copy is damaged or cannot be read.
+  private static func take(
+    copyIn directory: String, into newest: inout LeaseRecord, on driver: any Driver
+  ) async -> Bool {
+    let bytes: [UInt8]
+    do throws(RingError) { bytes = try await driver.readFile(directory + "/lease") } catch {
+      // A copy that cannot be read is not one that was never made.
+      return error.errno == Errno.noEntry
+    }
+    guard let found = LeaseRecord(decoding: bytes), found.node == newest.node else { return false }
+    newest.epoch = max(newest.epoch, found.epoch)
+    if found.rootVersion > newest.rootVersion {
+      newest.rootVersion = found.rootVersion
+      newest.root = found.root
+    }
+    return true
+  }
+
+  /// A device that was opened later has a copy too.
+  ///
+  /// - Returns: false when it is damaged or cannot be read.
+  func add(_ directory: String) async -> Bool {
+    await turn.acquire()
+    defer { turn.release() }
+    var newest = record
+    let isWhole = await Self.take(copyIn: directory, into: &newest, on: driver)
+    if newest != record {
+      record = newest
+      isSaved = false
+    }
+    directories.append(directory)
+    return isWhole
   }
 
   /// Accepts a leader's claim, durably, unless a higher epoch was seen here or, says `floor`, by a device.

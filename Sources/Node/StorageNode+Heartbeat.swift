@@ -82,7 +82,8 @@ extension StorageNode {
       devices: devices, highestEpoch: highestEpoch, corruptBlocks: corrupt)
   }
 
-  /// Notes, durably, which cluster this is; refuses any other from then on.
+  /// Notes, durably, which cluster this is; refuses any other from then on. A device whose file system has no room for
+  /// it serves all the same, and notes it at a later hello.
   func join(_ cluster: UInt64) async throws(Refusal) {
     // A retired device keeps what it says.
     let waiting = stores.contains { $0.store.cluster != cluster && $0.store.state == .healthy }
@@ -93,6 +94,7 @@ extension StorageNode {
     guard directory.identity.cluster == 0 || directory.identity.cluster == cluster else {
       throw Refusal(.failed, "this node belongs to another cluster")
     }
+    var hasJoined = directory.identity.cluster != cluster
     do throws(RingError) {
       // The node first: a device of a cluster that its node does not know is refused at the next start.
       try await directory.adopt(cluster: cluster)
@@ -100,10 +102,18 @@ extension StorageNode {
       throw Refusal(.failed, "\(error)")
     }
     for (_, store) in stores where store.cluster != cluster && store.state == .healthy {
-      do throws(StoreError) { try await store.adopt(cluster: cluster) } catch {
-        throw Refusal(.failed, "\(error)")
+      do throws(StoreError) {
+        try await store.adopt(cluster: cluster)
+        hasJoined = true
+      } catch {
+        guard error.isFull else { throw Refusal(.failed, "\(error)") }
+        let reason = "\(error)"
+        if toldUnjoined.updateValue(reason, forKey: store.device) != reason {
+          log.warning(
+            "device cannot note its cluster yet", ["path": store.path, "reason": reason])
+        }
       }
     }
-    log.info("joined the cluster", ["cluster": String(cluster, radix: 16)])
+    if hasJoined { log.info("joined the cluster", ["cluster": String(cluster, radix: 16)]) }
   }
 }

@@ -26,8 +26,8 @@ package final class StorageNode: @unchecked Sendable {
   private(set) var directory: NodeDirectory?
   /// In the order of the configuration.
   private(set) var stores: [(device: NodeConfiguration.Device, store: ShardStore)] = []
-  /// Why devices of the configuration are not among them.
-  package private(set) var unopened: [String] = []
+  /// Why devices of the configuration are not among them, by path.
+  private var leftOut: [String: String] = [:]
   var byDevice: [DeviceID: ShardStore] = [:]
   var lease: LeaseKeeper?
   let grants: GrantChecker
@@ -47,6 +47,7 @@ package final class StorageNode: @unchecked Sendable {
   var toldRetired: Set<DeviceID> = []
   var toldCorrupt: [DeviceID: UInt64] = [:]
   var toldFallbacks: [DeviceID: Int] = [:]
+  var toldUnjoined: [DeviceID: String] = [:]
 
   package init(_ configuration: NodeConfiguration, driver: any Driver, log: Log) {
     self.configuration = configuration
@@ -61,6 +62,12 @@ package final class StorageNode: @unchecked Sendable {
   /// 0 while the node has met no cluster.
   package var cluster: UInt64 { directory?.identity.cluster ?? 0 }
   package var devices: [DeviceID] { stores.map(\.store.device) }
+  /// Which devices of the configuration are not open, and why, in its order.
+  package var unopened: [String] {
+    configuration.devices.compactMap { device in
+      leftOut[device.path].map { "\(device.path): \($0)" }
+    }
+  }
   package func store(of device: DeviceID) -> ShardStore? { byDevice[device] }
 
   /// The highest leader epoch this node has seen.
@@ -69,7 +76,8 @@ package final class StorageNode: @unchecked Sendable {
   }
 
   /// Opens directory and devices (formatting those that are new), listens, and begins to say hello. A device that
-  /// cannot be opened, or is not where it was, is left out: the others serve.
+  /// cannot be opened, or is not where it was, is left out: the others serve. It is tried again now and then, and joins
+  /// them once it can be.
   ///
   /// - Returns: the address with its real port.
   /// - Throws: ``NodeError``; nothing is left open then.
@@ -134,7 +142,25 @@ package final class StorageNode: @unchecked Sendable {
       heartbeats.append(
         driver.spawn("hello") { [self] in await sayHello(to: coordinator, through: client) })
     }
+    if !leftOut.isEmpty {
+      heartbeats.append(driver.spawn("devices") { [self] in await openLeftOut(directory) })
+    }
     return address
+  }
+
+  /// Opens what was left out as soon as that can be done: a file system may have been full, or is mounted only now.
+  private func openLeftOut(_ directory: NodeDirectory) async {
+    var interval = Duration.seconds(1)
+    while await driver.sleep(interval) {
+      for device in configuration.devices where leftOut[device.path] != nil {
+        do throws(NodeError) { try await open(device, directory) } catch {
+          leaveOut(device.path, "\(error)")
+        }
+      }
+      if leftOut.isEmpty { return }
+      // Opening may read much, each time in vain.
+      interval = min(interval * 2, .seconds(30))
+    }
   }
 
   private func open(_ device: NodeConfiguration.Device, _ directory: NodeDirectory)
@@ -184,8 +210,18 @@ package final class StorageNode: @unchecked Sendable {
         throw .foreign(
           "\(device.path) belongs to cluster \(cluster), this node to none yet")
       }
-      stores.append((device, store))
+      // It may know of a leader that no other copy names.
+      if let lease, await !lease.add(store.path) {
+        log.error("the lease's record is damaged", ["path": store.path + "/lease"])
+      }
+      let place = stores.firstIndex { other in
+        configuration.devices.drop { $0.path != device.path }.contains {
+          $0.path == other.device.path
+        }
+      }
+      stores.insert((device, store), at: place ?? stores.count)
       byDevice[store.device] = store
+      leftOut[device.path] = nil
       await note(directory) { $0.place(store.device, at: path) }
       if let reason = store.retiredForGood { noteRetirement(of: store.device, reason) }
       store.onRetirement = { [weak self, device = store.device] reason in
@@ -204,8 +240,8 @@ package final class StorageNode: @unchecked Sendable {
 
   /// The others may serve; what was on this one is rebuilt from them.
   private func leaveOut(_ path: String, _ reason: String) {
+    guard leftOut.updateValue(reason, forKey: path) != reason else { return }
     log.error("device left out", ["path": path, "reason": reason])
-    unopened.append("\(path): \(reason)")
   }
 
   private func noteRetirement(of device: DeviceID, _ reason: String) {

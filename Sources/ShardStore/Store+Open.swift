@@ -8,7 +8,8 @@ extension ShardStore {
   ///
   /// - Parameters:
   ///   - node: whose device it must be.
-  ///   - cluster: the cluster it must belong to, if the node knows one; a device that knows none takes it.
+  ///   - cluster: the cluster it must belong to, if the node knows one; a device that knows none takes it, unless its
+  ///     file system has no room for that now: ``cluster`` is 0 then, and ``adopt(cluster:)`` is to be tried later.
   ///   - retired: why the node knows it to be retired, should the device itself not have been able to note it.
   /// - Throws: `inUse`, `notFormatted`, `foreign`, `newerFormat`, `identityDamaged`, `system`.
   package static func open(
@@ -44,7 +45,10 @@ extension ShardStore {
           retired: retired, isReadOnly: isReadOnly)
         // A retired device keeps what it says.
         if let cluster, cluster != 0, store.state == .healthy {
-          try await store.adopt(cluster: cluster)
+          do throws(StoreError) { try await store.adopt(cluster: cluster) } catch {
+            // A full one serves and deletes; whoever opened it asks it again.
+            guard error.isFull else { throw error }
+          }
         }
       } catch {
         await store.volumes.closeAll()

@@ -43,6 +43,13 @@ package enum StoreError: Error, Equatable {
   case system(RingError)
 }
 
+extension StoreError {
+  /// The file system has no room now: the device may be well.
+  package var isFull: Bool {
+    if case .system(let error) = self { error.isFull } else { false }
+  }
+}
+
 /// One line for people.
 extension StoreError: CustomStringConvertible {
   package var description: String {

@@ -160,6 +160,19 @@ final class NodeSlot: DaemonSlot, @unchecked Sendable {
     }
   }
 
+  /// What its node does not have open although nothing damaged it, and why.
+  var missingDevices: [String] {
+    guard isUp, let node else { return [] }
+    let opened = Set(node.devices.compactMap { node.store(of: $0)?.path })
+    return disks.indices.filter {
+      !opened.contains(Self.devicePath($0)) && !damaged.contains($0)
+    }.map { device in
+      let prefix = "\(Self.devicePath(device)): "
+      let reason = node.unopened.first { $0.hasPrefix(prefix) } ?? "\(prefix)unknown"
+      return "\(name) device \(reason)"
+    }
+  }
+
   /// No device is given up without a reason.
   func checkDevices() {
     guard isUp, let node else { return }

@@ -169,6 +169,24 @@ package final class SimulatedCluster: @unchecked Sendable {
       try await waitUntilUp(within: .seconds(60))
     }
     try await waitUntilServing(within: .seconds(60), "serves again")
+    try await waitForDevices(within: .seconds(60))
+  }
+
+  /// Waits until every device that nothing damaged is open: one that its node left out for a passing reason is opened
+  /// once that is gone.
+  private func waitForDevices(within limit: Duration) async throws {
+    let end = world.now + limit
+    while true {
+      if let failure { throw failure }
+      let missing = nodes.flatMap(\.missingDevices)
+      if missing.isEmpty { return }
+      if world.now > end {
+        throw TrialFailure(
+          property: "every daemon reopens",
+          detail: "after \(limit): " + missing.joined(separator: ", "), at: world.now)
+      }
+      await world.sleep(.milliseconds(100))
+    }
   }
 
   /// Clocks run as leases need them from now on. Returns when no lease lasts of which that was not so.
