@@ -69,15 +69,7 @@ package final class WorkloadRun: @unchecked Sendable {
   /// Makes the buckets and lets the clients begin.
   package func start() async throws {
     let client = cluster.client(named: "maker")
-    for bucket in plan.lastingBuckets {
-      let entry = history.invoke("maker", .createBucket(bucket), at: world.now)
-      do throws(DataPathError) {
-        _ = try await client.coordinator.execute(.createBucket(name: bucket))
-      } catch {
-        throw TrialFailure(property: "liveness", detail: "no bucket: \(error)", at: world.now)
-      }
-      history.answer(entry, .done, at: world.now)
-    }
+    for bucket in plan.lastingBuckets { try await make(bucket, by: client) }
     await client.close()
     for client in clients { client.start() }
     // Else strays that were registered go as all others do, and nobody sees that they were left.
@@ -87,6 +79,32 @@ package final class WorkloadRun: @unchecked Sendable {
         registered.look(cluster)
         guard await world.harness.sleep(.seconds(3)) else { return }
       }
+    }
+  }
+
+  /// Makes a bucket. What faults did to a founding may take a while to pass: a connection that was forgotten is given up
+  /// after 20 s, and until then the log may be refused a device.
+  private func make(_ bucket: String, by client: SwarmClient) async throws {
+    let end = world.now + (cluster.scenario.isFoundedUnderFaults ? .seconds(60) : .zero)
+    var isInDoubt = false
+    while true {
+      let entry = history.invoke("maker", .createBucket(bucket), at: world.now)
+      do throws(DataPathError) {
+        _ = try await client.coordinator.execute(.createBucket(name: bucket))
+        return history.answer(entry, .done, at: world.now)
+      } catch {
+        if isInDoubt && error.refusalCode == .bucketExists {
+          return history.answer(entry, .bucketExists, at: world.now)
+        }
+        switch error {
+        case .noCoordinator where world.now < end, .outcomeUnknown where world.now < end:
+          isInDoubt = true
+          history.answer(entry, .inDoubt, at: world.now)
+        default:
+          throw TrialFailure(property: "liveness", detail: "no bucket: \(error)", at: world.now)
+        }
+      }
+      await world.sleep(.milliseconds(500))
     }
   }
 
