@@ -170,6 +170,14 @@ extension CoordinatorServer {
       return Execute.Answer(position: keeper.appliedPosition, outcome: outcome)
     }
     var command = request.command
+    if let shortage = leadership.logShortage, command.makesStateGrow {
+      // As below for one that asks for a grant.
+      if let known = try await known(request) {
+        return Execute.Answer(position: keeper.appliedPosition, outcome: known)
+      }
+      if leadership.sessions.isLogged(request) { throw Refusal(.unavailable, shortage) }
+      return answerUnlogged(.refused(code: RefusalCode.deviceFull.rawValue, reason: shortage))
+    }
     switch command {
     case .requestGrant(let upload, let avoid, _):
       guard let placement = place(avoiding: avoid) else {
@@ -377,5 +385,18 @@ extension CoordinatorServer {
         GetStatus.Node(
           record: records[id]!, isUp: nodes.isUp(id), devices: nodes.entry(id)?.reports ?? [])
       })
+  }
+}
+
+extension ClientCommand {
+  /// What stays in the state when all uploads have ended is more after it.
+  fileprivate var makesStateGrow: Bool {
+    switch self {
+    case .createBucket, .openUpload, .commitObject: true
+    case .copyObject(_, _, _, let moves, _, _): !moves
+    case .removeBucket, .endUpload, .requestGrant, .releaseGrant, .registerStripes, .holdChunks,
+      .putPage, .deleteObject:
+      false
+    }
   }
 }

@@ -15,12 +15,25 @@ extension Leadership {
   func writeCheckpoints() async {
     var seen = 0
     var sizes: [LogContainer: Int] = [:]
-    while await pause(.seconds(10)) {
-      guard isLeading(), let root = arbiter.root else { continue }
-      if !driver.meets(.checkpointEarly) {
-        guard root.links.count != seen else { continue }
-        seen = root.links.count
-        guard await isDue(root, &sizes) else { continue }
+    var turn = 0
+    while await pause(.seconds(1)) {
+      turn += 1
+      guard isLeading(), var root = arbiter.root else { continue }
+      let isShort = await hasLittleRoom(root, &sizes)
+      if isShort {
+        isShortOfRoom = true
+        // Most of the log may be in the open link.
+        await writer?.endLink(within: configuration.slowLogDevice)
+        await keeper.waitForPosition((writer?.link.firstPosition ?? 1) - 1) { !self.isLeading() }
+        guard isLeading(), let now = arbiter.root else { continue }
+        root = now
+      } else {
+        guard turn.isMultiple(of: 10) else { continue }
+        if !driver.meets(.checkpointEarly) {
+          guard root.links.count != seen else { continue }
+          seen = root.links.count
+          guard await isDue(root, &sizes) else { continue }
+        }
       }
       do throws(CheckpointFailure) {
         try await writeCheckpoint(root)
@@ -29,7 +42,7 @@ extension Leadership {
         // What it wrote is deleted with the old links.
         hasOldLinks = true
         seen = 0
-        guard await pause(.seconds(50)) else { return }
+        guard await pause(.seconds(isShort ? 5 : 50)) else { return }
       }
       checkpointUnderWay = nil
       await keeper.endSnapshot()
@@ -41,6 +54,33 @@ extension Leadership {
     init(_ reason: String) { self.reason = reason }
   }
 
+  /// Whether the log, and a checkpoint that stands for it, may soon find no room: devices are full, and what they keep
+  /// for the log is for what it grows until it can be let go. A log that is small beside the last checkpoint would
+  /// give little.
+  private func hasLittleRoom(_ root: RootRecord, _ sizes: inout [LogContainer: Int]) async -> Bool {
+    let free = server.nodes.freeForLog
+    let placement = Placement(map: server.nodes.linkMap(root.domains), free: free)
+    let devices = placement.linkDevices(copies: root.scheme.m + 1) ?? []
+    guard let room = devices.compactMap({ free[$0] }).min(), room < Self.plentyOfRoom else {
+      logShortage = nil
+      return false
+    }
+    var (logged, state) = await measure(root, &sizes)
+    logged += writer?.linkByteCount ?? 0
+    // What is refused then is what would make the next checkpoint larger than devices have kept room for.
+    logShortage =
+      room < UInt64(state + Self.leastLog)
+      ? "the devices are full: \(ByteSize(room)) are left for the log, and only deleting goes on"
+      : nil
+    guard logged >= max(Self.leastLog, state / 2) else { return false }
+    return room < 2 * UInt64(logged + state)
+  }
+
+  /// With so much room for the log nobody need measure it.
+  private static let plentyOfRoom: UInt64 = 4 << 30
+  /// A shorter log is not worth a checkpoint.
+  private static let leastLog = 128 << 10
+
   private func isDue(_ root: RootRecord, _ sizes: inout [LogContainer: Int]) async -> Bool {
     let sealed = root.links.filter { $0.sealedStripes != nil }
     if sealed.count >= configuration.checkpointLinkCount { return true }
@@ -48,26 +88,37 @@ extension Leadership {
     guard sealed.count * configuration.linkByteLimit >= configuration.checkpointLogBytes else {
       return false
     }
+    let (logged, state) = await measure(root, &sizes)
+    return logged >= configuration.checkpointLogBytes && logged >= 2 * state
+  }
+
+  /// How much sealed links and the last checkpoint occupy on each of their devices.
+  private func measure(_ root: RootRecord, _ sizes: inout [LogContainer: Int]) async -> (
+    logged: Int, state: Int
+  ) {
     let reader = LogReader(driver: driver, port: server.port, nodes: server.nodes)
     var known: [LogContainer: Int] = [:]
-    func size(_ place: LogContainer, _ count: UInt64) async -> Int {
+    /// Nil when its devices do not tell now.
+    func size(_ place: LogContainer, _ count: UInt64) async -> Int? {
       if let size = sizes[place] { return size }
-      return await reader.layouts(of: place, count: count).values.reduce(0) { $0 + $1.byteCount }
+      let layouts = await reader.layouts(of: place, count: count)
+      guard layouts.count >= count else { return nil }
+      return layouts.values.reduce(0) { $0 + LinkStripe.storedByteCount($1) }
     }
     var logged = 0
-    for link in sealed {
+    for link in root.links where link.sealedStripes != nil {
       let bytes = await size(link.place, link.sealedStripes ?? 0)
       known[link.place] = bytes
-      logged += bytes
+      logged += bytes ?? 0
     }
     var state = 0
     for part in root.checkpoint?.containers ?? [] {
       let bytes = await size(part.place, part.stripeCount)
       known[part.place] = bytes
-      state += bytes
+      state += bytes ?? 0
     }
     sizes = known
-    return logged >= configuration.checkpointLogBytes && logged >= 2 * state
+    return (logged, state)
   }
 
   private func writeCheckpoint(_ root: RootRecord) async throws(CheckpointFailure) {

@@ -17,8 +17,10 @@ extension Leadership {
     /// Devices to look at; whether also at their data.
     var unclean: [DeviceID: Bool] = [:]
     var counts: [ContainerID: BlockCounts] = [:]
-    while await pause(.seconds(5)) {
-      guard isLeading() else { continue }
+    var turn = 0
+    while await pause(.seconds(1)) {
+      turn += 1
+      guard isLeading(), turn.isMultiple(of: 5) || isShortOfRoom && hasOldLinks else { continue }
       let withData = comparisons == 0 || driver.now - comparedAt > configuration.inventoryInterval
       if withData || hasOldLinks {
         for device in keeper.map.nodes.flatMap(\.devices) {
@@ -29,6 +31,7 @@ extension Leadership {
           comparisons += 1
         }
         hasOldLinks = false
+        isShortOfRoom = false
       }
       // One that is away is seen to when it is back.
       for device in unclean.keys.sorted() {

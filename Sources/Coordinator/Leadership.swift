@@ -25,6 +25,11 @@ final class Leadership: @unchecked Sendable {
   var refusedRecords: [NodeID: NodeRecord] = [:]
   /// Set when the root stopped naming something.
   var hasOldLinks = true
+  /// What devices keep for the log was nearly used up: what can go has to go soon.
+  var isShortOfRoom = false
+  /// Why nothing that makes the state grow is taken now: devices are full, and hardly a checkpoint would find room in
+  /// what they keep for the log. Nil when there is room.
+  var logShortage: String?
   /// Of the first container of the checkpoint being written.
   var checkpointUnderWay: UInt64?
   var lastCheckpointNumber: UInt64 = 0

@@ -146,17 +146,19 @@ package final class NodeTable: DeviceDirectory, @unchecked Sendable {
   }
 
   /// What each device of a live node can still take; failed and retired ones are left out.
-  package var free: [DeviceID: UInt64] { free(heardWithin: silence) }
+  package var free: [DeviceID: UInt64] { free(\.free, heardWithin: silence) }
 
-  /// The same of nodes that were heard of in the last half of the silence that makes them down: the log, which
+  /// What of the log it can take, of nodes that were heard of in the last half of the silence that makes them down: the log, which
   /// stops for a device that does not answer, had better not count on the others.
-  package var freeForLog: [DeviceID: UInt64] { free(heardWithin: silence / 2) }
+  package var freeForLog: [DeviceID: UInt64] { free(\.logFree, heardWithin: silence / 2) }
 
-  private func free(heardWithin bound: Duration) -> [DeviceID: UInt64] {
+  private func free(_ part: KeyPath<DeviceReport, UInt64>, heardWithin bound: Duration)
+    -> [DeviceID: UInt64]
+  {
     var free: [DeviceID: UInt64] = [:]
     for entry in entries.values where driver.now - entry.lastHeard <= bound {
       for report in entry.reports where !report.isFailed && !retired.contains(report.id) {
-        free[report.id] = report.free
+        free[report.id] = report[keyPath: part]
       }
     }
     return free

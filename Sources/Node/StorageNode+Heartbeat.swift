@@ -69,7 +69,8 @@ extension StorageNode {
       devices.append(
         DeviceReport(
           id: store.device, capacity: usage.capacity, used: usage.usedByteCount,
-          linkBytes: usage.linkByteCount, free: usage.freeByteCount, tier: device.tier,
+          linkBytes: usage.linkByteCount, free: usage.freeByteCount,
+          logFree: usage.linkFreeByteCount, tier: device.tier,
           isFailed: store.state != .healthy,
           isRetired: store.retiredForGood != nil))
       corrupt += store.corruptReadCount

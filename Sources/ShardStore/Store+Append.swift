@@ -7,10 +7,39 @@ internal import Ring
 enum Purpose: Sendable {
   /// All but the reserve.
   case data
-  /// The reserve too: links, checkpoints and compaction.
+  /// Some of the reserve too: the log.
   case link
+  /// More of it: how a link begins, for until it has begun the one before it cannot be dropped.
+  case linkBegin
+  /// Still more: checkpoints, which let the log go.
+  case checkpoint
+  /// Nearly all: copies out of volumes that then go.
+  case compaction
   /// Also the last bytes of a volume, so that a full device can still delete: deletes, fences, marks.
   case control
+
+  /// Of a block's record.
+  init(_ key: BlockKey) {
+    self =
+      switch key.shard.container.kind {
+      case .data: .data
+      // A leader that takes over copies a few batches into its first link.
+      case .link: key.stripe < 16 ? .linkBegin : .link
+      case .checkpoint: .checkpoint
+      }
+  }
+
+  /// What of the reserve it leaves alone, in eighths. Each purpose leaves room for those that give room.
+  var keptEighths: UInt64 {
+    switch self {
+    case .data: 8
+    case .link: 5
+    case .linkBegin: 4
+    case .checkpoint: 2
+    case .compaction: 1
+    case .control: 0
+    }
+  }
 }
 
 /// What a record changes once it is durable.

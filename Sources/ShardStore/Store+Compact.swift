@@ -135,7 +135,7 @@ extension ShardStore {
 
   private func keep(_ entries: [DeleteEntry]) async throws(StoreError) {
     let (draft, payload) = deleteRecord(entries, epoch: highestEpoch)
-    try await append(draft, payload: payload, purpose: .link, effect: .keptDeletes)
+    try await append(draft, payload: payload, purpose: .compaction, effect: .keptDeletes)
   }
 
   /// Copies one block if this record is still the living one. False when its bytes are wrong.
@@ -173,7 +173,7 @@ extension ShardStore {
       stripe: block.key.stripe, layout: block.layout, acknowledged: block.acknowledged,
       epoch: block.epoch, checksums: header.checksums)
     try await append(
-      draft, payload: payload, hasHeadroom: true, purpose: .link,
+      draft, payload: payload, hasHeadroom: true, purpose: .compaction,
       effect: .copy(block, from: place))
     return true
   }

@@ -59,11 +59,14 @@ extension ShardStore {
     }
     let limit = byteLimit
     let occupied = occupiedByteCount
-    let taken = occupied + reserveByteCount
     let isHealthy = state == .healthy
+    func free(_ purpose: Purpose) -> UInt64 {
+      let taken = occupied + reserveByteCount / 8 * purpose.keptEighths
+      return isHealthy && limit > taken ? limit - taken : 0
+    }
     return StoreUsage(
       capacity: limit, usedByteCount: used, linkByteCount: links, occupiedByteCount: occupied,
-      freeByteCount: isHealthy && limit > taken ? limit - taken : 0,
+      freeByteCount: free(.data), linkFreeByteCount: free(.link),
       reserveByteCount: reserveByteCount, blockCount: blocks)
   }
 }

@@ -52,20 +52,14 @@ extension ShardStore {
 
   /// The open volume when it has room for `byteCount` bytes; nil when another is to be opened first.
   func roomyVolume(for byteCount: UInt64, _ purpose: Purpose) throws(StoreError) -> Volume? {
-    let kept: UInt64
-    switch purpose {
-    case .data:
-      try checkWritable()
-      kept = reserveByteCount
-    case .link:
-      try checkWritable()
-      kept = reserveByteCount / 4
-    case .control:
+    if purpose == .control {
       // Refused only when the file system itself has nothing left. Closing appends one last mark.
       if case .retired(let reason) = state { throw .deviceFailed(reason) }
       if let open, open.end + byteCount <= open.byteCount { return open }
       return nil
     }
+    try checkWritable()
+    let kept = reserveByteCount / 8 * purpose.keptEighths
     guard occupiedByteCount + byteCount + kept <= byteLimit else { throw .deviceFull }
     guard let open, open.end + byteCount + controlByteCount <= open.byteCount else { return nil }
     if open.end > VolumeHeader.byteCount && driver.meets(.volumeFullEarly) { return nil }

@@ -87,7 +87,7 @@ extension ShardStore {
     try await append(
       draft, payload: isAligned ? payload : aligned(payload),
       hasHeadroom: hasHeadroom && isAligned && payload.offset >= RecordHeader.byteCount,
-      purpose: block.key.shard.container.kind == .data ? .data : .link,
+      purpose: Purpose(block.key),
       effect: .block(block, replaced: found))
   }
 

@@ -50,7 +50,7 @@ package struct StoreSettings: Equatable, Sendable {
   package var capacity: UInt64
   /// Bytes of a volume file. One is made larger when a record needs it.
   package var volumeByteCount: UInt64
-  /// Bytes only links, deletes, fences and compaction may use.
+  /// Bytes only links, checkpoints, deletes, fences and compaction may use.
   package var reserveByteCount: UInt64
   /// Concurrent writes to the open volume; small records waiting behind them go out together.
   package var concurrentWrites = 8
@@ -78,8 +78,11 @@ package struct StoreSettings: Equatable, Sendable {
   /// Volume files kept open at a time.
   package var openFileLimit = 128
 
-  /// A new device with less could hold no full record beside the reserve, the next volume and the index.
-  package static let leastCapacity: UInt64 = 16 << 20
+  /// A new device with less has no room for ``leastReserve``, four times which it must hold.
+  package static let leastCapacity: UInt64 = 4 * leastReserve
+  /// Of this the log gets the place of 384 small stripes, what a busy coordinator writes while it makes a checkpoint;
+  /// the beginnings of links 1 MiB, checkpoints two pieces, and compaction a full record.
+  package static let leastReserve: UInt64 = 8 << 20
 
   /// - Parameter reserveByteCount: by default the larger of 64 MiB and 2 %, but at most a quarter.
   package init(
@@ -104,6 +107,8 @@ package struct StoreUsage: Equatable, Sendable {
   package var occupiedByteCount: UInt64
   /// What data may still take; the reserve is not in it.
   package var freeByteCount: UInt64
+  /// What the log may still take: some of the reserve is in it.
+  package var linkFreeByteCount: UInt64
   package var reserveByteCount: UInt64
   package var blockCount: UInt64
 }

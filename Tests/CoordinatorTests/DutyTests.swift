@@ -336,6 +336,74 @@ struct DutyTests {
     }
   }
 
+  @Test("devices that keep little for the log never fill up with it: checkpoints let it go in time")
+  func shortOfRoom() throws {
+    try SimulatedWorld.run(seed: 12) { world in
+      let (cluster, client, server) = try await Self.scene(world, "2+1", 3)
+      for disk in cluster.disks { disk.logLimit = 3 << 20 }
+      let begun = world.now
+      // Each command is a stripe of 8 KiB on two of the three devices: 12 MiB on each in all.
+      for index in 0..<1200 {
+        #expect(try await client.execute(.createBucket(name: "bucket-\(index)")) == .done)
+        #expect(try await client.execute(.removeBucket(name: "bucket-\(index)")) == .done)
+        // Busy, though not busier than a second's look can follow.
+        await world.sleep(.milliseconds(30))
+      }
+      let least = Duration.milliseconds(1200 * 30)
+      #expect(world.now - begun < least * 2, "nothing waited for room: \(world.now - begun)")
+      let root = try #require(server.arbiter.root)
+      #expect(root.links[0].firstPosition > 1000)
+      #expect(try await client.buckets().isEmpty)
+
+      cluster.killCoordinator()
+      try await cluster.wipeCoordinator()
+      try await cluster.startCoordinator()
+      _ = try await cluster.waitForLeader(client)
+      #expect(try await client.buckets().isEmpty)
+    }
+  }
+
+  @Test("when hardly the next checkpoint would fit nothing grows, and what is there can be deleted")
+  func fullOfMetadata() throws {
+    try SimulatedWorld.run(seed: 13) { world in
+      let (cluster, client, _) = try await Self.scene(world, "2+1", 3)
+      for disk in cluster.disks { disk.logLimit = 1 << 20 }
+      try await Self.write(client, "bucket", 1)
+      let bytes = [UInt8](repeating: 7, count: 4096)
+      func name(_ index: Int) -> ObjectName {
+        ObjectName(bucket: "bucket-0", key: "\(index)")
+      }
+      /// The code of its refusal.
+      func put(_ index: Int) async throws -> UInt16? {
+        let outcome = try await client.execute(
+          .commitObject(
+            upload: 0, name: name(index), content: .inline(bytes), byteCount: UInt64(bytes.count),
+            contentHash: Fingerprint(of: bytes), attributes: ObjectAttributes(),
+            precondition: .none, unlessIdentical: false, modified: 0))
+        guard case .refused(let code, _) = outcome else { return nil }
+        return code
+      }
+      var stored = 0
+      while stored < 1000 {
+        if let code = try await put(stored) {
+          #expect(code == RefusalCode.deviceFull.rawValue)
+          break
+        }
+        stored += 1
+        await world.sleep(.milliseconds(30))
+      }
+      #expect(stored > 50 && stored < 400, "\(stored)")
+      for index in 0..<stored {
+        let outcome = try await client.execute(
+          .deleteObject(name: name(index), precondition: .none))
+        if case .refused(_, let reason) = outcome { Issue.record("\(index): \(reason)") }
+        await world.sleep(.milliseconds(30))
+      }
+      await world.sleep(.seconds(10))
+      #expect(try await put(0) == nil)
+    }
+  }
+
   @Test("a silent session ends with what it held; one that is kept lives on across a restart")
   func sessions() throws {
     try SimulatedWorld.run(seed: 7) { world in

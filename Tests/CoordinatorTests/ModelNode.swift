@@ -24,6 +24,8 @@ final class ModelDisk: @unchecked Sendable {
   var root: [UInt8] = []
   var blocks: [BlockKey: Block] = [:]
   var capacity: UInt64 = 1 << 40
+  /// What blocks of the log may take; nil: as much as they like.
+  var logLimit: UInt64?
   /// Takes no writes.
   var isFailed = false
   /// Never will again.
@@ -32,6 +34,15 @@ final class ModelDisk: @unchecked Sendable {
   init(node: NodeID, device: DeviceID) {
     self.node = node
     self.device = device
+  }
+
+  /// As a device counts it, headers included.
+  var logFree: UInt64 {
+    guard let logLimit else { return capacity }
+    let used = blocks.filter { $0.key.shard.container.kind == .link }.reduce(0 as UInt64) {
+      $0 + UInt64($1.value.bytes.count) + 4096
+    }
+    return logLimit > used ? logLimit - used : 0
   }
 
   var shards: [ShardKey] { Set(blocks.keys.map(\.shard)).sorted() }
@@ -79,7 +90,7 @@ final class ModelNode: @unchecked Sendable {
                 id: disk.device, capacity: disk.capacity, used: UInt64(disk.blocks.count) * 8192,
                 linkBytes: UInt64(disk.blocks.keys.count { $0.shard.container.kind == .link })
                   * 8192,
-                free: disk.capacity, tier: "ssd", isFailed: disk.isFailed,
+                free: disk.capacity, logFree: disk.logFree, tier: "ssd", isFailed: disk.isFailed,
                 isRetired: disk.isRetired)
             ], highestEpoch: disk.highestEpoch, corruptBlocks: 0)
           if let answer = try? await client.call(hello, at: address, deadline: .seconds(1)).answer,
@@ -156,6 +167,10 @@ final class ModelNode: @unchecked Sendable {
         guard grant.isValid(key: clusterKey.subkey("grant")) else {
           throw Refusal(.badGrant, "signature")
         }
+      }
+      let isOfLog = request.block.key.shard.container.kind == .link
+      if isOfLog, request.block.key.stripe >= 16, disk.logFree < UInt64(bytes.count) + 4096 {
+        throw Refusal(.deviceFull, "no room for the log")
       }
       if let known = disk.blocks[request.block.key] {
         guard known.bytes == bytes else { throw Refusal(.blockExists, "") }

@@ -343,13 +343,22 @@ struct FailureTests {
         try await Sample(key(9, 0), units: 7, fill: 0).write(to: store)
       }
       #expect(writes.count == 0)
-      // Links have the reserve, though not all of it.
-      var links: UInt64 = 0
-      while (try? await Sample(key(1, links, .link), units: 1, epoch: 2, fill: links).write(
-        to: store))
-        != nil
-      { links += 1 }
-      #expect(links > 60 && links < 128, "\(links)")
+      // The log has some of the reserve; a link may begin when it can no longer grow, and a checkpoint be written, which
+      // lets it go, when no link can begin.
+      func fill(_ key: (UInt64) -> BlockKey) async -> UInt64 {
+        var count: UInt64 = 0
+        while (try? await Sample(key(count), units: 1, epoch: 2, fill: count).write(to: store))
+          != nil
+        { count += 1 }
+        return count
+      }
+      let links = await fill { key(1, 16 + $0, .link) }
+      #expect(links > 40 && links < 56, "\(links)")
+      #expect(await store.usage().linkFreeByteCount < 2 * 4096)
+      let begun = await fill { key(2 + $0, 0, .link) }
+      #expect(begun > 8 && begun < 24, "\(begun)")
+      let pieces = await fill { key(1, $0, .checkpoint) }
+      #expect(pieces > 24 && pieces < 40, "\(pieces)")
       for epoch in 3..<20 as Range<UInt64> {
         _ = try await store.fence(shard(1, .link), epoch: epoch)
       }

@@ -12,6 +12,7 @@ final class LinkOpener: @unchecked Sendable {
     var link: RootRecord.Link
     /// Stripes it begins with, all acknowledged.
     var stripeCount: UInt64
+    /// Of these on each device.
     var byteCount: Int
   }
 
@@ -126,7 +127,7 @@ final class LinkOpener: @unchecked Sendable {
       detail = ""
       return Opened(
         link: link, stripeCount: UInt64(stripes.count),
-        byteCount: stripes.reduce(0) { $0 + $1.count })
+        byteCount: stripes.reduce(0) { $0 + LinkStripe.storedByteCount($1.count, link.scheme) })
     }
   }
 

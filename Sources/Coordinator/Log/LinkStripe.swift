@@ -1,3 +1,4 @@
+import Cluster
 import Coding
 import Messages
 import Metadata
@@ -22,6 +23,14 @@ enum LinkStripe: Sendable {
     } else {
       self = .batch(try LogBatch(framed: framed))
     }
+  }
+
+  /// What `byteCount` bytes of a stripe occupy on a device: most are small, and then it is mostly header and padding.
+  static func storedByteCount(_ byteCount: Int, _ scheme: Scheme) -> Int {
+    storedByteCount(StripeLayout.smallest(for: byteCount, scheme: scheme))
+  }
+  static func storedByteCount(_ layout: StripeLayout) -> Int {
+    StripeLayout.unit + layout.blockByteCount
   }
 
   static func framed(_ root: RootRecord) -> [UInt8] {

@@ -38,7 +38,8 @@ final class LogWriter: @unchecked Sendable {
 
   private(set) var link: RootRecord.Link
   private var nextStripe: UInt64
-  private var linkByteCount: Int
+  /// Of the open link, as each of its devices stores it.
+  private(set) var linkByteCount: Int
   /// Stripes of the open link below this number are acknowledged.
   private(set) var acknowledged: UInt64
   /// Of the next batch.
@@ -134,7 +135,7 @@ final class LogWriter: @unchecked Sendable {
     entry.batch.acknowledged = acknowledged
     nextStripe += 1
     let bytes = entry.batch.framed
-    linkByteCount += bytes.count
+    linkByteCount += LinkStripe.storedByteCount(bytes.count, link.scheme)
     inFlight.append(entry)
     writeCount += 1
     let link = link.place
@@ -167,6 +168,13 @@ final class LogWriter: @unchecked Sendable {
       opener.noteFailures(failures)
       if !isRolling { roll() }
     }
+  }
+
+  /// Goes on in another link, so that a checkpoint lets this one go. Returns when that is done, or is taking too long.
+  func endLink(within limit: Duration) async {
+    let end = driver.now + limit
+    if !isRolling && failure == nil && acknowledged > 1 { roll() }
+    while isRolling, failure == nil, driver.now < end { await driver.sleep(.milliseconds(20)) }
   }
 
   /// Goes on in another link.

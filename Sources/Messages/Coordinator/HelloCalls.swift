@@ -12,6 +12,8 @@ package struct DeviceReport: Hashable, Sendable, WireValue {
   package var linkBytes: UInt64
   /// Bytes it can still take for data: without the reserve.
   package var free: UInt64
+  /// Bytes it can still take for the log, which may use some of the reserve.
+  package var logFree: UInt64
   package var tier: String
   /// Takes no writes now: retired, on a read-only file system, or with a damaged index.
   package var isFailed: Bool
@@ -19,14 +21,15 @@ package struct DeviceReport: Hashable, Sendable, WireValue {
   package var isRetired: Bool
 
   package init(
-    id: DeviceID, capacity: UInt64, used: UInt64, linkBytes: UInt64, free: UInt64, tier: String,
-    isFailed: Bool, isRetired: Bool
+    id: DeviceID, capacity: UInt64, used: UInt64, linkBytes: UInt64, free: UInt64, logFree: UInt64,
+    tier: String, isFailed: Bool, isRetired: Bool
   ) {
     self.id = id
     self.capacity = capacity
     self.used = used
     self.linkBytes = linkBytes
     self.free = free
+    self.logFree = logFree
     self.tier = tier
     self.isFailed = isFailed
     self.isRetired = isRetired
@@ -37,6 +40,7 @@ package struct DeviceReport: Hashable, Sendable, WireValue {
     writer.varint(used)
     writer.varint(linkBytes)
     writer.varint(free)
+    writer.varint(logFree)
     writer.string(tier)
     writer.bool(isFailed)
     writer.bool(isRetired)
@@ -47,6 +51,7 @@ package struct DeviceReport: Hashable, Sendable, WireValue {
     used = try reader.varint()
     linkBytes = try reader.varint()
     free = try reader.varint()
+    logFree = try reader.varint()
     tier = try reader.string()
     isFailed = try reader.bool()
     isRetired = try reader.bool()

@@ -80,6 +80,9 @@ func runNode(_ context: Context) async throws(Failure) {
         throw table.error("capacity", "must be at least \(ByteSize(StoreSettings.leastCapacity))")
       }
       let reserve: ByteSize? = try table.optional("reserve")
+      if let reserve, reserve.byteCount < StoreSettings.leastReserve {
+        throw table.error("reserve", "must be at least \(ByteSize(StoreSettings.leastReserve))")
+      }
       plans.append((try DeviceTuning(table), capacity, reserve))
       devices.append(
         NodeConfiguration.Device(
