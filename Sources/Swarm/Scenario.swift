@@ -81,6 +81,7 @@ package struct Scenario: Sendable {
     drawEnvironment()
     drawWorkload()
     drawExtremes()
+    drawLarge()
     if let seconds { workload.duration = seconds }
     drawFaults()
   }
@@ -180,6 +181,19 @@ package struct Scenario: Sendable {
     coordinator.checkpointLinkCount = random.pick([3, 8])
     coordinator.inventoryInterval = .seconds(random.pick([2, 5, 20]))
     workload.largestByteCount = max(workload.largestByteCount, 2 << 20)
+  }
+
+  /// A few objects far larger than all others, for clients that do little else.
+  private mutating func drawLarge() {
+    var random = stream("large")
+    guard !isTight, random.chance(1, in: 40) else { return }
+    workload.largeByteCounts = (0..<random.pick([1, 1, 2])).map { _ in
+      UInt64(random.within(64...300)) << 20 + UInt64(random.below(1 << 20))
+    }
+    // Simulated disks keep in memory what is stored.
+    workload.distinctByteCount = UInt64(192 << 20) / UInt64(scheme.width) * UInt64(scheme.k)
+    workload.operationsPerSecond = min(workload.operationsPerSecond, 5)
+    workload.largestByteCount = min(workload.largestByteCount, 2 << 20)
   }
 
   private mutating func drawFaults() {
@@ -294,7 +308,8 @@ package struct Scenario: Sendable {
         + (hasWildClocks ? ", wild clocks" : "") + (isTight ? ", tight" : "")
         + (isFoundedUnderFaults ? ", founded under faults" : ""),
       "\(workload.clientCount) clients for \(workload.duration), "
-        + "\(workload.operationsPerSecond) operations a second up to \(workload.largestByteCount) bytes",
+        + "\(workload.operationsPerSecond) operations a second up to \(workload.largestByteCount) bytes"
+        + workload.largeByteCounts.map { ", one of \($0)" }.joined(),
       faults.description,
     ]
   }
@@ -310,6 +325,10 @@ package struct WorkloadShape: Sendable {
   package var bucketCount = 2
   package var keyCount = 40
   package var largestByteCount: UInt64 = 8 << 20
+  /// Of objects that are put once each, and read in ranges.
+  package var largeByteCounts: [UInt64] = []
+  /// So many bytes of them all are like no others.
+  package var distinctByteCount: UInt64 = 192 << 20
   /// Share of content that repeats other content, in percent.
   package var duplicatePercent = 30
 

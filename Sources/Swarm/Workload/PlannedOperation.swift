@@ -86,6 +86,8 @@ package struct WorkloadPlan: Sendable {
   private let shape: WorkloadShape
   private let seed: UInt64
   private let borders: [UInt64]
+  /// Operations on large objects, by number, in the place of others.
+  private let largeKinds: [Int: PlannedOperation.Kind]
 
   package var operationCount: Int { operations.reduce(0) { $0 + $1.count } }
 
@@ -117,6 +119,7 @@ package struct WorkloadPlan: Sendable {
     let interval =
       Int64(clients) * 1_000_000_000 / Int64(max(1, shape.operationsPerSecond))
     let count = Int(shape.duration.saturatedNanoseconds / max(1, interval))
+    largeKinds = Self.largeKinds(seed, shape, lasting[0], operationCount: count * clients)
     operations = (0..<clients).map { client in
       (0..<count).map { index in draw(client, index, clients, interval) }
     }
@@ -250,6 +253,50 @@ package struct WorkloadPlan: Sendable {
     }
   }
 
+  // MARK: Large objects
+
+  /// Each is put in the first third of the time, and read in ranges, once whole, in the rest.
+  private static func largeKinds(
+    _ seed: UInt64, _ shape: WorkloadShape, _ bucket: String, operationCount: Int
+  ) -> [Int: PlannedOperation.Kind] {
+    var kinds: [Int: PlannedOperation.Kind] = [:]
+    guard operationCount >= 12 else { return kinds }
+    for (index, byteCount) in shape.largeByteCounts.enumerated() {
+      var random = SimulationRandom(seed: seed, name: "large/\(index)")
+      let name = ObjectName(bucket: bucket, key: "large-\(index)")
+      let distinct = max(1, shape.distinctByteCount / UInt64(shape.largeByteCounts.count))
+      kinds[random.below(operationCount / 3)] = .put(
+        PlannedOperation.Put(
+          name: name, content: large(byteCount, distinct: distinct, &random),
+          tag: "large \(index)", isSized: random.chance(1, in: 2)))
+      for read in 0..<6 {
+        let number = operationCount / 3 + random.below(operationCount - operationCount / 3)
+        let first = UInt64(random.below(1_000_000))
+        let count = spread(1, 1_000_000 - first, &random)
+        kinds[number] = .get(
+          name, part: read == 0 ? nil : first..<first + count, isOrdered: random.chance(1, in: 2))
+      }
+    }
+    return kinds
+  }
+
+  /// What is more than `distinct` bytes repeats parts of what came before, of any length.
+  private static func large(
+    _ byteCount: UInt64, distinct: UInt64, _ random: inout SimulationRandom
+  ) -> Content {
+    let stream = random.next() | 1
+    let distinct = min(distinct, byteCount)
+    var pieces = [Content.Piece(stream: stream, first: 0, byteCount: distinct)]
+    var left = byteCount - distinct
+    while left > 0 {
+      let first = UInt64(random.below(Int(distinct)))
+      let count = min(left, distinct - first)
+      pieces.append(Content.Piece(stream: stream, first: first, byteCount: count))
+      left -= count
+    }
+    return Content(pieces)
+  }
+
   // MARK: Operations
 
   private func put(_ client: Int, _ index: Int, _ random: inout SimulationRandom)
@@ -282,6 +329,10 @@ package struct WorkloadPlan: Sendable {
     var random = SimulationRandom(seed: seed, name: "operation/\(client)/\(index)")
     let jitter = interval > 1 ? random.within(0...interval - 1) : 0
     let due = Duration.nanoseconds(Int64(index) * interval + jitter)
+    let number = index * clients + client
+    if let kind = largeKinds[number] {
+      return PlannedOperation(client: client, number: number, due: due, kind: kind)
+    }
     let kind: PlannedOperation.Kind
     switch random.below(1000) {
     case 0..<340:
@@ -330,7 +381,6 @@ package struct WorkloadPlan: Sendable {
     case 986..<989: kind = .listBuckets
     default: kind = .changeWriter(finishes: random.chance(3, in: 4))
     }
-    return PlannedOperation(
-      client: client, number: index * clients + client, due: due, kind: kind)
+    return PlannedOperation(client: client, number: number, due: due, kind: kind)
   }
 }
