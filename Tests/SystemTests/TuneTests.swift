@@ -184,6 +184,7 @@ struct TuneTests {
       ("path = \"d\"\ncapacity = \"1GiB\"\nconcurrent_writes = 0", "node.toml:10"),
       ("path = \"d\"\ncapacity = \"1GiB\"\nspindles = 3", "'device[0].spindles': "),
       ("path = \"d\"\ncapacity = \"1MiB\"", "must be at least 32 MiB"),
+      ("path = \"d\"\ncapacity = \"1GiB\"\nreserve = \"1MiB\"", "must be at least 8 MiB"),
     ])
   func nonsense(device: String, says: String) throws {
     let room = try Room()
