@@ -94,7 +94,8 @@ package final class Buffer: @unchecked Sendable {
 /// to measure. At most `retainedByteLimit` idle bytes are kept. Safe from any thread.
 ///
 /// A pool may own an ``Arena``, memory that the kernel has registered and that stays resident; what
-/// fits there is taken from there first.
+/// fits there is taken from there first. What does not, and is large, comes from ``HugePages`` while they last; these
+/// are idle bytes too, but bounded by their own number.
 package final class BufferPool: Sendable {
   private struct Shelf: ~Copyable {
     /// Addresses of idle memory, by size class; as numbers, which may cross threads.
@@ -103,15 +104,18 @@ package final class BufferPool: Sendable {
     /// The fewest idle bytes since `trimUnused` last looked: what nobody needed.
     var leastIdleByteCount = 0
     var arena: BuddyAllocator
+    var hugePages: HugePages
 
     enum Found: Sendable {
       case arena(unit: Int)
+      case huge(address: UInt)
       case idle(address: UInt)
       case nothing
     }
 
     mutating func take(_ index: Int, fromArena: Bool) -> Found {
       if fromArena, let unit = arena.take(order: index) { return .arena(unit: unit) }
+      if let address = hugePages.take(order: index) { return .huge(address: address) }
       guard let address = stacks[index].popLast() else { return .nothing }
       idleByteCount -= 4096 << index
       leastIdleByteCount = min(leastIdleByteCount, idleByteCount)
@@ -121,16 +125,21 @@ package final class BufferPool: Sendable {
 
   private let shelf: Mutex<Shelf>
   private let retainedByteLimit: Int
-  /// A copy of the shelf's count, to be looked at without the lock.
+  /// What lies idle on the shelf and in huge pages, to be looked at without the lock.
   private let idle = Atomic<Int>(0)
   let arena: Arena?
 
-  /// - Parameter registeredByteCount: size of the arena, rounded up to whole MiB; 0 for none.
-  package init(retainedByteLimit: Int, registeredByteCount: Int = 0) {
+  /// - Parameters:
+  ///   - registeredByteCount: size of the arena, rounded up to whole MiB; 0 for none.
+  ///   - hugeByteCount: how much may be in huge pages; 0 for nothing.
+  package init(retainedByteLimit: Int, registeredByteCount: Int = 0, hugeByteCount: Int = 0) {
     self.retainedByteLimit = retainedByteLimit
     let megabytes = (registeredByteCount + (1 << 20) - 1) >> 20
     arena = megabytes > 0 ? Arena(byteCount: megabytes << 20) : nil
-    shelf = Mutex(Shelf(arena: BuddyAllocator(blockCount: megabytes)))
+    shelf = Mutex(
+      Shelf(
+        arena: BuddyAllocator(blockCount: megabytes),
+        hugePages: HugePages(byteCount: hugeByteCount)))
   }
 
   deinit { trim() }
@@ -151,12 +160,15 @@ package final class BufferPool: Sendable {
     let size = 4096 << index
     let found = shelf.withLock { shelf in
       let found = shelf.take(index, fromArena: arena != nil)
-      idle.store(shelf.idleByteCount, ordering: .relaxed)
+      noteIdle(shelf)
       return found
     }
     switch found {
     case .arena(let unit):
       return Buffer(inArenaOf: self, base: arena!.base + unit * 4096, byteCount: size)
+    case .huge(let address):
+      let base = UnsafeMutableRawPointer(bitPattern: address)!
+      return Buffer(inArenaOf: self, base: base, byteCount: size)
     case .idle(let address):
       let base = UnsafeMutableRawPointer(bitPattern: address)!
       return Buffer(AlignedMemory(adopting: base, byteCount: size), pool: self)
@@ -176,7 +188,7 @@ package final class BufferPool: Sendable {
     let isRoom = shelf.withLock { shelf in
       guard shelf.idleByteCount + byteCount <= retainedByteLimit else { return false }
       shelf.idleByteCount += byteCount
-      idle.store(shelf.idleByteCount, ordering: .relaxed)
+      noteIdle(shelf)
       shelf.stacks[index].append(address)
       return true
     }
@@ -184,9 +196,15 @@ package final class BufferPool: Sendable {
   }
 
   fileprivate func giveBack(inArena base: UnsafeMutableRawPointer, byteCount: Int) {
-    guard let arena, let index = Self.sizeClass(byteCount) else { return }
-    let unit = (base - arena.base) / 4096
-    shelf.withLock { $0.arena.giveBack(unit, order: index) }
+    guard let index = Self.sizeClass(byteCount) else { return }
+    shelf.withLock { shelf in
+      if shelf.hugePages.contains(base) {
+        shelf.hugePages.giveBack(base, order: index)
+        noteIdle(shelf)
+      } else if let arena {
+        shelf.arena.giveBack((base - arena.base) / 4096, order: index)
+      }
+    }
   }
 
   /// Whether the kernel knows the memory at `base` as its registered buffer.
@@ -224,20 +242,30 @@ package final class BufferPool: Sendable {
         }
       }
       shelf.leastIdleByteCount = shelf.idleByteCount
-      idle.store(shelf.idleByteCount, ordering: .relaxed)
+      shelf.hugePages.dropIdle(onlyUnused: onlyUnused)
+      noteIdle(shelf)
     }
+  }
+
+  private func noteIdle(_ shelf: borrowing Shelf) {
+    idle.store(shelf.idleByteCount + shelf.hugePages.idleByteCount, ordering: .relaxed)
   }
 }
 
 /// Memory to register with the kernel in one piece, which spares it a look-up of pages for each
-/// operation.
+/// operation. In huge pages where the kernel has them: it is resident as a whole anyway.
 final class Arena: @unchecked Sendable {
   // Sound: `isRegistered` is set before the pool is handed out; the rest is constant.
   private let memory: AlignedMemory
   var isRegistered = false
   var base: UnsafeMutableRawPointer { memory.base }
   var byteCount: Int { memory.byteCount }
-  init(byteCount: Int) { memory = AlignedMemory(byteCount: byteCount) }
+  /// - Parameter byteCount: whole MiB.
+  init(byteCount: Int) {
+    memory =
+      HugePages.map(byteCount).map { AlignedMemory(adopting: $0, byteCount: byteCount) }
+      ?? AlignedMemory(byteCount: byteCount)
+  }
 }
 
 /// Divides blocks of 1 MiB by halves, down to units of 4 KiB, and joins halves when both are free.

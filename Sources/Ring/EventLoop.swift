@@ -24,6 +24,8 @@ package final class EventLoop: TaskExecutor, SerialExecutor, @unchecked Sendable
     package var retainedByteLimit = 64 << 20
     /// Memory registered with the kernel at start, which stays resident; 0 for none.
     package var registeredByteCount = 4 << 20
+    /// How much of what is larger than that may be in huge pages, which come and go with the need.
+    package var hugeByteCount = 64 << 20
     /// Blocked in every thread from here on, so that they only arrive through `waitForSignal`.
     package var signals: [Int32] = [SIGINT, SIGTERM, SIGHUP]
     /// Keeps to the oldest set-up of the ring, for tests of the way back.
@@ -135,7 +137,8 @@ package final class EventLoop: TaskExecutor, SerialExecutor, @unchecked Sendable
     let mayRegister = features.contains(.registeredBuffers)
     buffers = BufferPool(
       retainedByteLimit: options.retainedByteLimit,
-      registeredByteCount: mayRegister ? options.registeredByteCount : 0)
+      registeredByteCount: mayRegister ? options.registeredByteCount : 0,
+      hugeByteCount: options.hugeByteCount)
     features.remove(.registeredBuffers)
     if let arena = buffers.arena {
       var vector = iovec(iov_base: arena.base, iov_len: arena.byteCount)

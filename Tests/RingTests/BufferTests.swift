@@ -9,7 +9,8 @@ struct BufferTests {
   @Test("buffers in use never overlap and are as large as asked", arguments: Seed.several)
   func noOverlap(seed: Seed) {
     var random = seed.generator
-    let pool = BufferPool(retainedByteLimit: 8 << 20, registeredByteCount: 2 << 20)
+    let pool = BufferPool(
+      retainedByteLimit: 8 << 20, registeredByteCount: 2 << 20, hugeByteCount: 4 << 20)
     var held: [(Buffer, UInt8)] = []
     for round in 0..<3000 {
       if held.count < 20 || random.next() % 2 == 0 {
@@ -31,7 +32,7 @@ struct BufferTests {
           #expect(buffer.base.load(fromByteOffset: place + 4095, as: UInt8.self) == mark)
         }
       }
-      #expect(pool.idleByteCount <= 8 << 20)
+      #expect(pool.idleByteCount <= 12 << 20)
     }
     held.removeAll()
     pool.trim()
@@ -78,6 +79,37 @@ struct BufferTests {
     pool.trimUnused()
     #expect(pool.idleByteCount == 3 << 20)
     pool.trimUnused()
+    #expect(pool.idleByteCount == 0)
+  }
+
+  @Test("huge pages go when nobody took from them between two looks, and come again zeroed")
+  func hugePages() {
+    let pool = BufferPool(retainedByteLimit: 0, hugeByteCount: 8 << 20)
+    var buffers = (0..<8).map { _ in pool.take(1 << 20) }
+    for buffer in buffers {
+      buffer.base.initializeMemory(as: UInt8.self, repeating: 7, count: 1 << 20)
+    }
+    #expect(pool.idleByteCount == 0)
+    buffers.removeAll()
+    #expect(pool.idleByteCount == 8 << 20)
+    pool.trimUnused()
+    #expect(pool.idleByteCount == 8 << 20)
+    let kept = pool.take(64 << 10)
+    #expect(pool.idleByteCount == 6 << 20)
+    #expect(kept.base.load(as: UInt8.self) == 7)
+    pool.trimUnused()
+    #expect(pool.idleByteCount == 0)
+    #expect(kept.base.load(as: UInt8.self) == 7)
+    var zeroed = 0
+    buffers = (0..<7).map { _ in pool.take(1 << 20) }
+    for buffer in buffers where buffer.base.load(as: UInt8.self) == 0 { zeroed += 1 }
+    // The other half of the page that was kept is as it was.
+    #expect(zeroed == 6)
+    // Small ones, which may live long, and what does not fit come from elsewhere.
+    #expect(pool.take(4096).byteCount == 4096)
+    #expect(pool.take(1 << 20).base.load(as: UInt8.self) == 0)
+    buffers.removeAll()
+    pool.trim()
     #expect(pool.idleByteCount == 0)
   }
 
