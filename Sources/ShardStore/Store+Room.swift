@@ -133,10 +133,11 @@ extension ShardStore {
     }
   }
 
-  /// Makes the next volume in the background once the open one is three quarters full.
+  /// Makes the next volume in the background once the open one is a quarter full. Its syncs wait in the disk behind the
+  /// writes that go on: begun at three quarters, they were not done when the volume was full, and all writers waited.
   func prepareAhead() {
     guard prepared == nil, preparation == nil, rotation == nil, !isClosing, let open,
-      open.end >= open.byteCount / 4 * 3,
+      open.end >= open.byteCount / 4,
       occupiedByteCount + reserveByteCount + (open.byteCount - open.end) < byteLimit
     else { return }
     let gate = Gate()
