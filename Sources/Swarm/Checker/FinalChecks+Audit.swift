@@ -122,12 +122,6 @@ extension FinalChecks {
 
   // MARK: Devices
 
-  /// Whether a fault may have taken or changed what the device holds.
-  private func isDamaged(_ slot: NodeSlot, _ store: ShardStore) -> Bool {
-    slot.damaged.contains { NodeSlot.devicePath($0) == store.path }
-      || slot.damaged.count == slot.disks.count
-  }
-
   private struct HeldBy {
     var slot: NodeSlot
     var store: ShardStore
@@ -140,7 +134,7 @@ extension FinalChecks {
       guard let node = slot.node else { continue }
       for id in node.devices {
         guard let store = node.store(of: id) else { continue }
-        result[id] = HeldBy(slot: slot, store: store, isDamaged: isDamaged(slot, store))
+        result[id] = HeldBy(slot: slot, store: store, isDamaged: slot.isDamaged(store))
       }
     }
     return result
@@ -150,6 +144,8 @@ extension FinalChecks {
   private func auditDevices() async throws {
     let end = world.now + .seconds(120)
     while true {
+      run.registered.look(cluster)
+      await run.registered.check(cluster)
       guard let stray = try await strayShard() else { return }
       if let failure = cluster.failure { throw failure }
       if world.now > end { throw failure("nothing is left over", stray) }
@@ -223,9 +219,6 @@ extension FinalChecks {
               if cluster.scenario.faults.isCalm { note(held, "\(place): was never registered") }
             } else {
               note(held, "\(place): of no container")
-              if !held.isDamaged, let stripe = try await unreturned(held.store, shard) {
-                stray = "\(place): stripe \(stripe) is of no container any more"
-              }
             }
             continue
           }
@@ -258,13 +251,6 @@ extension FinalChecks {
       }
     }
     return stray
-  }
-
-  /// A stripe that was registered when its container was alive. All devices have dropped those before it is forgotten;
-  /// what else there may be was left by failed attempts, and is looked for now and then.
-  private func unreturned(_ store: ShardStore, _ shard: ShardKey) async throws -> UInt64? {
-    guard let registered = run.registered.stripes[shard.container] else { return nil }
-    return try await store.list(shard).map(\.stripe).first { registered.contains($0) }
   }
 
   // MARK: Blocks

@@ -1,21 +1,72 @@
 internal import Cluster
 internal import Messages
 internal import Metadata
+internal import ShardStore
 internal import Simulation
 
 /// What was ever seen registered, container by container, looked up now and then while the workload runs: of a
 /// container that is forgotten the state has nothing any more. Loop-confined.
+///
+/// A container is forgotten once every device has dropped its shard, so none has a stripe of it afterwards that was
+/// registered: not those either that were away meanwhile, from the moment when they are back.
 final class RegisteredStripes: @unchecked Sendable {
-  private(set) var stripes: [ContainerID: Set<UInt64>] = [:]
+  private struct Container {
+    var generation: UInt64
+    var devices: [DeviceID]
+    var stripes: Set<UInt64> = []
+  }
+  private var living: [ContainerID: Container] = [:]
+  /// Shards of forgotten containers that are still to be looked for on their devices.
+  private var unseen: [(device: DeviceID, shard: ShardKey, stripes: Set<UInt64>)] = []
 
   /// Takes in what the state of the coordinator that leads has now.
   func look(_ cluster: SimulatedCluster) {
-    guard let leader = cluster.coordinators.first(where: { $0.isUp && $0.mayLead }),
-      let store = leader.storage.opened.last,
+    // While it leads nothing is half made anew.
+    guard let leader = cluster.coordinators.first(where: { $0.mayLead && $0.isLeading }),
+      let store = leader.storage.opened.last, let position = try? store.appliedPosition(),
       let containers = try? StateAudit.containers(in: store)
     else { return }
     for (record, registered) in containers where !registered.isEmpty {
-      stripes[record.id, default: []].formUnion(registered.map(\.stripe))
+      living[
+        record.id, default: Container(generation: record.generation, devices: record.devices)
+      ].stripes.formUnion(registered.map(\.stripe))
     }
+    let known = Set(containers.map(\.0.id))
+    // A leader's state may have been made anew, and not have come so far yet.
+    for id in living.keys.sorted() where !known.contains(id) && id.number <= position {
+      let container = living.removeValue(forKey: id)!
+      for (index, device) in container.devices.enumerated() {
+        let shard = ShardKey(
+          container: id, generation: container.generation, shardIndex: UInt8(index))
+        unseen.append((device, shard, container.stripes))
+      }
+    }
+  }
+
+  /// Looks at the devices that are there for shards of forgotten containers.
+  func check(_ cluster: SimulatedCluster) async {
+    var left: [(device: DeviceID, shard: ShardKey, stripes: Set<UInt64>)] = []
+    let looked = unseen
+    unseen = []
+    for (device, shard, stripes) in looked {
+      guard let (slot, store) = cluster.holder(of: device) else {
+        left.append((device, shard, stripes))
+        continue
+      }
+      // What a damaged device forgets to have deleted comes back.
+      if slot.isDamaged(store) { continue }
+      do {
+        let stripe = try await store.list(shard).map(\.stripe).first { stripes.contains($0) }
+        guard let stripe, !slot.isDamaged(store), cluster.holder(of: device)?.store === store
+        else { continue }
+        cluster.fail(
+          "what is deleted is returned",
+          "\(slot.name) \(store.path): \(shard.container) is forgotten, its stripe \(stripe) is there"
+        )
+      } catch {
+        left.append((device, shard, stripes))
+      }
+    }
+    unseen += left
   }
 }

@@ -97,6 +97,11 @@ final class NodeSlot: DaemonSlot, @unchecked Sendable {
     damaged.contains(device) || troubles[device].areActive
   }
 
+  /// Whether a fault may have taken or changed what the device holds.
+  func isDamaged(_ store: ShardStore) -> Bool {
+    damaged.count == disks.count || damaged.contains { Self.devicePath($0) == store.path }
+  }
+
   /// What undamaged devices hold must all be found again.
   private func checkRecovery(_ node: StorageNode) {
     let stores = node.devices.compactMap { node.store(of: $0) }

@@ -2,7 +2,9 @@ internal import Cluster
 internal import Coding
 internal import DataPath
 internal import Messages
+internal import Node
 package import Ring
+internal import ShardStore
 package import Simulation
 internal import Wire
 
@@ -55,6 +57,14 @@ package final class SimulatedCluster: @unchecked Sendable {
 
   /// Numbers of nodes whose stored bytes faults may damage for good.
   package var victims: Set<Int> { Set(nodes.filter { !$0.damaged.isEmpty }.map(\.number)) }
+
+  /// The node that is up with a device, and the device's store.
+  func holder(of device: DeviceID) -> (slot: NodeSlot, store: ShardStore)? {
+    for slot in nodes where slot.isUp {
+      if let store = slot.node?.store(of: device) { return (slot, store) }
+    }
+    return nil
+  }
 
   func fail(_ property: String, _ detail: String) {
     if failure == nil {

@@ -72,12 +72,14 @@ package final class WorkloadRun: @unchecked Sendable {
     for bucket in plan.lastingBuckets { try await make(bucket, by: client) }
     await client.close()
     for client in clients { client.start() }
-    // Else strays that were registered go as all others do, and nobody sees that they were left.
-    guard cluster.scenario.coordinator.inventoryInterval > .seconds(60) else { return }
     world.harness.spawn("registered") { [self] in
+      var second = 0
       while !isOver {
-        registered.look(cluster)
-        guard await world.harness.sleep(.seconds(3)) else { return }
+        if second.isMultiple(of: 3) { registered.look(cluster) }
+        // Sooner than a leader compares what a device has that is back.
+        await registered.check(cluster)
+        second += 1
+        guard await world.harness.sleep(.seconds(1)) else { return }
       }
     }
   }
