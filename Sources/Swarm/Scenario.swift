@@ -15,6 +15,13 @@ package struct Scenario: Sendable {
     case register
   }
 
+  /// What takes several things at once that seldom come together is what a few trials are about.
+  package enum Emphasis: String, Sendable {
+    case none
+    /// Coordinators take the lead from each other, also while nobody asks for a change.
+    case leads
+  }
+
   package struct Network: Sendable {
     package var link = LinkOptions.localNetwork
     package var shortSendsPerThousand = 0
@@ -37,6 +44,8 @@ package struct Scenario: Sendable {
   package var hasWildClocks = false
   /// Devices are so small that they fill up.
   package var isTight = false
+  /// What the trial is about, beside all else that it draws.
+  package var emphasis = Emphasis.none
   /// Monotonic clocks run faster or slower by at most so much.
   package var driftPartsPerMillion = 0
   /// Wall clocks are wrong by at most so much.
@@ -81,6 +90,7 @@ package struct Scenario: Sendable {
     drawEnvironment()
     drawWorkload()
     drawExtremes()
+    drawEmphasis()
     drawLarge()
     if let seconds { workload.duration = seconds }
     drawFaults()
@@ -187,7 +197,7 @@ package struct Scenario: Sendable {
   private mutating func drawLarge() {
     var random = stream("large")
     // Over a slow link what is read ahead takes longer than a block may (docs/simulation.md, 1993110835).
-    guard random.chance(1, in: 40), !isTight, network.link.bytesPerSecond > 100_000_000 else {
+    guard random.chance(1, in: 40), emphasis == .none, !isTight, network.link.bytesPerSecond > 100_000_000 else {
       return
     }
     workload.largeByteCounts = (0..<random.pick([1, 1, 2])).map { _ in
@@ -197,6 +207,29 @@ package struct Scenario: Sendable {
     workload.distinctByteCount = UInt64(192 << 20) / UInt64(scheme.width) * UInt64(scheme.k)
     workload.operationsPerSecond = min(workload.operationsPerSecond, 5)
     workload.largestByteCount = min(workload.largestByteCount, 2 << 20)
+  }
+
+  /// See ``Emphasis``.
+  private mutating func drawEmphasis() {
+    var random = stream("emphasis")
+    emphasis = random.pick([.none, .none, .none, .none, .leads, .leads])
+    switch emphasis {
+    case .none: break
+    case .leads:
+      hasStrayCoordinator = random.chance(1, in: 2)
+      if hasStrayCoordinator {
+        coordinatorCount = 1
+        arbiter = .file
+        hasWildClocks = false
+        // Long enough for one that was started by mistake to lead: the nodes' hello, a lease, a take-over.
+        workload.lull = WorkloadShape.Lull(
+          interval: .seconds(random.pick([16, 20, 24])), length: .seconds(random.pick([10, 12])))
+      } else {
+        coordinatorCount = max(coordinatorCount, 2)
+        arbiter = .register
+        hasWildClocks = random.chance(3, in: 4)
+      }
+    }
   }
 
   private mutating func drawFaults() {
@@ -231,6 +264,11 @@ package struct Scenario: Sendable {
     }
     if injections.contains(where: { $0.point == .volumeCompactedEarly }) {
       faults.kinds.append((.cutNodePowerInSync, 6))
+    }
+    switch emphasis {
+    case .none: break
+    case .leads:
+      faults.emphasize([(.strayCoordinator, 2), (.cutLeaderOff, 2), (.pauseLeader, 1)], self)
     }
     if hasWildClocks {
       injections.removeAll { $0.point == .takeOverLate }
@@ -309,7 +347,8 @@ package struct Scenario: Sendable {
         + "\(coordinatorCount) coordinators with \(arbiter == .file ? "a file" : "a register")"
         + (hasStrayCoordinator ? " and a stray one" : "")
         + (hasWildClocks ? ", wild clocks" : "") + (isTight ? ", tight" : "")
-        + (isFoundedUnderFaults ? ", founded under faults" : ""),
+        + (isFoundedUnderFaults ? ", founded under faults" : "")
+        + (emphasis == .none ? "" : ", about \(emphasis.rawValue)"),
       "\(workload.clientCount) clients for \(workload.duration), "
         + "\(workload.operationsPerSecond) operations a second up to \(workload.largestByteCount) bytes"
         + workload.largeByteCounts.map { ", one of \($0)" }.joined(),
@@ -320,6 +359,18 @@ package struct Scenario: Sendable {
 
 /// What clients do.
 package struct WorkloadShape: Sendable {
+  /// Again and again, at the end of each interval, clients only read for a while.
+  package struct Lull: Sendable {
+    package var interval: Duration
+    package var length: Duration
+
+    /// - Parameter time: since the workload began.
+    func covers(_ time: Duration) -> Bool {
+      let interval = max(1, interval.saturatedNanoseconds)
+      return time.saturatedNanoseconds % interval >= interval - length.saturatedNanoseconds
+    }
+  }
+
   package var clientCount = 2
   /// How long clients begin new operations.
   package var duration: Duration = .seconds(30)
@@ -334,6 +385,7 @@ package struct WorkloadShape: Sendable {
   package var distinctByteCount: UInt64 = 192 << 20
   /// Share of content that repeats other content, in percent.
   package var duplicatePercent = 30
+  package var lull: Lull?
 
   package init() {}
 }

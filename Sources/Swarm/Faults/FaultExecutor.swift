@@ -411,8 +411,8 @@ final class FaultExecutor: @unchecked Sendable {
       // Who decides, who would lead in its place, and some of the others; the rest still talk to it.
       let decides = Set(
         cluster.coordinatorNames + (cluster.register == nil ? [] : [ArbiterRegister.machineName]))
-      let withClients = random.chance(1, in: 3)
-      let withNodes = cluster.register != nil && random.chance(1, in: 2)
+      let withClients = random.chance(1, in: 4)
+      let withNodes = cluster.register != nil && random.chance(1, in: 3)
       let nodes = Set(cluster.nodes.map(\.name))
       let ways = machineNames.filter { name in
         if name == slot.name || !mayPart(slot.name, name) { return false }

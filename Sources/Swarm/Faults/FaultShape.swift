@@ -70,6 +70,21 @@ package struct FaultShape: Sendable {
     if kinds.allSatisfy({ $0.kind == .jumpClock }) { kinds.append((.killCoordinator, 1)) }
   }
 
+  /// Half of the faults are of these kinds, as far as they are possible, and few are all together: each takes a while
+  /// until all has come of it that may.
+  mutating func emphasize(
+    _ added: [(kind: PlannedFaultKind, weight: Int)], _ scenario: Scenario,
+    mostPerMinute: Int = 30
+  ) {
+    let possible = added.filter { isPossible($0.kind, scenario) }
+    let weights = possible.reduce(0) { $0 + $1.weight }
+    guard weights > 0 else { return }
+    let share = max(1, kinds.reduce(0) { $0 + $1.weight } / weights)
+    for (kind, weight) in possible { kinds.append((kind, weight * share)) }
+    perMinute = min(perMinute, mostPerMinute)
+    burstCount = 0
+  }
+
   private func scheme(_ scenario: Scenario) -> Int { scenario.scheme.m }
 
   private func isPossible(_ kind: PlannedFaultKind, _ scenario: Scenario) -> Bool {
@@ -170,7 +185,7 @@ extension PlannedFaultKind {
     case .pauseLeader: .seconds(1)...(.seconds(8))
     case .cutLeaderOff: .seconds(1)...(.seconds(14))
     case .pauseNode, .pauseCoordinator, .pauseClient: .milliseconds(20)...(.seconds(12))
-    case .strayCoordinator: .seconds(1)...(.seconds(25))
+    case .strayCoordinator: .seconds(2)...(.seconds(32))
     case .killClient: .milliseconds(10)...(.seconds(5))
     case .resetConnections, .forgetConnections, .flipBits, .badSectors, .jumpClock:
       .milliseconds(1)...(.milliseconds(2))

@@ -334,7 +334,10 @@ package struct WorkloadPlan: Sendable {
       return PlannedOperation(client: client, number: number, due: due, kind: kind)
     }
     let kind: PlannedOperation.Kind
-    switch random.below(1000) {
+    var lot = random.below(1000)
+    // In a lull one of those that only read.
+    if shape.lull?.covers(due) == true { lot = 394 + lot % 356 }
+    switch lot {
     case 0..<340:
       kind = .put(put(client, index, &random))
     case 340..<365:
@@ -379,7 +382,8 @@ package struct WorkloadPlan: Sendable {
     case 975..<981: kind = .createBucket(passingBuckets[random.below(2)])
     case 981..<986: kind = .removeBucket(passingBuckets[random.below(2)])
     case 986..<989: kind = .listBuckets
-    default: kind = .changeWriter(finishes: random.chance(3, in: 4))
+    default:
+      kind = .changeWriter(finishes: random.chance(3, in: 4))
     }
     return PlannedOperation(client: client, number: number, due: due, kind: kind)
   }
