@@ -20,6 +20,8 @@ package struct Scenario: Sendable {
     case none
     /// Coordinators take the lead from each other, also while nobody asks for a change.
     case leads
+    /// The log's copies have holes, and one that has is all that answers.
+    case holes
   }
 
   package struct Network: Sendable {
@@ -212,7 +214,7 @@ package struct Scenario: Sendable {
   /// See ``Emphasis``.
   private mutating func drawEmphasis() {
     var random = stream("emphasis")
-    emphasis = random.pick([.none, .none, .none, .none, .leads, .leads])
+    emphasis = random.pick([.none, .none, .none, .none, .leads, .leads, .holes])
     switch emphasis {
     case .none: break
     case .leads:
@@ -229,6 +231,11 @@ package struct Scenario: Sendable {
         arbiter = .register
         hasWildClocks = random.chance(3, in: 4)
       }
+    case .holes:
+      // One may lose blocks, and so many are left that the log goes on without it.
+      if nodeCount == 1 { nodeCount = random.pick([3, 4, 5]) }
+      if scheme.m == 0 || nodeCount < scheme.m + 2 { scheme = Scheme("2+1")! }
+      nodeCount = max(nodeCount, 3)
     }
   }
 
@@ -269,6 +276,7 @@ package struct Scenario: Sendable {
     case .none: break
     case .leads:
       faults.emphasize([(.strayCoordinator, 2), (.cutLeaderOff, 2), (.pauseLeader, 1)], self)
+    case .holes: faults.emphasize([(.holeInLog, 1)], self)
     }
     if hasWildClocks {
       injections.removeAll { $0.point == .takeOverLate }

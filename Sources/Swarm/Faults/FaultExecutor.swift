@@ -113,6 +113,21 @@ final class FaultExecutor: @unchecked Sendable {
     return (slot, random.below(slot.disks.count))
   }
 
+  /// A victim's device that has a copy of the open link.
+  private func victimWithLog(_ random: inout SimulationRandom) -> (slot: NodeSlot, device: Int)? {
+    guard cluster.nodes.count > 1, let link = leader?.server?.root?.links.last else { return nil }
+    var found: [(slot: NodeSlot, device: Int)] = []
+    for slot in shape.victims.map({ cluster.nodes[$0] }) where slot.isUp {
+      for device in slot.disks.indices {
+        let store = slot.node?.devices.compactMap { slot.node?.store(of: $0) }.first {
+          $0.path == NodeSlot.devicePath(device)
+        }
+        if let store, link.devices.contains(store.device) { found.append((slot, device)) }
+      }
+    }
+    return found.isEmpty ? nil : random.pick(found)
+  }
+
   private func anyDevice(_ random: inout SimulationRandom) -> (slot: NodeSlot, device: Int) {
     let slot = cluster.nodes[random.below(cluster.nodes.count)]
     return (slot, random.below(slot.disks.count))
@@ -547,9 +562,7 @@ final class FaultExecutor: @unchecked Sendable {
       slot.wipe(rest: length)
       return slot.name
     case .holeInLog:
-      guard shape.damage == .loss, let (slot, device) = victim(&random), slot.isUp else {
-        return nil
-      }
+      guard shape.damage == .loss, let (slot, device) = victimWithLog(&random) else { return nil }
       let lot = random.next()
       world.harness.spawn("hole") { [self] in
         try? await tearHole(fault, slot, device, SimulationRandom(seed: lot, name: "hole"))

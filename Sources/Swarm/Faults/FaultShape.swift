@@ -44,7 +44,8 @@ package struct FaultShape: Sendable {
     let m = scheme(scenario)
     let domainCount = scenario.nodeCount == 1 ? scenario.devicesPerNode : scenario.nodeCount
     let mostLost = min(m, domainCount - m - 1)
-    switch random.below(10) {
+    // A hole in the log is a loss.
+    switch scenario.emphasis == .holes ? 3 : random.below(10) {
     case 0..<3: damage = .none
     case 3..<7: damage = mostLost > 0 ? .loss : m > 0 ? .silent : .none
     default: damage = m > 0 ? .silent : .none
@@ -199,8 +200,8 @@ extension PlannedFaultKind {
       .milliseconds(50)...(.seconds(5))
     case .readOnlyDisk: .milliseconds(200)...(.seconds(10))
     case .wipeDevice, .wipeNode: .milliseconds(10)...(.seconds(8))
-    // Longer than a new leader waits for those that are away when others answer.
-    case .holeInLog: .seconds(2)...(.seconds(8))
+    // Longer than it takes a new leader to ask for the log: a start, a lease, and its patience with those that are away.
+    case .holeInLog: .seconds(4)...(.seconds(12))
     case .unreachableArbiter, .failingArbiter: .milliseconds(100)...(.seconds(15))
     }
   }
