@@ -12,7 +12,8 @@ extension Leadership {
       var left = await look { (machine) throws(StoreError) in machine.trashCount } ?? 0
       while left > 0 && isLeading() {
         let isSlow = driver.meets(.edgesReturnedSlowly)
-        let stepLimit: UInt32 = isSlow ? 3 : 2048
+        // Fewer than what is due at a time as a rule, so that what comes of it waits for a later turn.
+        let stepLimit: UInt32 = isSlow ? UInt32(1 + driver.random() % 64) : 2048
         do throws(Refusal) {
           let (_, outcome) = try await submit(.returnEdges(limit: stepLimit))
           guard case .number(let rest) = outcome else { break }

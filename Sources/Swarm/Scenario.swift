@@ -22,6 +22,8 @@ package struct Scenario: Sendable {
     case leads
     /// The log's copies have holes, and one that has is all that answers.
     case holes
+    /// What is deleted goes slowly, and others store the same meanwhile.
+    case churn
   }
 
   package struct Network: Sendable {
@@ -214,7 +216,7 @@ package struct Scenario: Sendable {
   /// See ``Emphasis``.
   private mutating func drawEmphasis() {
     var random = stream("emphasis")
-    emphasis = random.pick([.none, .none, .none, .none, .leads, .leads, .holes])
+    emphasis = random.pick([.none, .none, .none, .none, .leads, .leads, .holes, .churn])
     switch emphasis {
     case .none: break
     case .leads:
@@ -236,6 +238,13 @@ package struct Scenario: Sendable {
       if nodeCount == 1 { nodeCount = random.pick([3, 4, 5]) }
       if scheme.m == 0 || nodeCount < scheme.m + 2 { scheme = Scheme("2+1")! }
       nodeCount = max(nodeCount, 3)
+    case .churn:
+      workload.clientCount = max(workload.clientCount, 2)
+      workload.keyCount = random.pick([2, 4, 8])
+      workload.duplicatePercent = random.pick([60, 85])
+      workload.churns = true
+      coordinator.deletionGrace = .seconds(random.pick([1, 3]))
+      workload.largestByteCount = min(workload.largestByteCount, 2 << 20)
     }
   }
 
@@ -277,6 +286,18 @@ package struct Scenario: Sendable {
     case .leads:
       faults.emphasize([(.strayCoordinator, 2), (.cutLeaderOff, 2), (.pauseLeader, 1)], self)
     case .holes: faults.emphasize([(.holeInLog, 1)], self)
+    case .churn:
+      // Nodes are away when containers are deleted.
+      faults.emphasize(
+        [(.killNode, 1), (.cutNodePower, 1), (.isolate, 1)], self, mostPerMinute: 12)
+      faults.leastAbsence = .seconds(random.pick([0, 7]))
+      let rates: [(InjectionPoint, Int)] = [
+        (.edgesReturnedSlowly, 850_000), (.containerFullEarly, 200_000), (.stripeShort, 100_000),
+      ]
+      for (point, rate) in rates {
+        injections.removeAll { $0.point == point }
+        injections.append((point, rate))
+      }
     }
     if hasWildClocks {
       injections.removeAll { $0.point == .takeOverLate }
@@ -394,6 +415,8 @@ package struct WorkloadShape: Sendable {
   /// Share of content that repeats other content, in percent.
   package var duplicatePercent = 30
   package var lull: Lull?
+  /// Objects and uploads end soon, so that whole containers do.
+  package var churns = false
 
   package init() {}
 }

@@ -26,6 +26,7 @@ final class RegisteredStripes: @unchecked Sendable {
       let store = leader.storage.opened.last, let position = try? store.appliedPosition(),
       let containers = try? StateAudit.containers(in: store)
     else { return }
+    checkState(of: leader, store, position, cluster)
     for (record, registered) in containers where !registered.isEmpty {
       living[
         record.id, default: Container(generation: record.generation, devices: record.devices)
@@ -41,6 +42,18 @@ final class RegisteredStripes: @unchecked Sendable {
         unseen.append((device, shard, container.stripes))
       }
     }
+  }
+
+  /// A state fits together at every position, whatever is under way.
+  private func checkState(
+    of leader: CoordinatorSlot, _ store: MemoryStore, _ position: UInt64,
+    _ cluster: SimulatedCluster
+  ) {
+    let problem: String?
+    do { problem = try StateAudit.violations(in: store).first } catch { problem = "\(error)" }
+    guard let problem else { return }
+    cluster.fail(
+      "the state fits together", "\(leader.name) at position \(position): \(problem)")
   }
 
   /// Looks at the devices that are there for shards of forgotten containers.

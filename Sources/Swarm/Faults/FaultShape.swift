@@ -36,6 +36,10 @@ package struct FaultShape: Sendable {
   /// Faults come in bursts around so many moments; 0: evenly.
   package var burstCount = 0
 
+  /// Nodes that are away are away for so long at least: when it is longer than a silence that makes them down, things are
+  /// decided without them.
+  package var leastAbsence: Duration = .zero
+
   package var isCalm: Bool { perMinute == 0 }
 
   init() {}
@@ -161,7 +165,9 @@ package struct FaultShape: Sendable {
         time = random.pick(bursts) + random.within(.zero...(.seconds(2)))
       }
       let start = min(Duration.nanoseconds(time), duration * 9 / 10)
-      let length = min(random.spread(kind.durations), duration - start)
+      var length = random.spread(kind.durations)
+      if kind.makesNodesAbsent && leastAbsence > .zero { length += leastAbsence }
+      length = min(length, duration - start)
       faults.append(
         PlannedFault(
           index: index, kind: kind, time: start, duration: length, lot: random.next()))

@@ -337,6 +337,13 @@ package struct WorkloadPlan: Sendable {
     var lot = random.below(1000)
     // In a lull one of those that only read.
     if shape.lull?.covers(due) == true { lot = 394 + lot % 356 }
+    if shape.churns {
+      switch random.below(10) {
+      case 0: lot = 999
+      case 1, 2: lot = 750 + lot % 80
+      default: break
+      }
+    }
     switch lot {
     case 0..<340:
       kind = .put(put(client, index, &random))
@@ -383,7 +390,8 @@ package struct WorkloadPlan: Sendable {
     case 981..<986: kind = .removeBucket(passingBuckets[random.below(2)])
     case 986..<989: kind = .listBuckets
     default:
-      kind = .changeWriter(finishes: random.chance(3, in: 4))
+      kind = .changeWriter(
+        finishes: shape.churns ? random.chance(15, in: 16) : random.chance(3, in: 4))
     }
     return PlannedOperation(client: client, number: number, due: due, kind: kind)
   }
