@@ -201,7 +201,9 @@ package struct Scenario: Sendable {
   private mutating func drawLarge() {
     var random = stream("large")
     // Over a slow link what is read ahead takes longer than a block may (docs/simulation.md, 1993110835).
-    guard random.chance(1, in: 40), emphasis == .none, !isTight, network.link.bytesPerSecond > 100_000_000 else {
+    guard random.chance(1, in: 40), emphasis == .none, !isTight,
+      network.link.bytesPerSecond > 100_000_000
+    else {
       return
     }
     workload.largeByteCounts = (0..<random.pick([1, 1, 2])).map { _ in
