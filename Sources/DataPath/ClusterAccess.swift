@@ -11,6 +11,8 @@ package final class ClusterAccess: @unchecked Sendable {
   /// Bytes that all readers together may have in memory.
   let readBudget: Semaphore
   let readBudgetByteCount: Int
+  /// Bytes that all readers together may have on their way.
+  let readPace: ReadPace
 
   package init(
     driver: any Driver, coordinator: CoordinatorClient, map: MapCache, stripes: StripeIO,
@@ -22,6 +24,8 @@ package final class ClusterAccess: @unchecked Sendable {
     self.stripes = stripes
     self.readBudgetByteCount = readBudgetByteCount
     readBudget = Semaphore(readBudgetByteCount)
+    readPace = ReadPace(
+      driver: driver, deadline: stripes.readDeadline, most: readBudgetByteCount)
   }
 
   func translate(_ error: StripeError) -> DataPathError {

@@ -77,6 +77,8 @@ package final class StripeIO: @unchecked Sendable {
   let client: WireClient
   let directory: any DeviceDirectory
   let options: Options
+  /// For one block, from the call to the answer.
+  package var readDeadline: Duration { options.readDeadline }
   var latency = ReadLatency()
   var suspects = Suspects()
 

@@ -200,12 +200,7 @@ package struct Scenario: Sendable {
   /// A few objects far larger than all others, for clients that do little else.
   private mutating func drawLarge() {
     var random = stream("large")
-    // Over a slow link what is read ahead takes longer than a block may (docs/simulation.md, 1993110835).
-    guard random.chance(1, in: 40), emphasis == .none, !isTight,
-      network.link.bytesPerSecond > 100_000_000
-    else {
-      return
-    }
+    guard random.chance(1, in: 40), emphasis == .none, !isTight else { return }
     workload.largeByteCounts = (0..<random.pick([1, 1, 2])).map { _ in
       UInt64(random.within(64...300)) << 20 + UInt64(random.below(1 << 20))
     }

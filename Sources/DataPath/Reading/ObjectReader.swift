@@ -111,7 +111,9 @@ package final class ObjectReader: @unchecked Sendable {
           group.addTask { [self, identity] in
             defer { access.readBudget.release(cost) }
             do throws(DataPathError) {
-              let slices = try await fetch(segment, name, identity)
+              let slices = try await access.readPace.paced(segment.range.count) {
+                () async throws(DataPathError) in try await fetch(segment, name, identity)
+              }
               return await turns.deliver(turn, slices, at: segment.first, to: sink)
             } catch {
               turns.fail(error)
