@@ -137,6 +137,7 @@ extension ShardStore {
     }
     let append = Append(header: header, volume: volume, slices: slices, effect: effect)
     unwritten.append(append)
+    unwrittenByteCount += byteCount
     uncommitted.append(append)
     pump()
     prepareAhead()
@@ -148,19 +149,27 @@ extension ShardStore {
   /// Starts one more writer when there is something to write. It begins after the tasks that are ready now, so records
   /// they append go out with it.
   private func pump() {
-    guard !isPumpScheduled, unwrittenHead < unwritten.count,
-      writesInFlight < settings.concurrentWrites
-    else { return }
+    guard !isPumpScheduled, mayWrite else { return }
     isPumpScheduled = true
     background("append") {
       self.isPumpScheduled = false
-      self.writesInFlight += 1
-      while let batch = self.nextBatch() {
+      while self.mayWrite, let batch = self.nextBatch() {
+        self.writesInFlight += 1
         self.pump()
         await self.write(batch)
+        self.writesInFlight -= 1
       }
-      self.writesInFlight -= 1
     }
+  }
+
+  /// Small records wait behind the writes under way to go out together. A whole batch gains nothing by waiting, and a disk
+  /// that holds all there is does not stand idle until we have a processor again; only a head that moves is better off with
+  /// less. What stays behind is taken by the writers under way, one of which there is then.
+  private var mayWrite: Bool {
+    guard unwrittenHead < unwritten.count else { return false }
+    if writesInFlight < settings.concurrentWrites { return true }
+    return unwrittenByteCount >= settings.largestAppendByteCount && !settings.isRotational
+      && writesInFlight < 4 * settings.concurrentWrites
   }
 
   /// Records that lie one after the other in one volume, up to the settings' sizes, or one larger one.
@@ -180,6 +189,7 @@ extension ShardStore {
       byteCount += next.byteCount
       unwrittenHead += 1
     }
+    unwrittenByteCount -= byteCount
     if unwrittenHead == unwritten.count {
       unwritten.removeAll(keepingCapacity: true)
       unwrittenHead = 0
@@ -372,6 +382,7 @@ extension ShardStore {
     uncommittedHead = 0
     unwritten = []
     unwrittenHead = 0
+    unwrittenByteCount = 0
     for append in failed {
       append.error = .deviceFailed(reason)
       append.gate.open()

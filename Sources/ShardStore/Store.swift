@@ -74,6 +74,7 @@ package final class ShardStore: @unchecked Sendable {
   var durableSequence: UInt64 = 0
   var unwritten: [Append] = []
   var unwrittenHead = 0
+  var unwrittenByteCount: UInt64 = 0
   var uncommitted: [Append] = []
   var uncommittedHead = 0
   var writesInFlight = 0

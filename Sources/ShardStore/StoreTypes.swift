@@ -52,7 +52,8 @@ package struct StoreSettings: Equatable, Sendable {
   package var volumeByteCount: UInt64
   /// Bytes only links, checkpoints, deletes, fences and compaction may use.
   package var reserveByteCount: UInt64
-  /// Concurrent writes to the open volume; small records waiting behind them go out together.
+  /// Concurrent writes to the open volume; small records waiting behind them go out together. Four times as many where
+  /// each is as large as they become anyway.
   package var concurrentWrites = 8
   /// Records that lie one after the other are written together up to this many bytes; a larger one goes alone.
   package var largestAppendByteCount: UInt64 = 512 << 10
