@@ -17,8 +17,8 @@ final class Link: ArrivalOwner, @unchecked Sendable {
   private var reading: SpawnedTask?
   /// The task that reads, while nothing has come.
   private var resting: UnsafeContinuation<Bool, Never>?
-  /// Something was asked or answered lately: the tasks stay, for starting one costs more than waking it.
-  private(set) var isBusy = true
+  /// Questions and answers since the peer was last silent.
+  private var exchangeCount = 0
   /// Why it ended.
   private var reason: WireError?
   /// The end waits for the last arrival.
@@ -39,6 +39,8 @@ final class Link: ArrivalOwner, @unchecked Sendable {
     writer.link = self
   }
 
+  /// The tasks stay, for starting one costs more than waking it.
+  var isBusy: Bool { exchangeCount >= 4 }
   var isBroken: Bool { reason != nil }
   var sentByteCount: UInt64 { writer.sentByteCount }
   var receivedByteCount: UInt64 { reader.receivedByteCount }
@@ -105,7 +107,7 @@ final class Link: ArrivalOwner, @unchecked Sendable {
         repeat {
           repeat {
             guard let header = try await reader.header() else { return endOfStream() }
-            if header.kind != .ping && header.kind != .pong { isBusy = true }
+            if header.kind != .ping && header.kind != .pong { exchangeCount &+= 1 }
             try await owner?.take(header)
             if isBroken { return }
           } while !reader.isAtRest
@@ -145,7 +147,7 @@ final class Link: ArrivalOwner, @unchecked Sendable {
       return
     }
     silentTicks += 1
-    isBusy = false
+    exchangeCount = 0
     dismiss()
     writer.dismiss()
     if silentTicks == Silence.ticksUntilPing {

@@ -1,3 +1,5 @@
+import CKernel
+import CURing
 import Glibc
 import Ring
 import TestSupport

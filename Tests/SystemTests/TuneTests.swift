@@ -227,8 +227,10 @@ struct TuneTests {
       while !hasBegun, Date() < end {
         hasBegun = ((try? FileManager.default.contentsOfDirectory(atPath: descriptors)) ?? [])
           .contains {
-            ((try? FileManager.default.destinationOfSymbolicLink(atPath: descriptors + "/" + $0))
-              ?? "").contains(".cairn-tune-")
+            let name =
+              (try? FileManager.default.destinationOfSymbolicLink(atPath: descriptors + "/" + $0))
+              ?? ""
+            return name.contains(".cairn-tune-") && name.hasSuffix(" (deleted)")
           }
       }
       #expect(hasBegun)

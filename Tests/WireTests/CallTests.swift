@@ -564,6 +564,14 @@ func withoutTasks() throws {
       for client in clients {
         #expect(await client.ask(Ask(token: UInt64(round)), at: address).isSuccess)
       }
+      // One call does not make it worth while to keep them.
+      await driver.sleep(.milliseconds(10))
+      #expect(tasks().isEmpty)
+      for client in clients {
+        for _ in 0..<4 {
+          #expect(await client.ask(Ask(token: UInt64(round)), at: address).isSuccess)
+        }
+      }
       #expect(tasks().count >= 200)
       // Long enough for many signs of life.
       await driver.sleep(.seconds(122))

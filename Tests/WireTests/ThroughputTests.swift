@@ -1,4 +1,3 @@
-import Glibc
 import Ring
 import TestSupport
 import Testing
@@ -10,12 +9,6 @@ import Testing
 /// `CAIRN_BENCH=1 swift test -c release -Xswiftc -enable-testing --filter Throughput`.
 @Suite(.enabled(if: environment("CAIRN_BENCH") != nil), .serialized)
 struct ThroughputTests {
-  private static func cpuSeconds() -> Double {
-    var time = timespec()
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time)
-    return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9
-  }
-
   private struct Rate {
     var count = 0
     var wall = 0.0
@@ -39,7 +32,7 @@ struct ThroughputTests {
         body: request > 0 ? [driver.buffers.slice(request)] : [])
       func run(for duration: Duration) async -> Rate {
         let end = driver.now + duration
-        let start = (driver.now, cpuSeconds())
+        let start = (driver.now, driver.usage(of: .process).processor)
         var rate = Rate()
         rate.count = await withTaskGroup(of: Int.self) { group in
           for _ in 0..<lanes {
@@ -56,7 +49,7 @@ struct ThroughputTests {
         }
         let (seconds, attoseconds) = (driver.now - start.0).components
         rate.wall = Double(seconds) + Double(attoseconds) / 1e18
-        rate.cpu = cpuSeconds() - start.1
+        rate.cpu = (driver.usage(of: .process).processor - start.1) / .seconds(1)
         return rate
       }
       _ = await run(for: .milliseconds(200))

@@ -16,6 +16,8 @@ final class NodeSlot: DaemonSlot, @unchecked Sendable {
   /// Devices whose stored bytes a fault has damaged: what they lack or refuse is excused.
   var damaged: Set<Int> = []
 
+  /// Devices that were open once.
+  private var everOpen: Set<Int> = []
   /// Devices that the operator gives up, by place: a new one may stand there.
   private var replaced: [Int: DeviceID] = [:]
 
@@ -107,9 +109,12 @@ final class NodeSlot: DaemonSlot, @unchecked Sendable {
     let stores = node.devices.compactMap { node.store(of: $0) }
     for device in disks.indices where !isExcused(device) {
       guard let store = stores.first(where: { $0.path == Self.devicePath(device) }) else {
+        // A full file system has no room for a device yet; one that is there opens all the same.
+        if !everOpen.contains(device), isWithoutSpace(device, node) { continue }
         cluster?.fail("every daemon reopens", "\(name): device \(device) was not opened")
         continue
       }
+      everOpen.insert(device)
       let found = store.recovery
       if found.lostRecordCount > 0 || found.missingVolumeCount > 0 || found.readErrorCount > 0 {
         cluster?.fail(
@@ -118,6 +123,14 @@ final class NodeSlot: DaemonSlot, @unchecked Sendable {
             + "\(found.missingVolumeCount) volumes, \(found.readErrorCount) read errors; "
             + found.findings.prefix(3).map(\.description).joined(separator: "; "))
       }
+    }
+  }
+
+  private func isWithoutSpace(_ device: Int, _ node: StorageNode) -> Bool {
+    let prefix = "\(Self.devicePath(device)): "
+    // A simulated disk is filled by making it small.
+    return node.unopened.contains {
+      $0.hasPrefix(prefix) && ($0.contains("No space left") || $0.contains("too small"))
     }
   }
 
