@@ -16,16 +16,20 @@ extension Leadership {
     var seen = 0
     var sizes: [LogContainer: Int] = [:]
     var turn = 0
+    var hasFailed = false
     while await pause(.seconds(1)) {
       turn += 1
       guard isLeading(), var root = arbiter.root else { continue }
-      let isShort = await hasLittleRoom(root, &sizes)
-      if isShort {
+      let excess = await logToLetGo(root, &sizes)
+      if let excess {
         isShortOfRoom = true
-        // Most of the log may be in the open link.
-        await writer?.endLink(within: configuration.slowLogDevice)
-        await keeper.waitForPosition((writer?.link.firstPosition ?? 1) - 1) { !self.isLeading() }
-        guard isLeading(), let now = arbiter.root else { continue }
+        // Much of the log may be in the open link. Each link's beginning takes from what is kept for beginnings, so none
+        // is begun while no checkpoint lets another go.
+        if !hasFailed, let writer, writer.linkByteCount >= excess / 4 {
+          guard await writer.endLink(within: configuration.slowLogDevice) else { continue }
+          await keeper.waitForPosition(writer.link.firstPosition - 1) { !self.isLeading() }
+        }
+        guard isLeading(), let now = arbiter.root, now.links.count > 1 else { continue }
         root = now
       } else {
         guard turn.isMultiple(of: 10) else { continue }
@@ -37,12 +41,14 @@ extension Leadership {
       }
       do throws(CheckpointFailure) {
         try await writeCheckpoint(root)
+        hasFailed = false
       } catch {
         log.warning("a checkpoint was not finished", ["reason": error.reason])
+        hasFailed = true
         // What it wrote is deleted with the old links.
         hasOldLinks = true
         seen = 0
-        guard await pause(.seconds(isShort ? 5 : 50)) else { return }
+        guard await pause(.seconds(excess != nil ? 5 : 50)) else { return }
       }
       checkpointUnderWay = nil
       await keeper.endSnapshot()
@@ -54,16 +60,21 @@ extension Leadership {
     init(_ reason: String) { self.reason = reason }
   }
 
-  /// Whether the log, and a checkpoint that stands for it, may soon find no room: devices are full, and what they keep
-  /// for the log is for what it grows until it can be let go. A log that is small beside the last checkpoint would
-  /// give little.
-  private func hasLittleRoom(_ root: RootRecord, _ sizes: inout [LogContainer: Int]) async -> Bool {
+  /// The bytes of the log when it, or a checkpoint that stands for it, may soon find no room: devices are full, and what
+  /// they keep for the log is for what it grows until it can be let go. A log that is small beside the last
+  /// checkpoint would give little. Nil when there is room.
+  private func logToLetGo(_ root: RootRecord, _ sizes: inout [LogContainer: Int]) async -> Int? {
     let free = server.nodes.freeForLog
+    let plenty = max(Self.plentyOfRoom, UInt64(4 * sizes.values.reduce(0, +)))
+    guard let least = free.values.min(), least < plenty else {
+      logShortage = nil
+      return nil
+    }
     let placement = Placement(map: server.nodes.linkMap(root.domains), free: free)
     let devices = placement.linkDevices(copies: root.scheme.m + 1) ?? []
-    guard let room = devices.compactMap({ free[$0] }).min(), room < Self.plentyOfRoom else {
+    guard let room = devices.compactMap({ free[$0] }).min(), room < plenty else {
       logShortage = nil
-      return false
+      return nil
     }
     var (logged, state) = await measure(root, &sizes)
     logged += writer?.linkByteCount ?? 0
@@ -72,8 +83,8 @@ extension Leadership {
       room < UInt64(state + Self.leastLog)
       ? "the devices are full: \(ByteSize(room)) are left for the log, and only deleting goes on"
       : nil
-    guard logged >= max(Self.leastLog, state / 2) else { return false }
-    return room < 2 * UInt64(logged + state)
+    guard logged >= max(Self.leastLog, state / 2) else { return nil }
+    return room < 2 * UInt64(logged + state) ? logged : nil
   }
 
   /// With so much room for the log nobody need measure it.
@@ -145,6 +156,7 @@ extension Leadership {
           parts[last].place, stripe: parts[last].stripeCount, bytes: piece.framed,
           acknowledged: 0, epoch: epoch, deadline: configuration.slowLogDevice)
         guard failures.isEmpty else {
+          for failure in failures { refusedCheckpoint[failure.device] = driver.now }
           throw .device(
             "\(server.nodes.nodeName(of: failures[0].device)): \(failures[0].error)")
         }
@@ -185,7 +197,12 @@ extension Leadership {
     let placement = Placement(
       map: server.nodes.linkMap(root.domains), free: server.nodes.freeForLog)
     let scheme = Scheme(k: 1, m: root.scheme.m)!
-    guard let devices = placement.linkDevices(copies: scheme.width) else { return nil }
+    refusedCheckpoint = refusedCheckpoint.filter { driver.now - $0.value < .seconds(60) }
+    guard
+      let devices = placement.linkDevices(
+        copies: scheme.width, avoiding: refusedCheckpoint.keys.sorted())
+        ?? placement.linkDevices(copies: scheme.width)
+    else { return nil }
     let before = root.checkpoint?.containers.map(\.container.number).max() ?? 0
     lastCheckpointNumber = max(lastCheckpointNumber, before) + 1
     checkpointUnderWay = checkpointUnderWay ?? lastCheckpointNumber

@@ -33,6 +33,8 @@ final class Leadership: @unchecked Sendable {
   /// Of the first container of the checkpoint being written.
   var checkpointUnderWay: UInt64?
   var lastCheckpointNumber: UInt64 = 0
+  /// Devices that did not take a piece of one, and when: others are tried first.
+  var refusedCheckpoint: [DeviceID: Duration] = [:]
 
   init(server: CoordinatorServer, epoch: UInt64) {
     self.server = server

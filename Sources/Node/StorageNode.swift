@@ -152,6 +152,7 @@ package final class StorageNode: @unchecked Sendable {
   private func openLeftOut(_ directory: NodeDirectory) async {
     var interval = Duration.seconds(1)
     while await driver.sleep(interval) {
+      let begun = driver.now
       for device in configuration.devices where leftOut[device.path] != nil {
         do throws(NodeError) { try await open(device, directory) } catch {
           leaveOut(device.path, "\(error)")
@@ -159,7 +160,7 @@ package final class StorageNode: @unchecked Sendable {
       }
       if leftOut.isEmpty { return }
       // Opening may read much, each time in vain.
-      interval = min(interval * 2, .seconds(30))
+      interval = max(min(interval * 2, .seconds(30)), (driver.now - begun) * 10)
     }
   }
 

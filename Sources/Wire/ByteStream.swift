@@ -15,6 +15,8 @@ protocol ByteStream: AnyObject, Sendable {
   func give(_ slice: Slice)
   /// There may be bytes that a receive would give without waiting for the peer.
   var isHolding: Bool { get }
+  /// Lets go of memory that holds nothing unread: the stream may wait long now.
+  func rest()
   /// All of `slices`, in order. Their memory may be read until the last reference to it goes.
   ///
   /// - Throws: ``WireError/disconnected(_:)``.
@@ -45,6 +47,7 @@ final class PlainStream: ByteStream, @unchecked Sendable {
 
   func give(_ slice: Slice) { given = slice }
   var isHolding: Bool { given != nil }
+  func rest() {}
 
   func receive() async throws(WireError) -> Slice {
     if let given {

@@ -42,7 +42,10 @@ final class FrameReader: @unchecked Sendable {
   var isAtRest: Bool { buffered == 0 && !isMoreThere && !stream.isHolding }
 
   /// Holds no memory until something comes.
-  func rest() { buffer = nil }
+  func rest() {
+    buffer = nil
+    stream.rest()
+  }
 
   /// Puts TLS in the place of the plain stream; what was read already is its first part.
   func secure(_ context: TLSContext, _ pool: BufferPool) async throws(WireError) {

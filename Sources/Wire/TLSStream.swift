@@ -280,6 +280,8 @@ final class TLSStream: ByteStream, @unchecked Sendable {
     inputEnd = slice.offset + slice.count
   }
 
+  func rest() { if inputStart == inputEnd { input = nil } }
+
   var isHolding: Bool { inputStart != inputEnd || SSL_has_pending(ssl) != 0 }
 
   func receive() async throws(WireError) -> Slice {

@@ -188,7 +188,8 @@ package final class WireClient: @unchecked Sendable {
           return
         }
       }
-      // Closed, or the loop stops.
+      // Closed, or the loop stops: a connection that is just being made is not to outlive it.
+      isClosed = true
       for route in routeOrder { route.close() }
     }
   }

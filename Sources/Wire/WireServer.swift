@@ -121,10 +121,8 @@ package final class WireServer: @unchecked Sendable {
     }
     silenceWatch = driver.spawn("wire silence") { [self] in
       // A hundred thousand at once would keep all others waiting.
-      while await driver.sleep(
-        Silence.tick / max(1, (links.count + Self.silenceStep - 1) / Self.silenceStep))
-      {
-        for _ in 0..<min(links.count, Self.silenceStep) {
+      while await driver.sleep(Silence.tick / silenceSteps) {
+        for _ in 0..<(links.count + silenceSteps - 1) / silenceSteps {
           if silenceCursor >= links.count { silenceCursor = 0 }
           links[silenceCursor].tick()
           silenceCursor += 1
@@ -136,7 +134,8 @@ package final class WireServer: @unchecked Sendable {
     return listener.address
   }
 
-  private static let silenceStep = 64
+  /// In how many steps all links are looked at, a few dozen in each.
+  private var silenceSteps: Int { max(1, (links.count + 63) / 64) }
 
   private func take(_ connection: Connection) {
     if isStopping || connectionCount >= limits.connectionCount + limits.unprovenConnectionCount {
@@ -190,6 +189,7 @@ package final class WireServer: @unchecked Sendable {
     links.swapAt(link.place, links.count - 1)
     links[link.place].place = link.place
     links.removeLast()
+    if link.isWatched { watched.removeAll { $0 === link } }
     connectionCount -= 1
     statistics.bytesSent &+= link.sentByteCount
     statistics.bytesReceived &+= link.receivedByteCount

@@ -170,11 +170,16 @@ final class LogWriter: @unchecked Sendable {
     }
   }
 
-  /// Goes on in another link, so that a checkpoint lets this one go. Returns when that is done, or is taking too long.
-  func endLink(within limit: Duration) async {
+  /// Goes on in another link, so that a checkpoint lets this one go.
+  ///
+  /// - Returns: false when that is taking too long.
+  func endLink(within limit: Duration) async -> Bool {
     let end = driver.now + limit
     if !isRolling && failure == nil && acknowledged > 1 { roll() }
-    while isRolling, failure == nil, driver.now < end { await driver.sleep(.milliseconds(20)) }
+    while isRolling, failure == nil, driver.now < end {
+      guard await driver.sleep(.milliseconds(20)) else { return false }
+    }
+    return !isRolling && failure == nil
   }
 
   /// Goes on in another link.

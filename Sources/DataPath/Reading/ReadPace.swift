@@ -39,17 +39,20 @@ final class ReadPace: @unchecked Sendable {
       underWay += byteCount
     }
     let begun = driver.now
-    defer { ended(byteCount, begun) }
-    return try await fetch()
+    var isAnswered = false
+    defer { ended(byteCount, begun, isAnswered) }
+    let value = try await fetch()
+    isAnswered = true
+    return value
   }
 
   private func hasRoom(_ byteCount: Int) -> Bool { underWay == 0 || underWay + byteCount <= limit }
 
-  private func ended(_ byteCount: Int, _ begun: Duration) {
+  private func ended(_ byteCount: Int, _ begun: Duration, _ isAnswered: Bool) {
     underWay -= byteCount
     let now = driver.now
     if now - begun <= quick {
-      limit = min(most, limit + byteCount)
+      if isAnswered { limit = min(most, limit + byteCount) }
     } else if now - begun > slow, begun >= lastCut {
       limit = max(min(most, Self.least), limit / 2)
       lastCut = now
