@@ -198,13 +198,18 @@ extension CoordinatorServer {
       let upload, let name, let content, let byteCount, let contentHash, let attributes,
       let precondition, let unlessIdentical, _):
       if unlessIdentical, precondition == .none, !leadership.sessions.isLogged(request) {
-        let identity = try await query(.strong) { (machine) throws(StoreError) in
-          try machine.isIdentical(
-            name, contentHash: contentHash, byteCount: byteCount, attributes: attributes)
+        let found = try await query(.strong) { (machine) throws(StoreError) -> CommandOutcome? in
+          // A retry of one that was carried out in an earlier term must have its answer.
+          if let outcome = try machine.outcome(
+            session: request.session, sequence: request.sequence)
+          {
+            return outcome
+          }
+          return try machine.isIdentical(
+            name, contentHash: contentHash, byteCount: byteCount, attributes: attributes
+          ).map { .number($0) }
         }
-        if let identity, !leadership.sessions.isLogged(request) {
-          return answerUnlogged(.number(identity))
-        }
+        if let found, !leadership.sessions.isLogged(request) { return answerUnlogged(found) }
       }
       command = .commitObject(
         upload: upload, name: name, content: content, byteCount: byteCount,

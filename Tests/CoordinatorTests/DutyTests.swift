@@ -622,6 +622,37 @@ struct DutyTests {
     }
   }
 
+  @Test(
+    "a put that was carried out in an earlier term has its own answer, not that of another like it")
+  func identicalLater() throws {
+    try SimulatedWorld.run(seed: 16) { world in
+      let (cluster, client, _) = try await Self.scene(world, "1+1", 2)
+      let session = try await client.ask(OpenSession(client: "test")).session
+      let other = ModelClient(world, "other", addresses: client.addresses)
+      #expect(try await client.execute(.createBucket(name: "bucket")) == .done)
+      let name = ObjectName(bucket: "bucket", key: "key")
+      let bytes = Array("bytes".utf8)
+      let put = Execute(
+        session: session, sequence: 1, lowestUnanswered: 1,
+        command: .commitObject(
+          upload: 0, name: name, content: .inline(bytes), byteCount: UInt64(bytes.count),
+          contentHash: Fingerprint(of: bytes), attributes: ObjectAttributes(),
+          precondition: .none, unlessIdentical: true, modified: 0))
+      // The answer to this one never came.
+      let first = try await number(client.ask(put).outcome)
+      cluster.killCoordinator()
+      try await cluster.startCoordinator()
+      _ = try await cluster.waitForLeader(client)
+      let later = try await number(
+        other.execute(
+          .copyObject(
+            source: name, target: name, attributes: nil, move: false, precondition: .none,
+            modified: 0)))
+      #expect(later > first)
+      #expect(try await number(client.ask(put).outcome) == first)
+    }
+  }
+
   @Test("a session is told to be gone only when its end is in the log")
   func endOnItsWay() throws {
     try SimulatedWorld.run(seed: 17) { world in
