@@ -40,7 +40,7 @@ package struct UnitChecksums: Equatable, Sendable, WireValue {
     values.withUnsafeBytes { writer.raw($0) }
   }
   package init(from reader: inout ByteReader) throws(ValueError) {
-    values = try reader.fixed(count: try reader.count(limit: 256))
+    values = try reader.fixed32(count: try reader.count(limit: 256))
   }
 }
 

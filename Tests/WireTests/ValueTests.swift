@@ -122,3 +122,29 @@ func hugeCount() {
     _ = try reader.blob()
   }
 }
+
+@Test(
+  "numbers of fixed width come back in one piece as one by one, and no more than there are",
+  arguments: Seed.several)
+func fixedNumbers(seed: Seed) throws {
+  var random = seed.generator
+  for count in [0, 1, 2, 255, 256] {
+    let numbers = (0..<count).map { _ in UInt32.random(in: 0 ... .max, using: &random) }
+    var writer = ByteWriter()
+    // So that they are not aligned.
+    writer.bool(true)
+    for number in numbers { writer.fixed(number) }
+    var reader = ByteReader(writer.bytes)
+    _ = try reader.bool()
+    var twin = reader
+    #expect(try reader.fixed32(count: count) == numbers)
+    #expect(reader.remaining == 0)
+    for number in numbers { #expect(try twin.fixed(UInt32.self) == number) }
+    for refused in [count + 1, -1, .max, .min] {
+      #expect(throws: ValueError.truncated) {
+        var reader = ByteReader(Array(writer.bytes.dropFirst()))
+        _ = try reader.fixed32(count: refused)
+      }
+    }
+  }
+}
