@@ -207,19 +207,25 @@ private func write(_ text: String, to path: String, _ driver: any Driver) async 
   try await driver.replaceFile(path, with: Array((text + "\n").utf8), mode: 0o644)
 }
 
-/// Ports that nobody holds now: from `base` on, or wherever the kernel likes.
+/// Ports that nobody holds now: from `base` on, or any below those that the kernel gives to outgoing connections, one of
+/// which could take the port before the daemon does.
 private func freeAddresses(_ count: Int, base: Int?, _ driver: any Driver) async throws(Failure)
   -> [SocketAddress]
 {
   var listeners: [Listener] = []
   var refusal: Failure?
-  for index in 0..<count {
-    let port = base.map { UInt16(clamping: $0 + index) } ?? 0
+  var attempts = 0
+  while listeners.count < count {
+    attempts += 1
+    let port =
+      base.map { UInt16(clamping: $0 + listeners.count) }
+      ?? UInt16(20_000 + driver.random() % 12_000)
     do throws(RingError) {
       listeners.append(
         try await Listener.listen(
           on: SocketAddress(host: "127.0.0.1", port: port), driver: driver))
     } catch {
+      if base == nil, error.errno == Errno.addressInUse, attempts < 1000 { continue }
       refusal = .failed(error.reason, "127.0.0.1:\(port)")
       break
     }
