@@ -10,6 +10,8 @@ package import Ring
 ///     Statistics/  histograms and averages, bucket for bucket fio's
 ///     Report/      for people and as JSON, both in fio's layout
 ///     Engines/     what is measured: Ring alone, the store, a node, a cluster, connections, metadata
+///
+/// ``IdleConnections`` stands beside all that: it moves nothing.
 package struct Bench: Sendable {
   /// What the program around it knows.
   package struct Surroundings: Sendable {

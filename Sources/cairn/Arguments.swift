@@ -1,3 +1,5 @@
+import Service
+
 /// The argument parser: strict, declarative, and the source of every help text and completion.
 /// (Hand-written because no Swift package can be had: docs/decisions/0003-hand-written-parts.md.)
 
@@ -36,6 +38,16 @@ struct Arguments: Sendable {
         "\(name) takes a number from \(range.lowerBound) to \(range.upperBound): \(text)")
     }
     return number
+  }
+
+  /// A time above zero and up to `most`; a number alone is seconds.
+  func seconds(_ name: String, upTo most: Duration) throws(Failure) -> Duration? {
+    guard let text = values[name] else { return nil }
+    guard let time = Duration(text: text) ?? Duration(text: text + "s"), time > .zero, time <= most
+    else {
+      throw .usage("\(name) takes seconds, or a time such as 200ms, up to \(most.text): \(text)")
+    }
+    return time
   }
 
   /// Takes `words` as they are.

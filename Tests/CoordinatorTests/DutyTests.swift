@@ -583,6 +583,14 @@ struct DutyTests {
     }
   }
 
+  /// Of a small object, unless it is there already.
+  private static func put(_ name: ObjectName, _ text: String) -> ClientCommand {
+    .commitObject(
+      upload: 0, name: name, content: .inline(Array(text.utf8)),
+      byteCount: UInt64(text.utf8.count), contentHash: Fingerprint(of: Array(text.utf8)),
+      attributes: ObjectAttributes(), precondition: .none, unlessIdentical: true, modified: 0)
+  }
+
   @Test("a copy of an answered command that comes late changes nothing, logged or not")
   func lateCopies() throws {
     try SimulatedWorld.run(seed: 15) { world in
@@ -591,12 +599,7 @@ struct DutyTests {
       let other = ModelClient(world, "other", addresses: client.addresses)
       #expect(try await client.execute(.createBucket(name: "bucket")) == .done)
       let name = ObjectName(bucket: "bucket", key: "key")
-      @Sendable func put(_ text: String) -> ClientCommand {
-        .commitObject(
-          upload: 0, name: name, content: .inline(Array(text.utf8)),
-          byteCount: UInt64(text.utf8.count), contentHash: Fingerprint(of: Array(text.utf8)),
-          attributes: ObjectAttributes(), precondition: .none, unlessIdentical: true, modified: 0)
-      }
+      @Sendable func put(_ text: String) -> ClientCommand { Self.put(name, text) }
       @Sendable func execute(_ sequence: UInt64, _ text: String, lowest: UInt64) -> Execute {
         Execute(
           session: session, sequence: sequence, lowestUnanswered: lowest, command: put(text))
@@ -631,13 +634,8 @@ struct DutyTests {
       let other = ModelClient(world, "other", addresses: client.addresses)
       #expect(try await client.execute(.createBucket(name: "bucket")) == .done)
       let name = ObjectName(bucket: "bucket", key: "key")
-      let bytes = Array("bytes".utf8)
       let put = Execute(
-        session: session, sequence: 1, lowestUnanswered: 1,
-        command: .commitObject(
-          upload: 0, name: name, content: .inline(bytes), byteCount: UInt64(bytes.count),
-          contentHash: Fingerprint(of: bytes), attributes: ObjectAttributes(),
-          precondition: .none, unlessIdentical: true, modified: 0))
+        session: session, sequence: 1, lowestUnanswered: 1, command: Self.put(name, "bytes"))
       // The answer to this one never came.
       let first = try await number(client.ask(put).outcome)
       cluster.killCoordinator()

@@ -80,8 +80,7 @@ final class NodeSlot: DaemonSlot, @unchecked Sendable {
   private func replaceMissing(_ node: StorageNode) -> Bool {
     var isNew = false
     for device in damaged.sorted() {
-      let prefix = "\(Self.devicePath(device)): "
-      guard let reason = node.unopened.first(where: { $0.hasPrefix(prefix) }),
+      guard let reason = reasonForLeavingOut(device, node),
         let id = DeviceID(in: reason, after: "replaces = \""), replaced[device] != id
       else { continue }
       replaced[device] = id
@@ -127,11 +126,15 @@ final class NodeSlot: DaemonSlot, @unchecked Sendable {
   }
 
   private func isWithoutSpace(_ device: Int, _ node: StorageNode) -> Bool {
-    let prefix = "\(Self.devicePath(device)): "
+    guard let reason = reasonForLeavingOut(device, node) else { return false }
     // A simulated disk is filled by making it small.
-    return node.unopened.contains {
-      $0.hasPrefix(prefix) && ($0.contains("No space left") || $0.contains("too small"))
-    }
+    return reason.contains("No space left") || reason.contains("too small")
+  }
+
+  /// With the device's path in front.
+  private func reasonForLeavingOut(_ device: Int, _ node: StorageNode) -> String? {
+    let prefix = "\(Self.devicePath(device)): "
+    return node.unopened.first { $0.hasPrefix(prefix) }
   }
 
   /// Of every shard the newest block is read: what recovery believed on undamaged devices is whole.
@@ -185,9 +188,8 @@ final class NodeSlot: DaemonSlot, @unchecked Sendable {
     return disks.indices.filter {
       !opened.contains(Self.devicePath($0)) && !damaged.contains($0)
     }.map { device in
-      let prefix = "\(Self.devicePath(device)): "
-      let reason = node.unopened.first { $0.hasPrefix(prefix) } ?? "\(prefix)unknown"
-      return "\(name) device \(reason)"
+      let reason = reasonForLeavingOut(device, node)
+      return "\(name) device \(reason ?? "\(Self.devicePath(device)): unknown")"
     }
   }
 

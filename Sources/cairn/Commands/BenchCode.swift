@@ -19,13 +19,7 @@ func benchCode(_ context: Context) async throws(Failure) {
     }
     size = parsed
   }
-  var runtime = Duration.seconds(1)
-  if let text = arguments["--runtime"] {
-    guard let parsed = Duration(text: text) ?? Duration(text: text + "s"), parsed > .zero,
-      parsed <= .seconds(3600)
-    else { throw .usage("--runtime takes seconds, or a time such as 200ms: \(text)") }
-    runtime = parsed
-  }
+  let runtime = try arguments.seconds("--runtime", upTo: .seconds(3600)) ?? .seconds(1)
   let isJSON = arguments.has("--json")
   if !isJSON {
     try await context.output.line(
