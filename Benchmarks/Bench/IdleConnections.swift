@@ -74,7 +74,9 @@ package final class IdleConnections: @unchecked Sendable {
               try await ask(client, address)
               clients.append(client)
             } catch {
-              if obstacle == nil { obstacle = "connection \(clients.count + 1): \(Self.words(error))" }
+              if obstacle == nil {
+                obstacle = "connection \(clients.count + 1): \(Self.words(error))"
+              }
               await client.close()
             }
           }
