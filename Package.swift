@@ -78,7 +78,8 @@ let everything: [Target] =
     "DataPath", ["Ring", "Coding", "Wire", "Cluster", "Messages", "Stripes"],
     tests: ["Simulation", "Service", "ShardStore", "Metadata", "Node", "Coordinator"])
   + module(
-    "Node", ["Ring", "Coding", "Wire", "Service", "Cluster", "Messages", "ShardStore"],
+    "Node",
+    ["Ring", "Coding", "Wire", "Service", "Cluster", "Messages", "ShardStore", "Stripes"],
     tests: ["Simulation"])
   + module(
     "Coordinator",

@@ -82,9 +82,57 @@ package struct Placement: Sendable {
         $1.isLive ? 0 : 1, $0.free / step, $1.domain.id
       )
     }
+    return spread(copies, of: candidates, beside: []).map(\.device)
+  }
+
+  /// Devices for shards of a container that are to leave where they are: alive, with room, in failure domains that hold no
+  /// other shard of it, the emptiest first. Fewer than shards when there are too few such domains.
+  ///
+  /// - Parameters:
+  ///   - devices: of the container, by shard.
+  ///   - leaving: the shards to be moved, the most urgent first.
+  ///   - byteCount: of the largest of them.
+  ///   - turn: any number; devices about equally empty take turns.
+  package func replacements(
+    of devices: [DeviceID], leaving: [Int], byteCount: UInt64, avoiding avoid: Set<DeviceID> = [],
+    turn: UInt64
+  ) -> [(shard: Int, device: DeviceID)] {
+    let staying = Set(devices.indices.filter { !leaving.contains($0) }.map { devices[$0] })
+    // By node: what stays on a device that takes no more is not among the domains.
+    let nodes = map.nodes.count > 1 ? Set(staying.compactMap { map.node(holding: $0)?.id }) : []
+    let taken = domains.filter {
+      nodes.contains($0.node) || !staying.isDisjoint(with: $0.devices)
+    }
+    let takenIDs = Set(taken.map(\.id))
+    var candidates: [Candidate] = domains.compactMap { domain in
+      guard !takenIDs.contains(domain.id) else { return nil }
+      let usable = domain.devices.filter {
+        isUsable($0, avoiding: avoid) && !devices.contains($0)
+          && (free[$0] ?? 0) >= leastFree + byteCount
+      }
+      guard let best = usable.max(by: { (free[$0] ?? 0, $1) < (free[$1] ?? 0, $0) }) else {
+        return nil
+      }
+      return Candidate(domain: domain, device: best, isLive: true, free: free[best] ?? 0)
+    }
+    let step = max(1, (candidates.map(\.free).max() ?? 0) / 8)
+    candidates.sort {
+      ($1.free / step, mix(turn, 1, $0.domain.id), $0.domain.id) < (
+        $0.free / step, mix(turn, 1, $1.domain.id), $1.domain.id
+      )
+    }
+    let chosen = spread(min(leaving.count, candidates.count), of: candidates, beside: taken)
+    return zip(leaving, chosen).map { ($0, $1.device) }
+  }
+
+  /// The first candidates, and of them those that share least of their path with the others chosen.
+  private func spread(
+    _ count: Int, of candidates: [Candidate], beside taken: [FailureDomain]
+  ) -> [Candidate] {
+    var candidates = candidates
+    var taken = taken
     var chosen: [Candidate] = []
-    while chosen.count < copies {
-      let taken = chosen.map(\.domain)
+    while chosen.count < count {
       let next = candidates.indices.min { a, b in
         let left = candidates[a]
         let right = candidates[b]
@@ -95,8 +143,9 @@ package struct Placement: Sendable {
         return a < b
       }!
       chosen.append(candidates.remove(at: next))
+      taken.append(chosen[chosen.count - 1].domain)
     }
-    return chosen.map(\.device)
+    return chosen
   }
 
   private struct Candidate {

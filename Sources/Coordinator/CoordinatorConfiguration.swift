@@ -44,6 +44,14 @@ package struct CoordinatorConfiguration: Sendable {
   /// or when there are so many of them.
   package var checkpointLogBytes = 256 << 20
   package var checkpointLinkCount = 64
+  /// What a device that does not answer holds is rebuilt elsewhere after so long.
+  package var rebuildAfter = Duration.seconds(600)
+  /// The same where everything in a rack (the widest part of a domain's path) is silent: most likely it comes back.
+  package var rackRebuildAfter = Duration.seconds(3600)
+  /// Containers that each node writes anew at a time.
+  package var rewritesPerNode = 2
+  /// Bytes that each node reads and writes in a second for that; 0: as many as it can.
+  package var repairByteRate: UInt64 = 64 << 20
   /// Log batches under way at once.
   package var logWindow = 2
 

@@ -68,6 +68,14 @@ extension CoordinatorServer {
       return try await reply(packet) { (request: GetUsage) async throws(Refusal) in
         try await self.usage(request)
       }
+    case GetRepairStatus.method:
+      return try await reply(packet) { (_: GetRepairStatus) async throws(Refusal) in
+        try await self.repairStatus()
+      }
+    case SetDevices.method:
+      return try await reply(packet) { (request: SetDevices) async throws(Refusal) in
+        try await self.setDevices(request)
+      }
     default: throw Refusal(.unknownMethod, "method \(method)")
     }
   }
@@ -330,7 +338,7 @@ extension CoordinatorServer {
       try machine.stat(request.name)
     }
     for index in answer.containers.indices {
-      let missing = answer.containers[index].devices.count { nodes.isDown($0) }
+      let missing = answer.containers[index].places.count { nodes.isDown($0.device) }
       answer.containers[index].missing = max(
         answer.containers[index].missing, UInt32(missing))
     }

@@ -31,6 +31,14 @@ extension Leadership {
         }
         guard isLeading(), let now = arbiter.root, now.links.count > 1 else { continue }
         root = now
+      } else if hasLostLogCopies(root), turn.isMultiple(of: 10) {
+        // What replaces them is a new link, and a checkpoint that stands for the others.
+        if let writer, writer.link.devices.contains(where: { repairs.isLost($0) }) {
+          guard await writer.endLink(within: configuration.slowLogDevice) else { continue }
+          await keeper.waitForPosition(writer.link.firstPosition - 1) { !self.isLeading() }
+        }
+        guard isLeading(), let now = arbiter.root else { continue }
+        root = now
       } else {
         guard turn.isMultiple(of: 10) else { continue }
         if !driver.meets(.checkpointEarly) {

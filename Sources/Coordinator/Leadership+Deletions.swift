@@ -66,12 +66,9 @@ extension Leadership {
       deletions.condemnedAt[container.id] = since
       guard now - since >= configuration.deletionGrace else { continue }
       due.append(container)
-      for (index, device) in container.devices.enumerated()
+      for (device, shard) in zip(container.devices, container.places.shards(of: container.id))
       where deletions.deleted[container.id]?.contains(device) != true && isListed(device) {
-        shards[device, default: []].append(
-          ShardKey(
-            container: container.id, generation: container.generation,
-            shardIndex: UInt8(index)))
+        shards[device, default: []].append(shard)
       }
     }
     guard !due.isEmpty else { return }
@@ -152,9 +149,10 @@ extension Leadership {
           continue
         }
         let results = await withTaskGroup(of: Bool.self) { group in
-          for (index, device) in grant.devices.enumerated() {
+          let shards = grant.places.shards(of: grant.container)
+          for (device, shard) in zip(grant.devices, shards) {
             group.addTask { [self] in
-              await clear(grant, shard: index, on: device)
+              await clear(grant, shard, on: device)
             }
           }
           return await group.reduce(true) { $0 && $1 }
@@ -171,13 +169,11 @@ extension Leadership {
   }
 
   /// - Returns: whether the device surely holds nothing unregistered of the grant.
-  private func clear(_ grant: EndedGrant, shard index: Int, on device: DeviceID) async -> Bool {
+  private func clear(_ grant: EndedGrant, _ shard: ShardKey, on device: DeviceID) async -> Bool {
     if !isListed(device) { return true }
     guard !server.nodes.isDown(device), let address = server.nodes.address(of: device) else {
       return false
     }
-    let shard = ShardKey(
-      container: grant.container, generation: grant.generation, shardIndex: UInt8(index))
     let unregistered = grant.unregistered
     do throws(WireError) {
       let listing = try await server.client.call(

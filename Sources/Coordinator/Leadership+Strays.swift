@@ -93,15 +93,28 @@ extension Leadership {
     }
   }
 
-  /// Those of data containers that were granted once and are forgotten: a container is numbered by the position that
-  /// granted it, so one at or below the applied position that is not known will never be again.
+  /// Those of data containers that were granted once and are forgotten, or that were written anew elsewhere: containers
+  /// and generations are numbered by positions, so one at or below the applied position that is not known will never be
+  /// again.
   private func forgotten(_ shards: [ShardKey]) async -> [ShardKey]? {
     let data = shards.filter { $0.container.kind == .data }
     if data.isEmpty { return [] }
     return await look { (machine) throws(StoreError) in
       var forgotten: [ShardKey] = []
-      for shard in data where shard.container.number <= machine.appliedPosition {
-        if try machine.container(shard.container) == nil { forgotten.append(shard) }
+      for shard in data
+      where shard.container.number <= machine.appliedPosition
+        && shard.generation <= machine.appliedPosition
+      {
+        guard let record = try machine.container(shard.container) else {
+          forgotten.append(shard)
+          continue
+        }
+        let index = Int(shard.shardIndex)
+        if index < record.places.count, record.places[index].generation == shard.generation {
+          continue
+        }
+        if try machine.rewrite(of: shard.container)?.id == shard.generation { continue }
+        forgotten.append(shard)
       }
       return forgotten
     }
@@ -149,8 +162,8 @@ extension Leadership {
   }
 
   private static func isCurrent(_ shard: ShardKey, in record: ContainerRecord) -> Bool {
-    record.state != .condemned && record.generation == shard.generation
-      && Int(shard.shardIndex) < record.devices.count
+    record.state != .condemned && Int(shard.shardIndex) < record.places.count
+      && record.places[Int(shard.shardIndex)].generation == shard.generation
   }
 
   private func count(_ id: ContainerID) async -> BlockCounts? {

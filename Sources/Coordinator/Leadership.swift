@@ -35,6 +35,7 @@ final class Leadership: @unchecked Sendable {
   var lastCheckpointNumber: UInt64 = 0
   /// Devices that did not take a piece of one, and when: others are tried first.
   var refusedCheckpoint: [DeviceID: Duration] = [:]
+  let repairs = RepairState()
 
   init(server: CoordinatorServer, epoch: UInt64) {
     self.server = server
@@ -309,6 +310,8 @@ final class Leadership: @unchecked Sendable {
     duty("trash") { [self] in await returnTrash() }
     duty("deletions") { [self] in await deleteContainers() }
     duty("ended grants") { [self] in await clearGrants() }
+    duty("repair") { [self] in await repairShards() }
+    duty("doomed shards") { [self] in await deleteDoomedShards() }
     duty("strays") { [self] in await deleteStrays() }
     duty("checkpoints") { [self] in await writeCheckpoints() }
     duty("flush") { [self] in await flush() }

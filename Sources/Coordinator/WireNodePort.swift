@@ -52,7 +52,8 @@ final class WireNodePort: NodePort, @unchecked Sendable {
         .initializeMemory(as: UInt8.self, repeating: 0)
     }
     let target = StripeTarget(
-      container: link.container, generation: link.generation, devices: link.devices,
+      container: link.container,
+      places: [ShardPlace](link.devices, generation: link.generation),
       stripe: stripe)
     return await stripes.write(
       target, layout: layout, data: [block], right: .leader(epoch: epoch),

@@ -34,6 +34,16 @@ package enum Command: Hashable, Sendable, WireValue {
   case clearEndedGrants([UInt64])
   /// Adds to the cluster's time, which is the leaders' monotonic clocks joined. -> done
   case advanceTime(milliseconds: UInt64)
+  /// A lease to write shards of a container anew elsewhere; seals it. Refused: failed when it is open, condemned,
+  /// forgotten or under a lease already, or a shard is elsewhere than said; unavailable when a device takes no new data;
+  /// malformed. -> number(lease), the generation of what is written
+  case beginRewrite(ContainerID, moves: [ShardMove])
+  /// All shards of the lease are whole on their devices. Refused: grantEnded. -> done
+  case commitRewrite(ContainerID, lease: UInt64)
+  /// Gives a lease up; one that has ended is passed over. -> done
+  case endRewrite(ContainerID, lease: UInt64)
+  /// The devices have dropped these shards, or are gone for good. -> done
+  case clearDoomedShards([DoomedShard])
 
   private static let version: UInt8 = 1
 
@@ -82,6 +92,21 @@ package enum Command: Hashable, Sendable, WireValue {
     case .advanceTime(let milliseconds):
       writer.fixed(UInt8(12))
       writer.varint(milliseconds)
+    case .beginRewrite(let container, let moves):
+      writer.fixed(UInt8(13))
+      writer.value(container)
+      writer.list(moves)
+    case .commitRewrite(let container, let lease):
+      writer.fixed(UInt8(14))
+      writer.value(container)
+      writer.varint(lease)
+    case .endRewrite(let container, let lease):
+      writer.fixed(UInt8(15))
+      writer.value(container)
+      writer.varint(lease)
+    case .clearDoomedShards(let shards):
+      writer.fixed(UInt8(16))
+      writer.list(shards)
     }
   }
 
@@ -108,6 +133,10 @@ package enum Command: Hashable, Sendable, WireValue {
     case 10: self = .forgetContainers(try reader.list())
     case 11: self = .clearEndedGrants(try reader.list())
     case 12: self = .advanceTime(milliseconds: try reader.varint())
+    case 13: self = .beginRewrite(try reader.value(), moves: try reader.list())
+    case 14: self = .commitRewrite(try reader.value(), lease: try reader.varint())
+    case 15: self = .endRewrite(try reader.value(), lease: try reader.varint())
+    case 16: self = .clearDoomedShards(try reader.list())
     default: throw .invalid("command")
     }
   }

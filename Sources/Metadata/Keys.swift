@@ -16,6 +16,8 @@ enum Key {
     case pageEdge = 0x67  // g
     case pageName = 0x68  // h
     case endedGrant = 0x69  // i
+    case rewrite = 0x6A  // j
+    case doomedShard = 0x6B  // k
     case deviceContainer = 0x6C  // l
     case node = 0x6E  // n
     case object = 0x6F  // o
@@ -111,6 +113,23 @@ enum Key {
   }
   static func available(_ container: ContainerID, scheme: Scheme, devices: [DeviceID]) -> [UInt8] {
     available(scheme: scheme, devices: devices) + bigEndian(container.raw)
+  }
+
+  static func doomed(_ doomed: DoomedShard) -> [UInt8] {
+    build(.doomedShard, 25) {
+      $0.number(doomed.device.raw)
+      $0.number(doomed.shard.container.raw)
+      $0.number(doomed.shard.generation)
+      $0.number(doomed.shard.shardIndex)
+    }
+  }
+  static func doomed(in key: [UInt8]) throws(StoreError) -> DoomedShard {
+    guard key.count == 26 else { throw .corrupt("doomed shard key") }
+    return DoomedShard(
+      device: DeviceID(try number(in: key, at: 1)),
+      shard: ShardKey(
+        container: try container(in: key, at: 9), generation: try number(in: key, at: 17),
+        shardIndex: key[25]))
   }
 
   static func trash(position: UInt64, index: UInt32) -> [UInt8] {

@@ -173,11 +173,9 @@ package struct ContainerRecord: Hashable, Sendable, WireValue, StoredValue {
     case condemned
   }
   package var id: ContainerID
-  /// The position of the command that granted it first.
-  package var generation: UInt64
   package var scheme: Scheme
-  /// One for each shard.
-  package var devices: [DeviceID]
+  /// One for each shard. At first all have the same generation: the position of the command that granted it first.
+  package var places: [ShardPlace]
   package var state: State
   /// The first stripe number never granted.
   package var nextStripe: UInt64
@@ -206,11 +204,10 @@ package struct ContainerRecord: Hashable, Sendable, WireValue, StoredValue {
     return nextStripe - min(nextStripe, OpenGrant.stripeCount)
   }
 
-  init(id: ContainerID, generation: UInt64, scheme: Scheme, devices: [DeviceID], state: State) {
+  init(id: ContainerID, scheme: Scheme, places: [ShardPlace], state: State) {
     self.id = id
-    self.generation = generation
     self.scheme = scheme
-    self.devices = devices
+    self.places = places
     self.state = state
     nextStripe = 0
     nextOrdinal = 0
@@ -222,6 +219,8 @@ package struct ContainerRecord: Hashable, Sendable, WireValue, StoredValue {
     edgeCount = 0
   }
 
+  package var devices: [DeviceID] { places.devices }
+
   /// No room for another full stripe, or too many of them.
   package var isFull: Bool {
     dataByteCount + UInt64(StripeLayout.capacity(of: scheme)) > Self.byteLimit
@@ -229,11 +228,10 @@ package struct ContainerRecord: Hashable, Sendable, WireValue, StoredValue {
   }
 
   package func encode(into writer: inout ByteWriter) {
-    writer.fixed(UInt8(1))
+    writer.fixed(UInt8(2))
     writer.value(id)
-    writer.varint(generation)
     writer.value(scheme)
-    writer.list(devices)
+    writer.list(places)
     switch state {
     case .open(let grant):
       writer.fixed(UInt8(0))
@@ -252,11 +250,10 @@ package struct ContainerRecord: Hashable, Sendable, WireValue, StoredValue {
     writer.varint(edgeCount)
   }
   package init(from reader: inout ByteReader) throws(ValueError) {
-    try reader.version(1)
+    try reader.version(2)
     id = try reader.value()
-    generation = try reader.varint()
     scheme = try reader.value()
-    devices = try reader.list(limit: Scheme.largestWidth)
+    places = try reader.list(limit: Scheme.largestWidth)
     switch try reader.fixed(UInt8.self) {
     case 0: state = .open(grant: try reader.varint())
     case 1: state = .available
@@ -272,7 +269,7 @@ package struct ContainerRecord: Hashable, Sendable, WireValue, StoredValue {
     chunkByteCount = try reader.varint()
     groupByteCount = try reader.varint()
     edgeCount = try reader.varint()
-    guard devices.count == scheme.width else { throw .invalid("container devices") }
+    guard places.count == scheme.width else { throw .invalid("container places") }
   }
 }
 
@@ -382,9 +379,8 @@ package struct OpenGrant: Hashable, Sendable, WireValue, StoredValue {
 package struct EndedGrant: Hashable, Sendable, WireValue, StoredValue {
   package var id: UInt64
   package var container: ContainerID
-  package var generation: UInt64
   package var scheme: Scheme
-  package var devices: [DeviceID]
+  package var places: [ShardPlace]
   package var firstStripe: UInt64
   package var endStripe: UInt64
   /// Stripe numbers registered under it, ascending.
@@ -393,13 +389,14 @@ package struct EndedGrant: Hashable, Sendable, WireValue, StoredValue {
   init(_ grant: OpenGrant, of container: ContainerRecord) {
     id = grant.id
     self.container = container.id
-    generation = container.generation
     scheme = container.scheme
-    devices = container.devices
+    places = container.places
     firstStripe = grant.firstStripe
     endStripe = grant.endStripe
     registered = grant.registered
   }
+
+  package var devices: [DeviceID] { places.devices }
 
   /// What is to be dropped, ascending.
   package var unregistered: [Range<UInt64>] {
@@ -414,23 +411,21 @@ package struct EndedGrant: Hashable, Sendable, WireValue, StoredValue {
   }
 
   package func encode(into writer: inout ByteWriter) {
-    writer.fixed(UInt8(1))
+    writer.fixed(UInt8(2))
     writer.varint(id)
     writer.value(container)
-    writer.varint(generation)
     writer.value(scheme)
-    writer.list(devices)
+    writer.list(places)
     writer.varint(firstStripe)
     writer.varint(endStripe)
     writer.list(registered)
   }
   package init(from reader: inout ByteReader) throws(ValueError) {
-    try reader.version(1)
+    try reader.version(2)
     id = try reader.varint()
     container = try reader.value()
-    generation = try reader.varint()
     scheme = try reader.value()
-    devices = try reader.list(limit: Scheme.largestWidth)
+    places = try reader.list(limit: Scheme.largestWidth)
     firstStripe = try reader.varint()
     endStripe = try reader.varint()
     registered = try reader.list(limit: 4096)

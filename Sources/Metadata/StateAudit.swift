@@ -38,6 +38,7 @@ package struct StateAudit {
   private var grantsOfSession: [UInt64: UInt64] = [:]
   private var holders: Set<[UInt8]> = []
   private var edgesOfContainer: [ContainerID: UInt64] = [:]
+  private var doomed: Set<[UInt8]> = []
 
   /// What does not fit, at most twenty lines; empty when all is well.
   package static func violations(in store: any OrderedStore) throws -> [String] {
@@ -96,6 +97,9 @@ package struct StateAudit {
       try !EndedGrant(stored: row.value).devices.contains(where: isGone)
     }
     counts.append(("ended grants", ended.count))
+    counts.append(("rewrites", try rows(.rewrite).count))
+    let doomed = try rows(.doomedShard).filter { try !isGone(Key.doomed(in: $0.key).device) }
+    counts.append(("doomed shards", doomed.count))
     return counts.filter { $0.count > 0 }
   }
 
@@ -316,6 +320,7 @@ package struct StateAudit {
     var available: Set<[UInt8]> = Set(family(.availableContainer).map(\.key))
     var onDevices: Set<[UInt8]> = Set(family(.deviceContainer).map(\.key))
     var condemned: Set<[UInt8]> = Set(family(.condemned).map(\.key))
+    doomed = Set(family(.doomedShard).map(\.key))
     var usage = UsageCounters()
     var containers: [ContainerID: ContainerRecord] = [:]
     for row in family(.container) {
@@ -332,9 +337,13 @@ package struct StateAudit {
       }
       let key = Key.available(id, scheme: record.scheme, devices: record.devices)
       check((available.remove(key) != nil) == (record.state == .available), "\(id) available")
-      for device in record.devices {
+      check(
+        Set(record.devices).count == record.scheme.width, "\(id) has two shards on one device")
+      for (device, shard) in zip(record.devices, record.places.shards(of: id)) {
         check(
           onDevices.remove(Key.of(.deviceContainer, device.raw, id.raw)) != nil, "device of \(id)")
+        let doomed = Key.doomed(DoomedShard(device: device, shard: shard))
+        check(!self.doomed.contains(doomed), "shard \(shard.shardIndex) of \(id) is doomed")
       }
       let isEmptied = condemned.remove(Key.of(.condemned, id.raw)) != nil
       check(
@@ -356,6 +365,20 @@ package struct StateAudit {
       check(
         record.nextOrdinal == (directory.chunks.keys.max().map { $0 + 1 } ?? 0), "ordinals of \(id)"
       )
+    }
+    for row in family(.rewrite) {
+      let rewrite = try RewriteRecord(stored: row.value)
+      let record = containers[rewrite.container]
+      check(row.key == Key.of(.rewrite, rewrite.container.raw), "key of lease \(rewrite.id)")
+      check(record?.state == .sealed, "lease \(rewrite.id) of a container that is not sealed")
+      for move in rewrite.moves {
+        check(
+          record?.places[Int(move.shardIndex)].device == move.from
+            && record?.devices.contains(move.to) == false, "a move of lease \(rewrite.id)")
+      }
+      for target in rewrite.targets {
+        check(!doomed.contains(Key.doomed(target)), "a target of lease \(rewrite.id) is doomed")
+      }
     }
     check(available.isEmpty && onDevices.isEmpty && condemned.isEmpty, "indexes of no container")
     check(grantOfContainer.isEmpty, "grants of no container")

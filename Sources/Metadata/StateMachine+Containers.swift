@@ -37,8 +37,9 @@ extension StateMachine {
       container.state = .open(grant: position)
     } else {
       container = ContainerRecord(
-        id: ContainerID(.data, position), generation: position, scheme: placement.scheme,
-        devices: placement.devices, state: .open(grant: position))
+        id: ContainerID(.data, position), scheme: placement.scheme,
+        places: [ShardPlace](placement.devices, generation: position),
+        state: .open(grant: position))
       state.usage.containerCount &+= 1
       for (index, device) in container.devices.enumerated() {
         view.put(
@@ -57,7 +58,7 @@ extension StateMachine {
     sessions.set(upload.session, session)
     return .grant(
       Grant(
-        id: grant.id, container: container.id, generation: container.generation,
+        id: grant.id, container: container.id, generation: container.places[0].generation,
         scheme: container.scheme, devices: container.devices, firstStripe: grant.firstStripe,
         endStripe: grant.endStripe, firstOrdinal: grant.firstOrdinal,
         byteLimit: ContainerRecord.byteLimit
@@ -85,7 +86,7 @@ extension StateMachine {
       view.put(
         Key.available(container.id, scheme: container.scheme, devices: container.devices), [])
     }
-    condemnIfUnused(&container)
+    try condemnIfUnused(&container)
     containers.set(container.id, container)
   }
 

@@ -36,9 +36,8 @@ extension StateMachine {
       let container = try living(id)
       summaries.append(
         ContainerSummary(
-          container: id, generation: container.generation, scheme: container.scheme,
-          devices: container.devices,
-          missing: UInt32(container.devices.count { isLost($0) })))
+          container: id, scheme: container.scheme, places: container.places,
+          missing: UInt32(container.places.count { isLost($0.device) })))
     }
     return StatObject.Answer(record: record, containers: summaries)
   }
@@ -323,8 +322,7 @@ extension StateMachine {
       walk.containerIndices[id] = containerIndex
       answer.containers.append(
         ResolveRange.ContainerPlan(
-          container: id, generation: container.generation, scheme: container.scheme,
-          devices: container.devices))
+          container: id, scheme: container.scheme, places: container.places))
     }
     let place = RangeWalk.StripePlace(container: containerIndex, ordinal: stripe.firstOrdinal)
     if let known = walk.stripeIndices[place] { return known }

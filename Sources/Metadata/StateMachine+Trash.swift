@@ -136,7 +136,7 @@ extension StateMachine {
     }
     view.delete(key)
     container.edgeCount -= 1
-    condemnIfUnused(&container)
+    try condemnIfUnused(&container)
     containers.set(id, container)
   }
 
@@ -163,14 +163,14 @@ extension StateMachine {
 
   /// Condemns a container that no edge leads to and nobody writes. From here on its ordinals are dead; its
   /// directory and its hints, which no query believes any more, are emptied from the trash.
-  func condemnIfUnused(_ container: inout ContainerRecord) {
+  func condemnIfUnused(_ container: inout ContainerRecord) throws(StoreError) {
     guard container.edgeCount == 0 else { return }
     switch container.state {
     case .open, .condemned: return
     case .available:
       view.delete(
         Key.available(container.id, scheme: container.scheme, devices: container.devices))
-    case .sealed: break
+    case .sealed: try endRewrite(container.id, lease: nil)
     }
     container.state = .condemned
     state.usage.containerCount &-= 1

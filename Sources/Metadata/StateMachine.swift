@@ -11,6 +11,7 @@ internal import Wire
 /// - `StateMachine.swift`: batches, commands that concern the cluster
 /// - `+Sessions`: exactly-once commands, uploads
 /// - `+Containers`: grants, registered stripes, held chunks
+/// - `+Rewrites`: shards written anew on other devices
 /// - `+Pages`, `+Objects`: manifests, buckets and keys
 /// - `+Trash`: edges returned, pages and containers without any taken apart
 /// - `+Queries`: what the coordinator answers and what its leader needs to know
@@ -145,7 +146,7 @@ package final class StateMachine: @unchecked Sendable {
     case .dropContainers(let dropped):
       for id in dropped {
         guard var container = try containers.get(id) else { continue }
-        condemnIfUnused(&container)
+        try condemnIfUnused(&container)
         containers.set(id, container)
       }
       return .done
@@ -158,6 +159,15 @@ package final class StateMachine: @unchecked Sendable {
     case .advanceTime(let milliseconds):
       let (time, overflow) = state.time.addingReportingOverflow(milliseconds)
       state.time = overflow ? .max : time
+      return .done
+    case .beginRewrite(let container, let moves): return try beginRewrite(container, moves)
+    case .commitRewrite(let container, let lease):
+      return try commitRewrite(container, lease: lease)
+    case .endRewrite(let container, let lease):
+      try endRewrite(container, lease: lease)
+      return .done
+    case .clearDoomedShards(let shards):
+      clearDoomed(shards)
       return .done
     }
   }
@@ -179,7 +189,7 @@ package final class StateMachine: @unchecked Sendable {
   }
   func isListed(_ device: DeviceID) -> Bool { listedDevices[device] != nil }
   func hasLostShards(_ container: ContainerRecord) -> Bool {
-    container.devices.contains { isLost($0) }
+    container.places.contains { isLost($0.device) }
   }
   /// Whether new bytes may go to it.
   func isHealthy(_ device: DeviceID) -> Bool { listedDevices[device] == .healthy }

@@ -45,6 +45,11 @@ final class GrantChecker: @unchecked Sendable {
     }
   }
 
+  /// - Throws: `badGrant` unless the grant was signed with the cluster's key.
+  func check(_ signed: SignedGrant) throws(Refusal) {
+    guard isGenuine(signed) else { throw Refusal(.badGrant, "the grant's signature is wrong") }
+  }
+
   private func isGenuine(_ signed: SignedGrant) -> Bool {
     if verified.contains(signed) { return true }
     guard signed.isValid(key: key) else { return false }

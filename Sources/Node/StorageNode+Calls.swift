@@ -16,6 +16,8 @@ extension StorageNode {
     case DeleteStripes.method: try await answer(request, deleteStripes)
     case HoldLease.method: try await answer(request, holdLease)
     case Inventory.method: try await answer(request, inventory)
+    case RewriteShards.method: try await answer(request, rewriteShards)
+    case RewriteStatus.method: try await answer(request, rewriteStatus)
     default: throw Refusal(.unknownMethod, "method \(method)")
     }
   }
@@ -145,6 +147,21 @@ extension StorageNode {
     return try await lease.hold(
       call, floor: { highestEpoch }, cluster: { cluster },
       join: { (cluster) async throws(Refusal) in try await join(cluster) })
+  }
+
+  private func rewriteShards(_ call: RewriteShards, _ body: [Slice]) async throws(Refusal) -> Done {
+    try checkEpoch(call.epoch)
+    guard let rewriter else { throw Refusal(.unavailable, "starting or stopping") }
+    try grants.check(call.right)
+    try rewriter.begin(call)
+    return Done()
+  }
+
+  private func rewriteStatus(_ call: RewriteStatus, _ body: [Slice]) async throws(Refusal)
+    -> RewriteStatus.Answer
+  {
+    guard let rewriter else { throw Refusal(.unavailable, "starting or stopping") }
+    return RewriteStatus.Answer(jobs: rewriter.status(of: call.jobs))
   }
 
   private func inventory(_ call: Inventory, _ body: [Slice]) async throws(Refusal)

@@ -16,6 +16,7 @@ internal import Wire
 ///     LeaseKeeper             the highest epoch and the newest root it was shown
 ///     GrantChecker            who may write what
 ///     StorageNode+Calls       each call's answer
+///     ShardRewriter           writing shards anew, as the leader asks
 ///     StorageNode+Heartbeat   hello, and learning which cluster this is
 ///
 /// Loop-confined.
@@ -35,6 +36,7 @@ package final class StorageNode: @unchecked Sendable {
   let readRoom: Semaphore
   private var server: WireServer?
   private var client: WireClient?
+  private(set) var rewriter: ShardRewriter?
   private var heartbeats: [SpawnedTask] = []
   private var isStarted = false
   /// Where it serves, once started.
@@ -138,6 +140,9 @@ package final class StorageNode: @unchecked Sendable {
     let client = WireClient(
       driver: driver, key: configuration.key, name: name, security: configuration.security)
     self.client = client
+    rewriter = ShardRewriter(driver: driver, client: client) { [weak self] in
+      self?.byDevice[$0]
+    }
     for coordinator in configuration.coordinators {
       heartbeats.append(
         driver.spawn("hello") { [self] in await sayHello(to: coordinator, through: client) })
@@ -306,6 +311,8 @@ package final class StorageNode: @unchecked Sendable {
     for task in heartbeats { task.cancel() }
     for task in heartbeats { await task.wait() }
     heartbeats = []
+    await rewriter?.stop()
+    rewriter = nil
     await closeAll()
     log.info("node stopped", ["name": configuration.name])
   }

@@ -16,7 +16,7 @@ extension StripeIO {
     _ target: StripeTarget, layout: StripeLayout, range: Range<Int>, isRight: ([Slice]) -> Bool
   ) async throws(StripeError) -> [Slice] {
     guard range.lowerBound >= 0, range.upperBound <= layout.byteCount, !range.isEmpty,
-      target.devices.count == layout.scheme.width
+      target.places.count == layout.scheme.width
     else { throw .corrupt("range \(range) of a stripe of \(layout.byteCount) bytes") }
     let wanted = layout.units(of: range)
     let shares = union(wanted.map(\.range))
@@ -58,8 +58,8 @@ extension StripeIO {
       )
     }
     for index in found.leftOut {
-      onCorruption?(target.devices[index], target.block(index))
-      suspects.failed(target.devices[index], now: driver.now)
+      onCorruption?(target.device(index), target.block(index))
+      suspects.failed(target.device(index), now: driver.now)
     }
     rebuiltBlockCount += found.leftOut.count
     return found.bytes

@@ -22,21 +22,6 @@ extension StripeIO {
       of: range, wanted: wanted, try await gather(target, layout, wanted: wanted, lost: []))
   }
 
-  /// Whole payloads of stored blocks, data or parity, made from other blocks alone: what repair writes elsewhere.
-  ///
-  /// - Parameter indices: distinct blocks that the layout stores.
-  /// - Returns: `layout.blockByteCount` bytes for each of `indices`, in their order.
-  package func rebuild(_ target: StripeTarget, layout: StripeLayout, indices: [Int])
-    async throws(StripeError) -> [Slice]
-  {
-    guard indices.allSatisfy({ (0..<layout.scheme.width).contains($0) && layout.isStored($0) })
-    else { throw .corrupt("blocks \(indices) of a stripe that does not store them") }
-    let whole = 0..<layout.blockByteCount
-    return try await gather(
-      target, layout, wanted: indices.map { BlockRange(index: $0, range: whole) }, lost: indices
-    ).map { $0[0] }
-  }
-
   enum Event: Sendable {
     case arrived(BlockRange, Slice)
     case failed(BlockRange, BlockFailure)
@@ -44,15 +29,15 @@ extension StripeIO {
   }
 
   /// The bytes of each wanted range, in order.
-  private func gather(
+  func gather(
     _ target: StripeTarget, _ layout: StripeLayout, wanted: [BlockRange], lost: [Int]
   ) async throws(StripeError) -> [[Slice]] {
-    guard target.devices.count == layout.scheme.width else {
-      throw .corrupt("\(target.devices.count) devices for a scheme of \(layout.scheme)")
+    guard target.places.count == layout.scheme.width else {
+      throw .corrupt("\(target.places.count) devices for a scheme of \(layout.scheme)")
     }
     let now = driver.now
-    let avoided = target.devices.indices.filter {
-      let device = target.devices[$0]
+    let avoided = target.places.indices.filter {
+      let device = target.device($0)
       return directory.isDown(device) || suspects.contains(device, now: now)
     }
     let start = ReadPlan(layout: layout, wanted: wanted, avoided: avoided, lost: lost)
@@ -96,7 +81,7 @@ extension StripeIO {
       if Task.isCancelled { throw .cancelled }
       if plan.failures(.absent).count > layout.scheme.m { throw .notFound }
       throw .unreadable(
-        missing: plan.failures().map { target.devices[$0] }, needed: plan.needed,
+        missing: plan.failures().map { target.device($0) }, needed: plan.needed,
         found: plan.possibleCount)
     }
     rebuiltBlockCount += plan.rebuiltCount
@@ -110,7 +95,7 @@ extension StripeIO {
   func fetch(_ part: BlockRange, _ target: StripeTarget, _ layout: StripeLayout) async
     -> Event
   {
-    let device = target.devices[part.index]
+    let device = target.device(part.index)
     let key = target.block(part.index)
     let started = driver.now
     do throws(WireError) {

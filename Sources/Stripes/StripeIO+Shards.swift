@@ -7,7 +7,7 @@ extension StripeIO {
   package func fence(_ target: StripeTarget, shardIndex: Int, epoch: UInt64, deadline: Duration)
     async throws(WireError) -> ShardListing
   {
-    let device = target.devices[shardIndex]
+    let device = target.device(shardIndex)
     return try await call(
       FenceShard(device: device, shard: target.shard(shardIndex), epoch: epoch), to: device,
       deadline: deadline
@@ -18,7 +18,7 @@ extension StripeIO {
   package func list(_ target: StripeTarget, shardIndex: Int, deadline: Duration)
     async throws(WireError) -> ShardListing
   {
-    let device = target.devices[shardIndex]
+    let device = target.device(shardIndex)
     return try await call(
       ListShard(device: device, shard: target.shard(shardIndex)), to: device, deadline: deadline
     ).answer

@@ -19,7 +19,7 @@ extension StripeIO {
   ) async -> [DeviceFailure] {
     precondition(data.count == layout.dataBlockCount)
     precondition(data.allSatisfy { $0.count == layout.blockByteCount })
-    precondition(target.devices.count == layout.scheme.width)
+    precondition(target.places.count == layout.scheme.width)
     let parity = makeParity(layout: layout, data: data)
     let sums = encode(layout: layout, data: data, parity: parity)
     let payloads = data + parity
@@ -28,17 +28,17 @@ extension StripeIO {
       for (place, index) in indices.enumerated() {
         group.addTask { [self] in
           let request = WriteBlock(
-            device: target.devices[index], right: right,
+            device: target.device(index), right: right,
             block: BlockDescription(
               key: target.block(index), layout: layout, acknowledged: acknowledged, epoch: epoch),
             checksums: UnitChecksums(sums[place]))
           do throws(WireError) {
             _ = try await call(
-              request, body: [payloads[place]], bodySums: sums[place], to: target.devices[index],
+              request, body: [payloads[place]], bodySums: sums[place], to: target.device(index),
               deadline: deadline)
             return nil
           } catch {
-            return DeviceFailure(device: target.devices[index], error: error)
+            return DeviceFailure(device: target.device(index), error: error)
           }
         }
       }

@@ -13,23 +13,23 @@ package protocol DeviceDirectory: AnyObject, Sendable {
   func nodeName(of device: DeviceID) -> String
 }
 
-/// One stripe of one container generation, and the devices its shards are on.
+/// One stripe of a container, and where its shards are.
 package struct StripeTarget: Hashable, Sendable {
   package var container: ContainerID
-  package var generation: UInt64
   /// k + m, by shard index.
-  package var devices: [DeviceID]
+  package var places: [ShardPlace]
   package var stripe: UInt64
 
-  package init(container: ContainerID, generation: UInt64, devices: [DeviceID], stripe: UInt64) {
+  package init(container: ContainerID, places: [ShardPlace], stripe: UInt64) {
     self.container = container
-    self.generation = generation
-    self.devices = devices
+    self.places = places
     self.stripe = stripe
   }
 
+  package func device(_ index: Int) -> DeviceID { places[index].device }
   package func shard(_ index: Int) -> ShardKey {
-    ShardKey(container: container, generation: generation, shardIndex: UInt8(index))
+    ShardKey(
+      container: container, generation: places[index].generation, shardIndex: UInt8(index))
   }
   package func block(_ index: Int) -> BlockKey { BlockKey(shard: shard(index), stripe: stripe) }
 }

@@ -85,6 +85,10 @@ package struct Scenario: Sendable {
     var checkpointLinkCount = 64
     var logWindow = 2
     var inventoryInterval: Duration = .seconds(3600)
+    /// A device that is silent for so long is rebuilt elsewhere.
+    var rebuildAfter: Duration = .seconds(600)
+    var repairByteRate: UInt64 = 64 << 20
+    var rewritesPerNode = 2
   }
 
   /// - Parameter seconds: of workload, in place of the draw.
@@ -98,9 +102,17 @@ package struct Scenario: Sendable {
     drawLarge()
     if let seconds { workload.duration = seconds }
     drawFaults()
+    drawRepair()
   }
 
   // MARK: drawing
+
+  private mutating func drawRepair() {
+    var random = stream("repair")
+    coordinator.rebuildAfter = .seconds(random.pick([2, 5, 12, 600]))
+    coordinator.repairByteRate = random.pick([0, 1 << 20, 64 << 20, 64 << 20])
+    coordinator.rewritesPerNode = random.pick([1, 2, 2, 8])
+  }
 
   private func stream(_ name: String) -> SimulationRandom {
     SimulationRandom(seed: seed, name: "scenario/" + name)
@@ -342,6 +354,9 @@ package struct Scenario: Sendable {
     configuration.checkpointLinkCount = coordinator.checkpointLinkCount
     configuration.logWindow = coordinator.logWindow
     configuration.inventoryInterval = coordinator.inventoryInterval
+    configuration.rebuildAfter = coordinator.rebuildAfter
+    configuration.repairByteRate = coordinator.repairByteRate
+    configuration.rewritesPerNode = coordinator.rewritesPerNode
     return configuration
   }
 

@@ -145,6 +145,35 @@ let commandTable: [CommandSpec] = [
     path: ["df"], summary: "Show what is stored and what it takes.", usage: "[--json]",
     options: [json, config], run: usage),
   CommandSpec(
+    path: ["admin", "nodes"], summary: "Show nodes and their devices.", usage: "[--json]",
+    options: [json, config], run: adminNodes),
+  CommandSpec(
+    path: ["admin", "drain"],
+    summary: "Empty nodes or devices: what they hold is written elsewhere.",
+    usage: "[--cancel] NODE|DEVICE...",
+    details: """
+      Refused when the others have no room for it, or too few failure domains would be left. They serve until they are
+      empty ('cairn admin repair status' tells how far that is), and can then be switched off and retired.
+      """,
+    options: [
+      OptionSpec("--cancel", "take it back: they take new data again"),
+      OptionSpec("--force", "begin in any case"), config,
+    ], operands: 1...Int.max, run: adminDrain),
+  CommandSpec(
+    path: ["admin", "retire"],
+    summary: "Give nodes or devices up for good; what they hold is rebuilt from the others.",
+    usage: "[--force] NODE|DEVICE...",
+    details: """
+      At once, without the wait that a silent device gets. Refused when some container would have lost more than its code
+      can bear, or when the others have no room. A retired device never takes data again.
+      """,
+    options: [OptionSpec("--force", "though data may be lost"), config],
+    operands: 1...Int.max, run: adminRetire),
+  CommandSpec(
+    path: ["admin", "repair", "status"],
+    summary: "Show how many losses everything survives, and what is being rebuilt.",
+    usage: "[--json]", options: [json, config], run: repairStatus),
+  CommandSpec(
     path: ["coordinator"], summary: "Run a coordinator in the foreground.", usage: "--config FILE",
     options: [daemonConfig], run: runCoordinator),
   CommandSpec(
@@ -271,6 +300,8 @@ private func completion(_ context: Context) async throws(Failure) {
   let first = Set(commandTable.map { $0.path[0] }).sorted().joined(separator: " ")
   let cluster = commandTable.filter { $0.path[0] == "cluster" && $0.path.count > 1 }
     .map { $0.path[1] }.joined(separator: " ")
+  let admin = Set(commandTable.filter { $0.path[0] == "admin" }.map { $0.path[1] }).sorted()
+    .joined(separator: " ")
   var cases = ""
   for command in commandTable {
     let options = (command.options.map(\.name) + ["--help"]).joined(separator: " ")
@@ -289,10 +320,14 @@ private func completion(_ context: Context) async throws(Failure) {
         words="automatic always never"
       elif [ "$command" = cluster ] && [ "$COMP_CWORD" -eq 2 ]; then
         words="\(cluster)"
+      elif [ "$command" = admin ] && [ "$COMP_CWORD" -eq 2 ]; then
+        words="\(admin)"
       elif [ "$command" = bench ] && [ "$COMP_CWORD" -eq 2 ]; then
         words="code idle raw store node cluster net meta"
       elif [[ $current == -* ]]; then
         [ "$command" = cluster ] && command="cluster ${COMP_WORDS[2]}"
+        [ "$command" = admin ] && command="admin ${COMP_WORDS[2]}"
+        [ "$command" = "admin repair" ] && command="admin repair ${COMP_WORDS[3]}"
         case "$command ${COMP_WORDS[2]}" in "bench code" | "bench idle") command="bench ${COMP_WORDS[2]}" ;; esac
         case "$command" in
     \(cases)    esac

@@ -40,15 +40,17 @@ struct Main {
           asked.count >= $0.path.count && Array(asked.prefix($0.path.count)) == $0.path
         })
       else {
-        if asked.first == "cluster" {
+        if let group = asked.first, ["cluster", "admin"].contains(group) {
           if words[0] == "help"
             || asked.dropFirst().first.map({ ["--help", "-h"].contains($0) }) == true
           {
-            try await output.line(overview(of: "cluster"))
+            try await output.line(overview(of: group))
             try await output.flush()
             return 0
           }
-          throw .usage("cluster takes up, down or status")
+          let names = commandTable.filter { $0.path[0] == group }
+            .map { $0.path.dropFirst().joined(separator: " ") }
+          throw .usage("\(group) takes \(names.joined(separator: ", "))")
         }
         throw .usage("unknown command: \(asked.first ?? "")")
       }

@@ -98,6 +98,65 @@ struct PlacementTests {
   }
 
   @Test(
+    "shards that leave go to live devices with room, in domains that hold no other of the container",
+    arguments: Seed.several)
+  func replacements(seed: Seed) {
+    var random = seed.generator
+    var moved = 0
+    for _ in 0..<60 {
+      let nodeCount = Int.random(in: 1...12, using: &random)
+      var map = Self.map(
+        racks: (0..<nodeCount).map { _ in ["", "a", "b", "c"].randomElement(using: &random)! },
+        devicesPerNode: Int.random(in: nodeCount == 1 ? 4...6 : 1...3, using: &random),
+        random: &random)
+      let width = Int.random(in: 1...(nodeCount == 1 ? 4 : nodeCount), using: &random)
+      let devices = placementGroups(epoch: 3, domains: map.failureDomains, width: width)[0]
+      for node in map.nodes.indices {
+        for device in map.nodes[node].devices.indices
+        where Int.random(in: 0..<6, using: &random) == 0 {
+          map.nodes[node].devices[device].state = Bool.random(using: &random) ? .retired : .draining
+        }
+      }
+      var free = Self.allFree(map)
+      for device in free.keys.sorted() where Int.random(in: 0..<5, using: &random) == 0 {
+        free[device] = Bool.random(using: &random) ? nil : 1 << 20
+      }
+      let leaving = devices.indices.filter { _ in Int.random(in: 0..<3, using: &random) == 0 }
+        .shuffled(using: &random)
+      let chosen = Placement(map: map, free: free, leastFree: 1 << 20).replacements(
+        of: devices, leaving: leaving, byteCount: 1 << 20, turn: random.next())
+      // The most urgent come first.
+      #expect(chosen.map(\.shard) == Array(leaving.prefix(chosen.count)))
+      moved += chosen.count
+      var after = devices
+      for (shard, device) in chosen {
+        #expect(free[device] ?? 0 >= 2 << 20 && !devices.contains(device))
+        #expect(map.node(holding: device)!.devices.first { $0.id == device }!.state == .healthy)
+        after[shard] = device
+      }
+      #expect(Set(after).count == width)
+      let staying = after.indices.filter { shard in
+        !leaving.contains(shard) || chosen.contains { $0.shard == shard }
+      }
+      if nodeCount > 1 {
+        #expect(
+          Set(staying.map { map.node(holding: after[$0])!.id }).count == staying.count)
+      }
+      // As many as there are domains for.
+      let used = Set(
+        devices.indices.filter { !leaving.contains($0) }.map { shard in
+          nodeCount > 1 ? map.node(holding: devices[shard])!.id.raw : devices[shard].raw
+        })
+      let others = map.failureDomains.filter { domain in
+        !used.contains(domain.id)
+          && domain.devices.contains { free[$0] ?? 0 >= 2 << 20 && !devices.contains($0) }
+      }
+      #expect(chosen.count == min(leaving.count, others.count))
+    }
+    #expect(moved > 0)
+  }
+
+  @Test(
     "a choice is alive, avoids what it should and shrinks by the table", arguments: Seed.several)
   func choice(seed: Seed) throws {
     var random = seed.generator

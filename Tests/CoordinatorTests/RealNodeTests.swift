@@ -83,7 +83,8 @@ private struct StripeSample: Sendable {
     let grant = signed.grant
     return await StripeIO(driver: client.driver, client: client.wire, directory: nodes).write(
       StripeTarget(
-        container: grant.container, generation: grant.generation, devices: grant.devices,
+        container: grant.container,
+        places: [ShardPlace](grant.devices, generation: grant.generation),
         stripe: stripe), layout: layout, data: data, right: .grant(signed), epoch: grant.epoch,
       deadline: .seconds(5)
     ).map(\.device)

@@ -1,3 +1,4 @@
+import Cluster
 import Coding
 import Messages
 import Ring
@@ -62,7 +63,11 @@ private final class Meddler: @unchecked Sendable {
         // Only what is resolved again is resolved in small parts.
         if staleCount == 0 { world.injections[.readWindowSmall] = window }
         var plan = try ResolveRange.Answer(decoding: answer)
-        for index in plan.containers.indices { plan.containers[index].generation += 1 }
+        for index in plan.containers.indices {
+          for shard in plan.containers[index].places.indices {
+            plan.containers[index].places[shard].generation += 1
+          }
+        }
         return plan.encoded
       }
       let range = UInt64(0)..<UInt64(bytes.count)

@@ -66,8 +66,8 @@ private struct Store {
       attributes: ObjectAttributes(), modified: 0, mapEpoch: 1, inline: [],
       containers: [
         ResolveRange.ContainerPlan(
-          container: ContainerID(.data, 1), generation: 1, scheme: scheme,
-          devices: [DeviceID(1), DeviceID(2), DeviceID(3)])
+          container: ContainerID(.data, 1), scheme: scheme,
+          places: [ShardPlace]([DeviceID(1), DeviceID(2), DeviceID(3)], generation: 1))
       ],
       stripes: stripes.indices.map {
         ResolveRange.StripePlan(containerIndex: 0, stripe: UInt64($0), layout: layout($0))

@@ -64,7 +64,7 @@ private final class ForgedObject: @unchecked Sendable {
       parity: parity.map { $0.withMutableBytes { $0.baseAddress! } }, byteCount: size)
     blocks += parity.map(\.array)
     target = StripeTarget(
-      container: grant.container, generation: grant.generation, devices: grant.devices,
+      container: grant.container, places: [ShardPlace](grant.devices, generation: grant.generation),
       stripe: grant.firstStripe)
     for index in layout.storedBlocks {
       if wrong.contains(index) {
@@ -156,7 +156,7 @@ private final class ForgedObject: @unchecked Sendable {
       let object = try await ForgedObject(
         client, key: "k", chunkByteCounts: [100_000, 80_000, 70_000], wrong: [wrong], &random)
       let lost = (wrong + 1 + Int(random.next() % 4)) % 5
-      let name = client.access.map.nodeName(of: object.target.devices[lost])
+      let name = client.access.map.nodeName(of: object.target.places.devices[lost])
       cluster.killNode(Int(name.dropFirst())!)
       for _ in 0..<2 {
         #expect(await client.get("k", 0..<250_000) == .success(object.bytes))

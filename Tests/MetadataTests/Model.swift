@@ -25,8 +25,9 @@ struct Model {
   }
   struct Container {
     var scheme: Scheme
-    var devices: [DeviceID]
+    var places: [ShardPlace]
     var grant: UInt64?
+    var rewrite: RewriteRecord?
     var isSealed = false
     var isCondemned = false
     var nextStripe: UInt64 = 0
@@ -34,6 +35,7 @@ struct Model {
     var stripes: Set<UInt64> = []
     var dataBytes = 0
     var groupBytes = 0
+    var devices: [DeviceID] { places.devices }
   }
   struct OpenGrant {
     var session: UInt64
@@ -126,6 +128,7 @@ struct Model {
         continue
       }
       containers[id]?.isCondemned = true
+      containers[id]?.rewrite = nil
       hints = hints.filter { $0.value.container != id }
     }
   }
@@ -222,8 +225,39 @@ struct Model {
     case .forgetContainers(let ids):
       for id in ids where containers[id]?.isCondemned == true { containers[id] = nil }
       return .done
-    case .clearEndedGrants, .advanceTime: return .done
+    case .clearEndedGrants, .advanceTime, .clearDoomedShards: return .done
+    case .beginRewrite(let id, let moves): return beginRewrite(id, moves)
+    case .commitRewrite(let id, let lease):
+      guard let rewrite = containers[id]?.rewrite, rewrite.id == lease else {
+        return refused(.grantEnded)
+      }
+      for move in rewrite.moves {
+        containers[id]!.places[Int(move.shardIndex)] = ShardPlace(
+          device: move.to, generation: lease)
+      }
+      containers[id]!.rewrite = nil
+      return .done
+    case .endRewrite(let id, let lease):
+      if containers[id]?.rewrite?.id == lease { containers[id]?.rewrite = nil }
+      return .done
     }
+  }
+
+  private mutating func beginRewrite(_ id: ContainerID, _ moves: [ShardMove]) -> CommandOutcome {
+    guard let container = containers[id], container.rewrite == nil else { return refused(.failed) }
+    guard !moves.isEmpty, moves.allSatisfy({ Int($0.shardIndex) < container.places.count }),
+      moves.map(\.shardIndex) == Set(moves.map(\.shardIndex)).sorted()
+    else { return refused(.malformed) }
+    for move in moves {
+      if container.devices[Int(move.shardIndex)] != move.from { return refused(.failed) }
+      if deviceState(move.to) != .healthy { return refused(.unavailable) }
+    }
+    let after = container.devices + moves.map(\.to)
+    guard Set(after).count == after.count else { return refused(.malformed) }
+    guard container.grant == nil, !container.isCondemned else { return refused(.failed) }
+    containers[id]!.isSealed = true
+    containers[id]!.rewrite = RewriteRecord(id: position, container: id, moves: moves)
+    return .number(position)
   }
 
   private mutating func adoptMap() {
@@ -406,7 +440,9 @@ struct Model {
     }.keys.min()
     let id = free ?? ContainerID(.data, position)
     if free == nil {
-      containers[id] = Container(scheme: placement.scheme, devices: placement.devices)
+      containers[id] = Container(
+        scheme: placement.scheme,
+        places: [ShardPlace](placement.devices, generation: position))
     }
     var container = containers[id]!
     container.grant = position

@@ -90,7 +90,8 @@ struct ModelTests {
       "registerStripes done", "requestGrant done", "releaseGrant done", "holdChunks all",
       "holdChunks missing", "putPage done", "putPage missing", "commitObject done",
       "commitObject missing", "copyObject done", "deleteObject done", "endUpload done",
-      "returnEdges done", "commitObject refused outcomeUnknown",
+      "returnEdges done", "commitObject refused outcomeUnknown", "beginRewrite done",
+      "commitRewrite done", "endRewrite done",
     ] { #expect(tally.counts[kind, default: 0] > 0, "\(kind)") }
   }
 
@@ -176,6 +177,7 @@ struct ModelTests {
         [
           .forgetContainers(try machine.containersToDrop(limit: .max).map(\.id)),
           .clearEndedGrants(ended),
+          .clearDoomedShards(try machine.doomedShards(limit: .max)),
         ], after: machine.appliedPosition))
     #expect(try violations(in: store) == [])
     let left = Set(try store.scan(KeyRange()).map { $0.key[0] })
@@ -296,6 +298,10 @@ struct ModelTests {
     #expect(machine.appliedPosition == model.position)
     #expect(machine.map.nodes == model.nodes.values.sorted { $0.id < $1.id })
     #expect(machine.map.epoch == model.mapEpoch)
+    for (id, container) in model.containers where !container.isCondemned {
+      #expect(try machine.container(id)?.places == container.places)
+      #expect(try machine.rewrite(of: id) == container.rewrite)
+    }
     let prints = (0..<40).map(Workload.fingerprint)
     let found = try machine.findChunks(prints)
     for (index, print) in prints.enumerated() {

@@ -74,7 +74,9 @@ struct Workload {
   }
 
   private mutating func internalCommand() -> Command? {
-    switch number(0..<12) {
+    switch number(0..<18) {
+    case 11, 12, 15, 16: return beginRewrite()
+    case 13, 14: return endRewrite()
     case 0:
       guard chance(25) else { return nil }
       return .closeSession(session: chance(10) ? 3 : pick(model.sessions.keys.sorted()) ?? 3)
@@ -98,6 +100,32 @@ struct Workload {
     case 10: return .clearEndedGrants([UInt64(number(1..<50))])
     default: return .advanceTime(milliseconds: UInt64(number(0..<100)))
     }
+  }
+
+  private mutating func beginRewrite() -> Command? {
+    let living = model.containers.filter { !$0.value.isCondemned && $0.value.grant == nil }
+    guard let id = pick(chance(90) ? living.keys.sorted() : model.containers.keys.sorted()),
+      let container = model.containers[id]
+    else { return nil }
+    let shards = container.places.indices.filter { _ in chance(50) }
+    var free = (1...6).map { DeviceID($0 * 10) }.filter {
+      model.deviceState($0) == .healthy && !container.devices.contains($0)
+    }
+    let moves = shards.map { shard in
+      ShardMove(
+        shardIndex: UInt8(chance(97) ? shard : number(0..<5)),
+        from: chance(97) ? container.devices[shard] : DeviceID(UInt64(number(1..<8)) * 10),
+        to: chance(95) ? free.popLast() ?? DeviceID(70) : DeviceID(UInt64(number(1..<8)) * 10))
+    }
+    return .beginRewrite(id, moves: moves)
+  }
+
+  private mutating func endRewrite() -> Command? {
+    let leases = model.containers.values.compactMap(\.rewrite).sorted { $0.id < $1.id }
+    guard let lease = pick(leases) else { return nil }
+    let id = chance(80) ? lease.id : UInt64(number(1..<50))
+    return chance(60)
+      ? .commitRewrite(lease.container, lease: id) : .endRewrite(lease.container, lease: id)
   }
 
   private mutating func name() -> ObjectName {

@@ -43,8 +43,8 @@ final class FakeCluster: DeviceDirectory, @unchecked Sendable {
 
   func target(_ scheme: Scheme, stripe: UInt64 = 0) -> StripeTarget {
     StripeTarget(
-      container: ContainerID(.data, 7), generation: 3,
-      devices: nodes.prefix(scheme.width).map(\.device), stripe: stripe)
+      container: ContainerID(.data, 7),
+      places: [ShardPlace](nodes.prefix(scheme.width).map(\.device), generation: 3), stripe: stripe)
   }
 
   /// Writes the stripe as a client does, from one run of memory.

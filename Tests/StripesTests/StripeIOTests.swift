@@ -39,7 +39,7 @@ import Wire
         whole
           == .failure(
             .unreadable(
-              missing: victims.sorted().map { target.devices[$0] },
+              missing: victims.sorted().map { target.places.devices[$0] },
               needed: layout.dataBlockCount, found: layout.dataBlockCount - 1)))
     }
   }
@@ -61,7 +61,7 @@ import Wire
         cluster.nodes[node].mood = mood
       }
       #expect(await cluster.read(target, stripe.layout, 0..<30_000) == .success(stripe.data))
-      #expect(cluster.reported.map(\.0).sorted() == target.devices.prefix(3).sorted())
+      #expect(cluster.reported.map(\.0).sorted() == target.places.devices.prefix(3).sorted())
       #expect(cluster.io.rebuiltBlockCount == 3)
     }
   }
@@ -86,7 +86,7 @@ import Wire
         await cluster.read(target, stripe.layout, 0..<12_000)
           == .failure(
             .unreadable(
-              missing: [1, 2, 3].map { target.devices[$0] }, needed: 3, found: 2)))
+              missing: [1, 2, 3].map { target.places.devices[$0] }, needed: 3, found: 2)))
     }
   }
 
@@ -165,7 +165,7 @@ import Wire
       let target = cluster.target(layout.scheme)
       var expected: Set<DeviceID> = []
       for index in layout.storedBlocks where random.next() % 3 == 0 {
-        expected.insert(target.devices[index])
+        expected.insert(target.places.devices[index])
         switch random.next() % 3 {
         case 0: cluster.nodes[index].process.kill()
         case 1: cluster.nodes[index].mood = .slow(.seconds(60))
@@ -205,11 +205,12 @@ import Wire
         #expect(found.flatMap(\.array) == wanted)
       }
       #expect(world.now - started < .seconds(10))
-      #expect(Set(cluster.reported.map(\.0)).isSubset(of: some[..<2].map { target.devices[$0] }))
+      #expect(
+        Set(cluster.reported.map(\.0)).isSubset(of: some[..<2].map { target.places.devices[$0] }))
       // Those known to lie are not asked again for a while.
       let liars = some[..<2].filter { layout.dataBlockCount > $0 }
       for liar in liars {
-        #expect(cluster.reported.contains { $0.0 == target.devices[liar] })
+        #expect(cluster.reported.contains { $0.0 == target.places.devices[liar] })
       }
       let before = cluster.reported.count
       await #expect(throws: StripeError.self) {
@@ -275,7 +276,7 @@ import Wire
           throw Unexpected()
         }
       }
-      target.devices.removeLast()
+      target.places.removeLast()
       guard case .failure(.corrupt) = await cluster.read(target, layout, 0..<1) else {
         throw Unexpected()
       }

@@ -95,7 +95,7 @@ package final class ObjectReader: @unchecked Sendable {
         do throws(DataPathError) {
           segments = try Segment.cut(plan, first: start)
           try await access.map.prepare(
-            epoch: plan.mapEpoch, devices: plan.containers.lazy.flatMap(\.devices))
+            epoch: plan.mapEpoch, devices: plan.containers.lazy.flatMap(\.places).map(\.device))
         } catch {
           failure = error
           continue
@@ -220,7 +220,7 @@ package final class ObjectReader: @unchecked Sendable {
       first += covered
       segments += more
       try await access.map.prepare(
-        epoch: plan.mapEpoch, devices: plan.containers.lazy.flatMap(\.devices))
+        epoch: plan.mapEpoch, devices: plan.containers.lazy.flatMap(\.places).map(\.device))
     }
     return segments
   }

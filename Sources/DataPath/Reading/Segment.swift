@@ -47,7 +47,7 @@ struct Segment: Sendable {
       guard end <= stripe.layout.byteCount, piece.take > 0,
         UInt64(piece.skip) + UInt64(piece.take) <= UInt64(piece.chunkByteCount),
         stripe.layout.scheme == container.scheme,
-        container.devices.count == container.scheme.width
+        container.places.count == container.scheme.width
       else { throw .corrupt("piece outside its stripe") }
       let part = Piece(
         chunk: start..<end, fingerprint: piece.fingerprint,
@@ -62,8 +62,7 @@ struct Segment: Sendable {
         segments.append(
           Segment(
             target: StripeTarget(
-              container: container.container, generation: container.generation,
-              devices: container.devices, stripe: stripe.stripe), layout: stripe.layout,
+              container: container.container, places: container.places, stripe: stripe.stripe), layout: stripe.layout,
             range: start..<end, first: offset, byteCount: UInt64(piece.take), pieces: [part]))
       }
       lastStripe = piece.stripeIndex

@@ -291,7 +291,7 @@ final class StripePacker: @unchecked Sendable {
       ? []
       : await access.stripes.write(
         StripeTarget(
-          container: grant.container, generation: grant.generation, devices: grant.devices,
+          container: grant.container, places: [ShardPlace](grant.devices, generation: grant.generation),
           stripe: sealed.record.stripe), layout: layout, data: data,
         right: .grant(container.signed),
         epoch: grant.epoch, deadline: options.blockDeadline)

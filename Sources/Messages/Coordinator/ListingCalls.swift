@@ -42,33 +42,30 @@ package struct StatObject: Call {
 
 package struct ContainerSummary: Hashable, Sendable, WireValue {
   package var container: ContainerID
-  package var generation: UInt64
   package var scheme: Scheme
-  package var devices: [DeviceID]
+  /// One for each shard.
+  package var places: [ShardPlace]
   /// Shards whose node is down or whose device is retired, as the leader sees it now.
   package var missing: UInt32
 
   package init(
-    container: ContainerID, generation: UInt64, scheme: Scheme, devices: [DeviceID], missing: UInt32
+    container: ContainerID, scheme: Scheme, places: [ShardPlace], missing: UInt32
   ) {
     self.container = container
-    self.generation = generation
     self.scheme = scheme
-    self.devices = devices
+    self.places = places
     self.missing = missing
   }
   package func encode(into writer: inout ByteWriter) {
     writer.value(container)
-    writer.varint(generation)
     writer.value(scheme)
-    writer.list(devices)
+    writer.list(places)
     writer.varint(missing)
   }
   package init(from reader: inout ByteReader) throws(ValueError) {
     container = try reader.value()
-    generation = try reader.varint()
     scheme = try reader.value()
-    devices = try reader.list()
+    places = try reader.list()
     missing = try reader.varint32()
   }
 }

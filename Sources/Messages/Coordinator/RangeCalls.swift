@@ -99,27 +99,24 @@ package struct ResolveRange: Call {
   }
   package struct ContainerPlan: Hashable, Sendable, WireValue {
     package var container: ContainerID
-    package var generation: UInt64
     package var scheme: Scheme
-    package var devices: [DeviceID]
+    /// One for each shard.
+    package var places: [ShardPlace]
 
-    package init(container: ContainerID, generation: UInt64, scheme: Scheme, devices: [DeviceID]) {
+    package init(container: ContainerID, scheme: Scheme, places: [ShardPlace]) {
       self.container = container
-      self.generation = generation
       self.scheme = scheme
-      self.devices = devices
+      self.places = places
     }
     package func encode(into writer: inout ByteWriter) {
       writer.value(container)
-      writer.varint(generation)
       writer.value(scheme)
-      writer.list(devices)
+      writer.list(places)
     }
     package init(from reader: inout ByteReader) throws(ValueError) {
       container = try reader.value()
-      generation = try reader.varint()
       scheme = try reader.value()
-      devices = try reader.list()
+      places = try reader.list()
     }
   }
   package struct StripePlan: Hashable, Sendable, WireValue {

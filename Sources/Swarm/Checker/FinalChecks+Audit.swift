@@ -49,7 +49,13 @@ extension FinalChecks {
       if let store = leader?.storage.opened.last {
         // A device that was replaced is asked for ever: nobody has given its node up.
         let holders = holders()
-        let leftovers = try StateAudit.leftovers(in: store) { holders[$0]?.isDamaged ?? true }
+        var leftovers = try StateAudit.leftovers(in: store) { holders[$0]?.isDamaged ?? true }
+        if isRepairable(holders) {
+          let lost = try StateAudit.containers(in: store).count { record, _ in
+            record.state != .condemned && record.devices.contains { isLost($0, holders) }
+          }
+          if lost > 0 { leftovers.append(("containers with lost shards", lost)) }
+        }
         if leftovers.isEmpty { return }
         left = leftovers.map { "\($0.count) \($0.what)" }.joined(separator: ", ")
       }
@@ -58,6 +64,21 @@ extension FinalChecks {
       }
       await world.sleep(.seconds(1))
     }
+  }
+
+  /// Whether shards of a device that is gone come to be on others by themselves, soon: there are enough of them.
+  private func isRepairable(_ holders: [DeviceID: HeldBy]) -> Bool {
+    let healthy = holders.values.filter { $0.store.state == .healthy }
+    let domains =
+      cluster.nodes.count == 1 ? healthy.count : Set(healthy.map(\.slot.number)).count
+    return domains >= cluster.scenario.scheme.width && !cluster.scenario.isTight
+      && cluster.scenario.coordinator.rebuildAfter < .seconds(60)
+  }
+
+  private func isLost(_ device: DeviceID, _ holders: [DeviceID: HeldBy]) -> Bool {
+    guard let held = holders[device] else { return true }
+    if case .retired = held.store.state { return true }
+    return false
   }
 
   /// The longest session, the longest grace before deletion, and the duties' own intervals, twice.
@@ -96,7 +117,10 @@ extension FinalChecks {
   /// Called when all has come back and before anybody writes.
   func noteStateAfterDarkness() throws {
     // A damaged device that is given up, or is back, changes which containers may be written to.
-    guard run.settledDigest != nil, cluster.victims.isEmpty else { return }
+    // And shards of nodes that are away for long go elsewhere.
+    guard run.settledDigest != nil, cluster.victims.isEmpty,
+      cluster.scenario.coordinator.rebuildAfter > .seconds(60)
+    else { return }
     run.digestAfterDarkness = try lastingDigest()
   }
 
@@ -169,9 +193,8 @@ extension FinalChecks {
         isUncleared.insert(record.id)
       }
       if record.state == .condemned { continue }
-      for (index, device) in record.devices.enumerated() {
-        let shard = ShardKey(
-          container: record.id, generation: record.generation, shardIndex: UInt8(index))
+      for (index, shard) in record.places.shards(of: record.id).enumerated() {
+        let device = record.places[index].device
         living.insert(shard)
         let stored = stripes.filter { $0.layout.isStored(index) }
         if !stored.isEmpty { wanted[device, default: [:]][shard] = stored }
@@ -275,15 +298,14 @@ extension FinalChecks {
     _ stripe: StripeRecord, of container: ContainerRecord, _ holders: [DeviceID: HeldBy],
     _ client: SwarmClient
   ) async throws {
-    let place = "\(container.id) generation \(container.generation) stripe \(stripe.stripe)"
+    let place = "\(container.id) stripe \(stripe.stripe)"
     let layout = stripe.layout
     let size = layout.blockByteCount
     let target = StripeTarget(
-      container: container.id, generation: container.generation, devices: container.devices,
-      stripe: stripe.stripe)
+      container: container.id, places: container.places, stripe: stripe.stripe)
     var blocks: [Int: Slice] = [:]
     for index in layout.storedBlocks {
-      guard let held = holders[container.devices[index]] else { continue }
+      guard let held = holders[target.device(index)] else { continue }
       do {
         blocks[index] = try await held.store.read(
           target.block(index), offset: 0, byteCount: size

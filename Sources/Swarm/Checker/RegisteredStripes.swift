@@ -11,8 +11,7 @@ internal import Simulation
 /// registered: not those either that were away meanwhile, from the moment when they are back.
 final class RegisteredStripes: @unchecked Sendable {
   private struct Container {
-    var generation: UInt64
-    var devices: [DeviceID]
+    var places: [ShardPlace]
     var stripes: Set<UInt64> = []
   }
   private var living: [ContainerID: Container] = [:]
@@ -28,18 +27,15 @@ final class RegisteredStripes: @unchecked Sendable {
     else { return }
     checkState(of: leader, store, position, cluster)
     for (record, registered) in containers where !registered.isEmpty {
-      living[
-        record.id, default: Container(generation: record.generation, devices: record.devices)
-      ].stripes.formUnion(registered.map(\.stripe))
+      living[record.id, default: Container(places: record.places)].places = record.places
+      living[record.id]!.stripes.formUnion(registered.map(\.stripe))
     }
     let known = Set(containers.map(\.0.id))
     // A leader's state may have been made anew, and not have come so far yet.
     for id in living.keys.sorted() where !known.contains(id) && id.number <= position {
       let container = living.removeValue(forKey: id)!
-      for (index, device) in container.devices.enumerated() {
-        let shard = ShardKey(
-          container: id, generation: container.generation, shardIndex: UInt8(index))
-        unseen.append((device, shard, container.stripes))
+      for (place, shard) in zip(container.places, container.places.shards(of: id)) {
+        unseen.append((place.device, shard, container.stripes))
       }
     }
   }

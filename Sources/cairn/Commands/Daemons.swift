@@ -35,6 +35,18 @@ func runCoordinator(_ context: Context) async throws(Failure) {
       in: .seconds(3) ... .seconds(86400))
     configuration.deletionGrace = try root.value(
       "deletion_grace", default: configuration.deletionGrace)
+    if let repair = try root.table("repair") {
+      configuration.rebuildAfter = try repair.value(
+        "after", default: configuration.rebuildAfter, in: .seconds(1) ... .seconds(86400 * 30))
+      configuration.rackRebuildAfter = try repair.value(
+        "rack_after", default: configuration.rackRebuildAfter,
+        in: .seconds(1) ... .seconds(86400 * 30))
+      configuration.rewritesPerNode = try repair.value(
+        "rewrites_per_node", default: configuration.rewritesPerNode, in: 1...8)
+      let rate: ByteSize = try repair.value(
+        "rate", default: ByteSize(configuration.repairByteRate))
+      configuration.repairByteRate = rate.byteCount
+    }
     return configuration
   }
   configuration.key = try await settings.key(keyFile, on: context.driver)

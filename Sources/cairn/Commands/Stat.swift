@@ -34,9 +34,17 @@ func stat(_ context: Context) async throws(Failure) {
             answer.containers.map { container in
               .object([
                 ("container", .string(container.container.description)),
-                ("generation", .number(container.generation)),
                 ("scheme", .string(container.scheme.description)),
-                ("devices", .array(container.devices.map { .string($0.description) })),
+                (
+                  "shards",
+                  .array(
+                    container.places.map { place in
+                      .object([
+                        ("device", .string(place.device.description)),
+                        ("generation", .number(place.generation)),
+                      ])
+                    })
+                ),
                 ("missingShards", .number(UInt64(container.missing))),
               ])
             })
@@ -58,7 +66,7 @@ func stat(_ context: Context) async throws(Failure) {
       if let margin { lines.append("margin      survives \(max(0, margin)) more losses") }
       for container in answer.containers {
         lines.append(
-          "container   \(container.container) \(container.scheme) on \(container.devices.count) devices, \(container.missing) missing"
+          "container   \(container.container) \(container.scheme) on \(container.places.count) devices, \(container.missing) missing"
         )
       }
       for line in lines { try await client.output.line(line) }

@@ -4,6 +4,7 @@ indirect enum JSON {
   case array([JSON])
   case string(String)
   case number(UInt64)
+  case signed(Int)
   case double(Double)
   case bool(Bool)
   case null
@@ -37,6 +38,7 @@ indirect enum JSON {
       out += "]"
     case .string(let text): Self.write(text, to: &out)
     case .number(let value): out += String(value)
+    case .signed(let value): out += String(value)
     case .double(let value): out += value.isFinite ? String(value) : "null"
     case .bool(let value): out += value ? "true" : "false"
     case .null: out += "null"

@@ -1,0 +1,150 @@
+import Cluster
+import Coding
+import Messages
+import Metadata
+import Ring
+import Service
+import Wire
+
+/// What operators ask of repair.
+extension CoordinatorServer {
+  private static let pageLimit = 1024
+
+  func repairStatus() async throws(Refusal) -> GetRepairStatus.Answer {
+    let leadership = try leading()
+    let repairs = leadership.repairs
+    var answer = GetRepairStatus.Answer()
+    var counts: [DeviceID: UInt64] = [:]
+    var margins: [Int: UInt64] = [:]
+    var after: ContainerID?
+    while true {
+      let start = after
+      let page = try await query(.strong) { (machine) throws(StoreError) in
+        try machine.containers(after: start, limit: Self.pageLimit)
+      }
+      for record in page where record.state != .condemned {
+        var missing = 0
+        let shardBytes = record.dataByteCount / UInt64(record.scheme.k)
+        for place in record.places {
+          counts[place.device, default: 0] += 1
+          if repairs.isLost(place.device) {
+            answer.lostShards += 1
+            missing += 1
+            answer.bytesLeft += shardBytes
+          } else if repairs.silentSince[place.device] != nil {
+            answer.silentShards += 1
+            missing += 1
+          } else if repairs.isLeaving(place.device) {
+            answer.drainedShards += 1
+            answer.bytesLeft += shardBytes
+          }
+        }
+        margins[max(-1, record.scheme.m - missing), default: 0] += 1
+      }
+      guard page.count == Self.pageLimit, let last = page.last else { break }
+      after = last.id
+    }
+    answer.margins = margins.sorted { $0.key < $1.key }.map {
+      GetRepairStatus.Margin(losses: $0.key, containerCount: $0.value)
+    }
+    answer.waitingContainers = UInt64(repairs.waitingCount)
+    answer.isLogHurt = arbiter.root.map(leadership.hasLostLogCopies) ?? false
+    for device in Set(repairs.leaving.keys).union(repairs.silentSince.keys).sorted() {
+      let state: GetRepairStatus.Device.State =
+        switch repairs.leaving[device] {
+        case nil: .silent
+        case true?: .lost
+        case false?: .draining
+        }
+      // What is gone and empty is past mending, and past telling.
+      guard state != .lost || counts[device] != nil else { continue }
+      answer.devices.append(
+        GetRepairStatus.Device(
+          id: device, node: nodes.nodeName(of: device), state: state,
+          silentMilliseconds: repairs.silentSince[device].map {
+            UInt64(max(0, (driver.now - $0).wholeMilliseconds))
+          } ?? 0, containerCount: counts[device] ?? 0))
+    }
+    for id in repairs.active.keys.sorted() {
+      let active = repairs.active[id]!
+      answer.rewrites.append(
+        GetRepairStatus.Rewrite(
+          container: id, worker: nodes.name(of: active.worker),
+          targets: active.lease.moves.map(\.to), progress: active.progress))
+    }
+    return answer
+  }
+
+  /// Drains devices, takes that back, or gives them up.
+  func setDevices(_ request: SetDevices) async throws(Refusal) -> Done {
+    let leadership = try leading()
+    let map = keeper.map
+    for device in request.devices where map.node(holding: device) == nil {
+      throw Refusal(.noSuchDevice, "\(device)")
+    }
+    if request.state != .healthy && !request.isForced {
+      try await checkLeaving(Set(request.devices), state: request.state)
+    }
+    for device in request.devices {
+      let (_, outcome) = try await leadership.submit(.setDeviceState(device, request.state))
+      if case .refused(let code, let reason) = outcome {
+        throw Refusal(code: code, reason: reason)
+      }
+    }
+    return Done()
+  }
+
+  /// - Throws: when the cluster could not do without these devices.
+  private func checkLeaving(_ leaving: Set<DeviceID>, state: DeviceState) async throws(Refusal) {
+    let free = nodes.free
+    var left = keeper.map
+    var held: UInt64 = 0
+    for report in nodes.all.flatMap(\.reports) where leaving.contains(report.id) {
+      held += report.used - min(report.used, report.linkBytes)
+    }
+    for node in left.nodes.indices {
+      for device in left.nodes[node].devices.indices
+      where leaving.contains(left.nodes[node].devices[device].id) {
+        left.nodes[node].devices[device].state = state
+      }
+    }
+    let room = free.filter { !leaving.contains($0.key) }.values.reduce(UInt64(0), +)
+    if held > room {
+      throw Refusal(
+        .preconditionFailed,
+        "they hold \(ByteSize(held)), and the other devices have room for \(ByteSize(room)): add devices first"
+      )
+    }
+    let scheme = arbiter.root?.scheme ?? configuration.scheme
+    let domains = left.failureDomains.count
+    if domains < scheme.width {
+      throw Refusal(
+        .preconditionFailed,
+        "\(domains) failure domains would be left, and \(scheme) needs \(scheme.width): add nodes first"
+      )
+    }
+    guard state == .retired else { return }
+    // Given up at once, each is a loss; what has lost as many already has nothing to be rebuilt from.
+    let repairs = try leading().repairs
+    var after: ContainerID?
+    while true {
+      let start = after
+      let page = try await query(.strong) { (machine) throws(StoreError) in
+        try machine.containers(after: start, limit: Self.pageLimit)
+      }
+      for record in page where record.state != .condemned && record.stripeCount > 0 {
+        let missing = record.devices.count {
+          leaving.contains($0) || repairs.isLost($0) || repairs.silentSince[$0] != nil
+        }
+        if missing > record.scheme.m, record.devices.contains(where: { leaving.contains($0) }) {
+          throw Refusal(
+            .preconditionFailed,
+            "\(record.id) would have lost \(missing) of its \(record.scheme.width) shards, more than its code can bear: wait for repair, or drain them"
+          )
+        }
+      }
+      guard page.count == Self.pageLimit, let last = page.last else { return }
+      after = last.id
+    }
+  }
+}

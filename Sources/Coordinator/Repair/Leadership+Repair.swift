@@ -1,0 +1,423 @@
+import Cluster
+import Coding
+import Messages
+import Metadata
+import Ring
+import Service
+import Wire
+
+/// Shards of devices that are gone, or are to be emptied, are written anew elsewhere: the leader hands out a lease for each
+/// container, a node rebuilds or copies, the leader looks at what it wrote and swaps the places.
+///
+/// Nothing of it need be remembered but the leases, which are in the log: a new leader asks their workers how far they are.
+extension Leadership {
+  func repairShards() async {
+    while await pause(.seconds(1)) {
+      guard isLeading() else { continue }
+      await findLeavingDevices()
+      await adoptLeases()
+      await followLeases()
+      await beginLeases()
+    }
+  }
+
+  // MARK: Who is gone
+
+  private func findLeavingDevices() async {
+    let inUse = await look { (machine) throws(StoreError) in try machine.devicesInUse() }
+    guard let inUse else { return }
+    let now = driver.now
+    var leaving: [DeviceID: Bool] = [:]
+    var silent: [DeviceID: Duration] = [:]
+    let named = arbiter.root.map(Self.devices) ?? []
+    for device in Set(inUse).union(named) {
+      let record = keeper.map.node(holding: device)?.devices.first { $0.id == device }
+      if record?.state == .retired {
+        leaving[device] = true
+        continue
+      }
+      if record == nil || server.nodes.isDown(device) {
+        let since = repairs.silentSince[device] ?? now
+        silent[device] = since
+        if now - since >= patience(for: device) { leaving[device] = true }
+      }
+      if record?.state == .draining, leaving[device] == nil { leaving[device] = false }
+    }
+    repairs.silentSince = silent
+    for device in leaving.keys.sorted() where repairs.leaving[device] != leaving[device] {
+      log.warning(
+        leaving[device]! ? "device lost" : "device drained",
+        ["device": device, "node": server.nodes.nodeName(of: device)])
+    }
+    repairs.leaving = leaving
+  }
+
+  /// All that links and checkpoints are on.
+  private static func devices(of root: RootRecord) -> Set<DeviceID> {
+    Set(root.links.flatMap(\.devices) + (root.checkpoint?.containers ?? []).flatMap(\.devices))
+  }
+
+  private func patience(for device: DeviceID) -> Duration {
+    guard let node = keeper.map.node(holding: device), let rack = node.domain.first else {
+      return configuration.rebuildAfter
+    }
+    let beside = keeper.map.nodes.filter { $0.domain.first == rack }
+    let isWhole = beside.count > 1 && beside.allSatisfy { !server.nodes.isUp($0.id) }
+    // Where all there is lies in one rack, that it is silent says nothing of it.
+    let isOne = beside.count == keeper.map.nodes.count
+    return isWhole && !isOne ? configuration.rackRebuildAfter : configuration.rebuildAfter
+  }
+
+  /// Whether copies of the log are on devices that are gone: a checkpoint and a new link then replace them.
+  func hasLostLogCopies(_ root: RootRecord) -> Bool {
+    Self.devices(of: root).contains { repairs.isLost($0) }
+  }
+
+  // MARK: Leases under way
+
+  /// Takes over those that an earlier leader handed out.
+  private func adoptLeases() async {
+    let leases = await look { (machine) throws(StoreError) in try machine.rewrites() }
+    guard let leases else { return }
+    let alive = Set(leases.map(\.id))
+    for (id, active) in repairs.active where !alive.contains(active.lease.id) {
+      repairs.active[id] = nil
+    }
+    for lease in leases where repairs.active[lease.container] == nil {
+      guard let worker = worker(of: lease) else {
+        await giveUp(lease, "no node holds device \(lease.moves[0].to)")
+        continue
+      }
+      repairs.active[lease.container] = RepairState.Active(
+        lease: lease, worker: worker, heardAt: driver.now)
+    }
+  }
+
+  /// The node that a lease's first shard goes to.
+  private func worker(of lease: RewriteRecord) -> NodeID? {
+    server.nodes.holder(of: lease.moves[0].to)
+  }
+
+  private func followLeases() async {
+    var jobs: [NodeID: [RewriteRecord]] = [:]
+    for id in repairs.active.keys.sorted() {
+      let active = repairs.active[id]!
+      jobs[active.worker, default: []].append(active.lease)
+    }
+    await withTaskGroup(of: Void.self) { group in
+      for worker in jobs.keys.sorted() {
+        let leases = jobs[worker]!
+        group.addTask { [self] in await follow(leases, of: worker) }
+      }
+    }
+  }
+
+  private func follow(_ leases: [RewriteRecord], of worker: NodeID) async {
+    guard let address = server.nodes.address(of: worker) else { return }
+    let answers: [RewriteStatus.Job]
+    do throws(WireError) {
+      answers = try await server.client.call(
+        RewriteStatus(jobs: leases.map(\.id)), at: address, deadline: .seconds(3)
+      ).answer.jobs
+    } catch {
+      for lease in leases {
+        guard let active = repairs.active[lease.container],
+          driver.now - active.heardAt > configuration.nodeSilence * 2
+        else { continue }
+        await giveUp(lease, "\(server.nodes.name(of: worker)): \(error)")
+      }
+      return
+    }
+    guard answers.count == leases.count else { return }
+    for (lease, answer) in zip(leases, answers) {
+      guard isLeading(), repairs.active[lease.container]?.lease.id == lease.id else { continue }
+      repairs.active[lease.container]!.heardAt = driver.now
+      repairs.active[lease.container]!.progress = answer
+      switch answer.state {
+      case .running: break
+      case .unknown: await send(lease, to: address)
+      case .failed: await giveUp(lease, answer.reason)
+      case .done: await finish(lease)
+      }
+    }
+  }
+
+  /// Has the lease's worker do it.
+  private func send(_ lease: RewriteRecord, to address: SocketAddress) async {
+    guard let active = repairs.active[lease.container] else { return }
+    guard active.requestCount < 8 else {
+      return await giveUp(lease, "\(server.nodes.name(of: active.worker)) forgets it")
+    }
+    repairs.active[lease.container]!.requestCount += 1
+    let content = await look { (machine) throws(StoreError) in
+      try Self.content(of: lease.container, machine)
+    }
+    guard let content else { return }
+    guard let (record, stripes) = content else { return await giveUp(lease, "it is gone") }
+    var devices = record.devices
+    for move in lease.moves { devices[Int(move.shardIndex)] = move.to }
+    let targets = lease.moves.compactMap { move -> RewriteShards.Target? in
+      guard let address = server.nodes.address(of: move.to) else { return nil }
+      return RewriteShards.Target(
+        shardIndex: move.shardIndex, place: ShardPlace(device: move.to, generation: lease.id),
+        address: address)
+    }
+    guard targets.count == lease.moves.count else {
+      return await giveUp(lease, "a device it goes to is not known")
+    }
+    let request = RewriteShards(
+      job: lease.id, epoch: epoch, sources: record.places.map { source($0) }, targets: targets,
+      stripes: stripes,
+      right: right(
+        to: record, generation: lease.id, devices: devices, endStripe: record.nextStripe),
+      byteRate: configuration.repairByteRate)
+    do throws(WireError) {
+      _ = try await server.client.call(request, at: address, deadline: .seconds(10))
+    } catch {
+      if error.refusalCode == .staleEpoch {
+        arbiter.lose(.deposed(epoch: error.staleEpoch ?? epoch))
+      } else if error.refusalCode != nil {
+        await giveUp(lease, "\(error)")
+      }
+    }
+  }
+
+  func source(_ place: ShardPlace) -> RewriteShards.Source {
+    RewriteShards.Source(
+      place: place,
+      address: server.nodes.address(of: place.device) ?? SocketAddress(host: "", port: 0),
+      isDown: server.nodes.isDown(place.device) || repairs.isLost(place.device))
+  }
+
+  /// What lets a node write blocks of a container that is sealed.
+  func right(
+    to record: ContainerRecord, generation: UInt64, devices: [DeviceID], endStripe: UInt64
+  ) -> SignedGrant {
+    SignedGrant(
+      signing: Grant(
+        id: generation, container: record.id, generation: generation, scheme: record.scheme,
+        devices: devices, firstStripe: 0, endStripe: endStripe, firstOrdinal: 0, byteLimit: 0,
+        epoch: keeper.map.epoch), key: server.grantKey)
+  }
+
+  /// A container and what its directory says is stored, ascending by stripe; nil when it is gone or condemned.
+  static func content(of id: ContainerID, _ machine: StateMachine) throws(StoreError) -> (
+    record: ContainerRecord, stripes: [RewriteShards.Stripe]
+  )? {
+    guard let record = try machine.container(id), record.state != .condemned else { return nil }
+    let stripes = try machine.stripes(of: id, from: 0, limit: Int(clamping: record.stripeCount))
+    return (
+      record,
+      stripes.map { RewriteShards.Stripe(stripe: $0.stripe, layout: $0.layout) }.sorted {
+        $0.stripe < $1.stripe
+      }
+    )
+  }
+
+  /// Looks whether all is there, and then swaps the places.
+  private func finish(_ lease: RewriteRecord) async {
+    let content = await look { (machine) throws(StoreError) in
+      try Self.content(of: lease.container, machine)
+    }
+    guard let content else { return }
+    guard let (_, stripes) = content else { return await giveUp(lease, "it is gone") }
+    for target in lease.targets {
+      guard let address = server.nodes.address(of: target.device) else { return }
+      do throws(WireError) {
+        let listing = try await server.client.call(
+          ListShard(device: target.device, shard: target.shard), at: address,
+          deadline: .seconds(10)
+        ).answer
+        if let missing = Self.missing(target.shard, listing, stripes) {
+          return await giveUp(
+            lease, "device \(target.device) lacks stripe \(missing.stripe) after all")
+        }
+      } catch {
+        // Most likely it is down: the worker is asked again, or does not answer either.
+        if error.refusalCode != nil { await giveUp(lease, "device \(target.device): \(error)") }
+        return
+      }
+    }
+    guard isLeading() else { return }
+    do throws(Refusal) {
+      let (_, outcome) = try await submit(
+        .commitRewrite(lease.container, lease: lease.id))
+      repairs.active[lease.container] = nil
+      if case .refused(_, let reason) = outcome {
+        log.warning("a rewrite was in vain", ["container": lease.container, "reason": reason])
+      } else {
+        log.info(
+          "shards rewritten", ["container": lease.container, "count": lease.moves.count])
+      }
+    } catch {
+      // Tried again, by us or by the next leader.
+    }
+  }
+
+  /// The first stripe that the shard should have and has not as the directory says.
+  static func missing(
+    _ shard: ShardKey, _ listing: ShardListing, _ stripes: [RewriteShards.Stripe]
+  ) -> RewriteShards.Stripe? {
+    let layouts = Dictionary(
+      listing.blocks.map { ($0.stripe, $0.layout) }, uniquingKeysWith: { first, _ in first })
+    return stripes.first {
+      $0.layout.isStored(Int(shard.shardIndex)) && layouts[$0.stripe] != $0.layout
+    }
+  }
+
+  /// Ends a lease; the container has another after a while, on other devices.
+  private func giveUp(_ lease: RewriteRecord, _ reason: String) async {
+    guard isLeading() else { return }
+    log.warning("a rewrite failed", ["container": lease.container, "reason": reason])
+    do throws(Refusal) {
+      _ = try await submit(.endRewrite(lease.container, lease: lease.id))
+    } catch {
+      // Tried again, by us or by the next leader.
+      return
+    }
+    repairs.active[lease.container] = nil
+    repairs.restUntil[lease.container] = driver.now + .seconds(5)
+    for move in lease.moves { repairs.refusedUntil[move.to] = driver.now + .seconds(30) }
+  }
+
+  // MARK: New leases
+
+  private static let pageLimit = 256
+
+  private func beginLeases() async {
+    let now = driver.now
+    repairs.restUntil = repairs.restUntil.filter { $0.value > now }
+    repairs.refusedUntil = repairs.refusedUntil.filter { $0.value > now }
+    let devices = repairs.leaving.keys.sorted()
+    guard !devices.isEmpty else {
+      repairs.waitingCount = 0
+      repairs.cursors = [:]
+      return
+    }
+    let cursors = repairs.cursors
+    let pages = await look { (machine) throws(StoreError) in
+      var pages: [[ContainerRecord]] = []
+      for device in devices {
+        pages.append(
+          try machine.containers(on: device, after: cursors[device], limit: Self.pageLimit))
+      }
+      return pages
+    }
+    guard let pages else { return }
+    for (device, page) in zip(devices, pages) {
+      repairs.cursors[device] = page.count < Self.pageLimit ? nil : page.last?.id
+    }
+    var seen = Set<ContainerID>()
+    let waiting = pages.joined().filter { record in
+      guard seen.insert(record.id).inserted, repairs.active[record.id] == nil,
+        repairs.restUntil[record.id] == nil
+      else { return false }
+      switch record.state {
+      case .available, .sealed: return true
+      // Its writer gives it up, or its session expires.
+      case .open, .condemned: return false
+      }
+    }
+    // Those that survive the fewest further losses first.
+    let urgent = waiting.map { record in
+      (record, record.scheme.m - record.places.count { repairs.isLost($0.device) })
+    }.sorted { ($0.1, $0.0.id) < ($1.1, $1.0.id) }
+    repairs.waitingCount = 0
+    for (record, _) in urgent {
+      guard isLeading() else { return }
+      await begin(record)
+    }
+  }
+
+  private func begin(_ record: ContainerRecord) async {
+    let leaving = record.places.indices.filter { repairs.isLeaving(record.places[$0].device) }
+      .sorted {
+        (repairs.isLost(record.places[$0].device) ? 0 : 1, $0)
+          < (repairs.isLost(record.places[$1].device) ? 0 : 1, $1)
+      }
+    let byteCount =
+      record.dataByteCount / UInt64(record.scheme.k) + record.stripeCount * 2
+      * UInt64(StripeLayout.unit)
+    var free = server.nodes.free
+    var avoided = Set(repairs.refusedUntil.keys).union(repairs.silentSince.keys)
+    for active in repairs.active.values {
+      for move in active.lease.moves {
+        free[move.to] = (free[move.to] ?? 0) - min(free[move.to] ?? 0, active.shardByteCount)
+      }
+    }
+    for device in free.keys {
+      guard let node = server.nodes.holder(of: device) else { continue }
+      if repairs.count(on: node) >= configuration.rewritesPerNode { avoided.insert(device) }
+    }
+    let placement = Placement(map: keeper.map, free: free, leastFree: configuration.leastFree)
+    let chosen = placement.replacements(
+      of: record.devices, leaving: leaving, byteCount: byteCount, avoiding: avoided,
+      turn: record.id.number)
+    guard !chosen.isEmpty else {
+      repairs.waitingCount += 1
+      return
+    }
+    let moves = chosen.map {
+      ShardMove(shardIndex: UInt8($0.shard), from: record.devices[$0.shard], to: $0.device)
+    }.sorted { $0.shardIndex < $1.shardIndex }
+    do throws(Refusal) {
+      let (_, outcome) = try await submit(.beginRewrite(record.id, moves: moves))
+      guard case .number(let id) = outcome else {
+        repairs.restUntil[record.id] = driver.now + .seconds(5)
+        return
+      }
+      let lease = RewriteRecord(id: id, container: record.id, moves: moves)
+      guard let worker = worker(of: lease), let address = server.nodes.address(of: worker) else {
+        return
+      }
+      repairs.active[record.id] = RepairState.Active(
+        lease: lease, worker: worker, heardAt: driver.now, shardByteCount: byteCount)
+      await send(lease, to: address)
+    } catch {
+      // Looked at again with the next turn, by us or by the next leader.
+    }
+  }
+
+  // MARK: What is left behind
+
+  /// Has devices drop shards whose places others took, after the grace that readers get, and those that were not finished.
+  func deleteDoomedShards() async {
+    var cursor: DoomedShard?
+    var seenAt: [DoomedShard: Duration] = [:]
+    while await pause(.seconds(1)) {
+      guard isLeading() else { continue }
+      let after = cursor
+      let page = await look { (machine) throws(StoreError) in
+        try machine.doomedShards(limit: Self.pageLimit, after: after)
+      }
+      guard let page else { continue }
+      cursor = page.count < Self.pageLimit ? nil : page.last
+      if cursor == nil && after == nil { seenAt = seenAt.filter { page.contains($0.key) } }
+      let now = driver.now
+      var due: [DeviceID: [DoomedShard]] = [:]
+      var done: [DoomedShard] = []
+      for shard in page {
+        let since = seenAt[shard] ?? now
+        seenAt[shard] = since
+        guard isListed(shard.device) else {
+          done.append(shard)
+          continue
+        }
+        if now - since >= configuration.deletionGrace, !server.nodes.isDown(shard.device) {
+          due[shard.device, default: []].append(shard)
+        }
+      }
+      for device in due.keys.sorted() {
+        guard isLeading() else { break }
+        if await delete(due[device]!.map(\.shard), from: device) { done += due[device]! }
+      }
+      guard !done.isEmpty, isLeading() else { continue }
+      do throws(Refusal) {
+        _ = try await submit(.clearDoomedShards(done))
+        for shard in done { seenAt[shard] = nil }
+      } catch {
+        // They are deleted again in a later turn, by us or by the next leader: it does no harm.
+      }
+    }
+  }
+}

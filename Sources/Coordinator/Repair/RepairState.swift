@@ -1,0 +1,44 @@
+import Cluster
+import Messages
+import Metadata
+
+/// What a leader knows of devices that are gone and of leases to write shards anew: soft state, made anew by each leader.
+/// Loop-confined.
+final class RepairState: @unchecked Sendable {
+  /// A lease under way.
+  struct Active: Sendable {
+    var lease: RewriteRecord
+    /// The node that writes.
+    var worker: NodeID
+    /// When the worker last answered, or was first asked.
+    var heardAt: Duration
+    /// What it said of it last.
+    var progress = RewriteStatus.Job(state: .unknown)
+    /// How often it was told of the lease.
+    var requestCount = 0
+    /// Bytes of each shard that is written.
+    var shardByteCount: UInt64 = 0
+  }
+
+  var active: [ContainerID: Active] = [:]
+  /// Since when devices do not answer.
+  var silentSince: [DeviceID: Duration] = [:]
+  /// Devices whose shards are to be elsewhere, and whether they can be read no more.
+  var leaving: [DeviceID: Bool] = [:]
+  /// Containers that are left alone until then, since a lease of theirs failed.
+  var restUntil: [ContainerID: Duration] = [:]
+  /// Devices that take no shards until then, for the same reason.
+  var refusedUntil: [DeviceID: Duration] = [:]
+  /// Where to go on looking, by device: what waits does not hide the rest.
+  var cursors: [DeviceID: ContainerID] = [:]
+  /// Containers that have no failure domain to go to, as of the last look.
+  var waitingCount = 0
+
+  var lost: Set<DeviceID> { Set(leaving.filter(\.value).keys) }
+
+  func isLost(_ device: DeviceID) -> Bool { leaving[device] == true }
+  func isLeaving(_ device: DeviceID) -> Bool { leaving[device] != nil }
+
+  /// Leases that a node works on.
+  func count(on node: NodeID) -> Int { active.values.count { $0.worker == node } }
+}

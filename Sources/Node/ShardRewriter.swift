@@ -1,0 +1,249 @@
+internal import Cluster
+internal import Coding
+internal import Messages
+internal import Ring
+internal import ShardStore
+internal import Stripes
+internal import Wire
+
+/// Writes shards anew that the leader asks for: reads or rebuilds block after block and stores each where it is to be.
+///
+/// It decides nothing. What is to be written stands in the job, and whatever it wrote counts only once the leader has
+/// looked at it and swapped the places; so it may die, or go on too long, at any point. A job that is begun again goes on
+/// where blocks are missing. Loop-confined.
+final class ShardRewriter: @unchecked Sendable {
+  private final class Job: @unchecked Sendable {
+    // Loop-confined.
+    var status: RewriteStatus.Job
+    init(stripeCount: Int) {
+      status = RewriteStatus.Job(state: .running, stripeCount: UInt64(stripeCount))
+    }
+  }
+
+  private let driver: any Driver
+  private let client: WireClient
+  /// Stores that are here: what goes to them does not take the way over the wire.
+  private let localStore: (DeviceID) -> ShardStore?
+  private var jobs: [UInt64: Job] = [:]
+  /// In the order of their beginning.
+  private var order: [UInt64] = []
+  private var tasks: [UInt64: SpawnedTask] = [:]
+  private var pace: Pace
+
+  /// Jobs that are kept after their end.
+  private static let keptCount = 256
+  /// Jobs at a time.
+  static let jobLimit = 8
+  /// Stripes of a job under way at once: so much is in memory, k + 1 blocks for each.
+  private static let window = 4
+  private static let writeDeadline = Duration.seconds(30)
+
+  init(
+    driver: any Driver, client: WireClient, localStore: @escaping (DeviceID) -> ShardStore?
+  ) {
+    self.driver = driver
+    self.client = client
+    self.localStore = localStore
+    pace = Pace(driver)
+  }
+
+  func begin(_ call: RewriteShards) throws(Refusal) {
+    pace.byteRate = call.byteRate
+    if let known = jobs[call.job], known.status.state != .failed { return }
+    guard tasks.count < Self.jobLimit else {
+      throw Refusal(.unavailable, "\(tasks.count) jobs are under way")
+    }
+    let job = Job(stripeCount: call.stripes.count)
+    if jobs.updateValue(job, forKey: call.job) == nil { order.append(call.job) }
+    while order.count > Self.keptCount, let old = order.first(where: { tasks[$0] == nil }) {
+      order.removeAll { $0 == old }
+      jobs[old] = nil
+    }
+    tasks[call.job] = driver.spawn("rewrite") { [self] in
+      do throws(RewriteFailure) {
+        try await run(call, job)
+        job.status.state = .done
+      } catch {
+        job.status.state = .failed
+        job.status.reason = error.reason
+      }
+      tasks[call.job] = nil
+    }
+  }
+
+  func status(of asked: [UInt64]) -> [RewriteStatus.Job] {
+    asked.map { jobs[$0]?.status ?? RewriteStatus.Job(state: .unknown) }
+  }
+
+  func stop() async {
+    // In an order that does not depend on hashes.
+    for job in order { tasks[job]?.cancel() }
+    for job in order { await tasks[job]?.wait() }
+  }
+
+  // MARK: A job
+
+  private struct RewriteFailure: Error {
+    var reason: String
+    init(_ reason: String) { self.reason = reason }
+  }
+
+  private func run(_ call: RewriteShards, _ job: Job) async throws(RewriteFailure) {
+    let stripes = StripeIO(
+      driver: driver, client: client, directory: JobDirectory(call))
+    let places = call.sources.map(\.place)
+    var present: [UInt8: Set<UInt64>] = [:]
+    for target in call.targets where !isInPlace(target, call) {
+      present[target.shardIndex] = try await stored(target, call, stripes)
+    }
+    var next = call.stripes.makeIterator()
+    let failure = await withTaskGroup(of: RewriteFailure?.self) { group in
+      var running = 0
+      var failure: RewriteFailure?
+      while true {
+        while running < Self.window, failure == nil, let stripe = next.next() {
+          let missing = call.targets.filter {
+            stripe.layout.isStored(Int($0.shardIndex))
+              && present[$0.shardIndex]?.contains(stripe.stripe) != true
+          }
+          guard !missing.isEmpty else {
+            job.status.stripesDone += 1
+            continue
+          }
+          running += 1
+          group.addTask { [self] in
+            do throws(RewriteFailure) {
+              try await rewrite(stripe, missing, places, call, stripes, job)
+              job.status.stripesDone += 1
+              return nil
+            } catch {
+              return error
+            }
+          }
+        }
+        guard running > 0, let result = await group.next() else { return failure }
+        running -= 1
+        failure = failure ?? result
+      }
+    }
+    if let failure { throw failure }
+  }
+
+  /// Whether the target is the shard's own place: its blocks there are wrong or gone.
+  private func isInPlace(_ target: RewriteShards.Target, _ call: RewriteShards) -> Bool {
+    call.sources[Int(target.shardIndex)].place == target.place
+  }
+
+  /// The stripes that the target has already.
+  private func stored(_ target: RewriteShards.Target, _ call: RewriteShards, _ stripes: StripeIO)
+    async throws(RewriteFailure) -> Set<UInt64>
+  {
+    let shard = ShardKey(
+      container: call.right.grant.container, generation: target.place.generation,
+      shardIndex: target.shardIndex)
+    do throws(WireError) {
+      return Set(
+        try await client.call(
+          ListShard(device: target.place.device, shard: shard), at: target.address,
+          deadline: .seconds(10)
+        ).answer.blocks.map(\.stripe))
+    } catch {
+      if error.refusalCode == .noSuchBlock { return [] }
+      throw RewriteFailure("device \(target.place.device): \(error)")
+    }
+  }
+
+  private func rewrite(
+    _ stripe: RewriteShards.Stripe, _ missing: [RewriteShards.Target], _ places: [ShardPlace],
+    _ call: RewriteShards, _ stripes: StripeIO, _ job: Job
+  ) async throws(RewriteFailure) {
+    let layout = stripe.layout
+    let target = StripeTarget(
+      container: call.right.grant.container, places: places, stripe: stripe.stripe)
+    let indices = missing.map { Int($0.shardIndex) }
+    let inPlace = missing.contains { isInPlace($0, call) }
+    // Whoever is to be rebuilt is made of as many others as there are data blocks.
+    let mayRead = indices.allSatisfy { !call.sources[$0].isDown } && !inPlace
+    let readCount = mayRead ? indices.count : layout.dataBlockCount
+    await pace.take((readCount + indices.count) * layout.blockByteCount)
+    let payloads: [Slice]
+    do throws(StripeError) {
+      payloads =
+        inPlace
+        ? try await stripes.rebuild(target, layout: layout, indices: indices)
+        : try await stripes.copy(target, layout: layout, indices: indices)
+    } catch {
+      throw RewriteFailure("stripe \(stripe.stripe): \(error)")
+    }
+    job.status.bytesRead += UInt64(readCount * layout.blockByteCount)
+    for (aim, payload) in zip(missing, payloads) {
+      let sums = payload.withBytes { CRC32C.checksums(of: $0) }
+      try await store(payload, sums, aim, target, layout, call, stripes)
+      job.status.bytesWritten += UInt64(layout.blockByteCount)
+    }
+  }
+
+  private func store(
+    _ payload: Slice, _ sums: [UInt32], _ aim: RewriteShards.Target, _ target: StripeTarget,
+    _ layout: StripeLayout, _ call: RewriteShards, _ stripes: StripeIO
+  ) async throws(RewriteFailure) {
+    if let local = localStore(aim.place.device) {
+      let key = BlockKey(
+        shard: ShardKey(
+          container: target.container, generation: aim.place.generation,
+          shardIndex: aim.shardIndex), stripe: target.stripe)
+      let block = StoredBlock(
+        key: key, layout: layout, acknowledged: 0, epoch: call.right.grant.epoch)
+      do throws(StoreError) {
+        try await local.write(block, checksums: sums, payload: payload, found: sums)
+      } catch {
+        throw RewriteFailure("device \(aim.place.device): \(error)")
+      }
+      return
+    }
+    do throws(WireError) {
+      try await stripes.store(
+        payload, checksums: sums, at: aim.place, index: Int(aim.shardIndex), of: target,
+        layout: layout, right: call.right, deadline: Self.writeDeadline)
+    } catch {
+      throw RewriteFailure("device \(aim.place.device): \(error)")
+    }
+  }
+}
+
+/// Where the devices of one job are, as the leader said.
+private final class JobDirectory: DeviceDirectory, @unchecked Sendable {
+  private var addresses: [DeviceID: SocketAddress] = [:]
+  private var down: Set<DeviceID> = []
+
+  init(_ call: RewriteShards) {
+    for source in call.sources {
+      if !source.address.host.isEmpty { addresses[source.place.device] = source.address }
+      if source.isDown { down.insert(source.place.device) }
+    }
+    for target in call.targets { addresses[target.place.device] = target.address }
+  }
+  func address(of device: DeviceID) -> SocketAddress? { addresses[device] }
+  func isDown(_ device: DeviceID) -> Bool { down.contains(device) }
+  func nodeName(of device: DeviceID) -> String {
+    addresses[device].map { "\($0)" } ?? "\(device)"
+  }
+}
+
+/// Lets so many bytes by in a second, for all who share it. Loop-confined.
+private final class Pace {
+  /// 0: no bound.
+  var byteRate: UInt64 = 0
+  private let driver: any Driver
+  private var next = Duration.zero
+
+  init(_ driver: any Driver) { self.driver = driver }
+
+  func take(_ byteCount: Int) async {
+    guard byteRate > 0 else { return }
+    let now = driver.now
+    let at = max(now, next)
+    next = at + .seconds(Double(byteCount) / Double(byteRate))
+    if at > now { await driver.sleep(at - now) }
+  }
+}

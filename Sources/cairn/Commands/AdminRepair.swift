@@ -1,0 +1,114 @@
+import Cluster
+import Messages
+import Service
+
+/// `cairn admin repair status`: what survives how many losses, and what is being done about it.
+func repairStatus(_ context: Context) async throws(Failure) {
+  try await Client.with(context) { client throws(Failure) in
+    let status = try await client.ask(GetRepairStatus(), about: "repair")
+    if context.arguments.has("--json") {
+      try await client.output.line(json(status).text)
+    } else {
+      for line in lines(status) { try await client.output.line(line) }
+    }
+    try await client.output.flush()
+  }
+}
+
+private func json(_ status: GetRepairStatus.Answer) -> JSON {
+  .object([
+    ("lostShards", .number(status.lostShards)), ("silentShards", .number(status.silentShards)),
+    ("drainedShards", .number(status.drainedShards)),
+    ("minMargin", status.margins.first.map { .signed($0.losses) } ?? .null),
+    ("bytesLeft", .number(status.bytesLeft)),
+    ("waitingContainers", .number(status.waitingContainers)),
+    ("damagedBlocks", .number(status.damagedBlocks)), ("logHurt", .bool(status.isLogHurt)),
+    (
+      "margins",
+      .array(
+        status.margins.map {
+          .object([("losses", .signed($0.losses)), ("containers", .number($0.containerCount))])
+        })
+    ),
+    (
+      "devices",
+      .array(
+        status.devices.map {
+          .object([
+            ("device", .string($0.id.description)), ("node", .string($0.node)),
+            ("state", .string(text($0.state))),
+            ("silentSeconds", .number($0.silentMilliseconds / 1000)),
+            ("containers", .number($0.containerCount)),
+          ])
+        })
+    ),
+    (
+      "rewrites",
+      .array(
+        status.rewrites.map {
+          .object([
+            ("container", .string($0.container.description)), ("worker", .string($0.worker)),
+            ("targets", .array($0.targets.map { .string($0.description) })),
+            ("stripesDone", .number($0.progress.stripesDone)),
+            ("stripes", .number($0.progress.stripeCount)),
+            ("bytesRead", .number($0.progress.bytesRead)),
+            ("bytesWritten", .number($0.progress.bytesWritten)),
+          ])
+        })
+    ),
+  ])
+}
+
+private func lines(_ status: GetRepairStatus.Answer) -> [String] {
+  var lines: [String] = []
+  let most = status.margins.map(\.containerCount).max() ?? 0
+  for margin in status.margins {
+    let name =
+      switch margin.losses {
+      case -1: "too few shards"
+      case 0: "no further loss"
+      case 1: "1 more loss"
+      default: "\(margin.losses) more losses"
+      }
+    let bar = String(repeating: "#", count: Int(margin.containerCount * 40 / max(1, most)))
+    lines.append("survives \(padded(name, 16)) \(padded("\(margin.containerCount)", 9)) \(bar)")
+  }
+  if status.margins.isEmpty { lines.append("no containers") }
+  lines.append("lost shards       \(status.lostShards)")
+  if status.silentShards > 0 { lines.append("silent shards     \(status.silentShards)") }
+  if status.drainedShards > 0 { lines.append("shards to drain   \(status.drainedShards)") }
+  if status.damagedBlocks > 0 { lines.append("damaged blocks    \(status.damagedBlocks)") }
+  lines.append("bytes left        \(byteText(status.bytesLeft))")
+  if status.waitingContainers > 0 {
+    lines.append(
+      "waiting           \(status.waitingContainers) containers have too few failure domains with room: add nodes or devices"
+    )
+  }
+  if status.isLogHurt { lines.append("metadata log      copies on lost devices") }
+  for device in status.devices {
+    let silence =
+      device.silentMilliseconds > 0 ? ", silent for \(device.silentMilliseconds / 1000) s" : ""
+    lines.append(
+      "device            \(device.id) on \(device.node): \(text(device.state))\(silence), \(device.containerCount) containers"
+    )
+  }
+  for rewrite in status.rewrites {
+    let progress = rewrite.progress
+    lines.append(
+      "rewriting         \(rewrite.container) by \(rewrite.worker): \(progress.stripesDone) of \(progress.stripeCount) stripes"
+    )
+  }
+  return lines
+}
+
+private func padded(_ text: String, _ width: Int) -> String {
+  text + String(repeating: " ", count: max(0, width - text.count))
+}
+
+private func text(_ state: GetRepairStatus.Device.State) -> String {
+  switch state {
+  case .silent: "silent"
+  case .lost: "lost"
+  case .draining: "draining"
+  }
+}
