@@ -102,6 +102,9 @@ package final class WorkloadRun: @unchecked Sendable {
         case .noCoordinator where world.now < end, .outcomeUnknown where world.now < end:
           isInDoubt = true
           history.answer(entry, .inDoubt, at: world.now)
+        case .refused where world.now < end && error.refusalCode == .tooFewDomains:
+          // A node has just come back: no session was opened.
+          history.answer(entry, .failed, at: world.now)
         default:
           throw TrialFailure(property: "liveness", detail: "no bucket: \(error)", at: world.now)
         }
