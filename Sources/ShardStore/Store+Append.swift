@@ -310,9 +310,11 @@ extension ShardStore {
     noteApplied(append.header, in: volume)
     switch append.effect {
     case .block(let block, let replaced):
-      if let replaced { markDead(replaced, of: block.key) }
+      if let replaced {
+        markDead(replaced, of: block.key)
+        forgetDamage(block.key, at: replaced)
+      }
       makeLive(block, append.header, in: volume)
-      corruptBlocks.remove(block.key)
     case .copy(let block, let from):
       markDead(from, of: block.key)
       makeLive(block, append.header, in: volume)
@@ -320,7 +322,7 @@ extension ShardStore {
       for entry in entries {
         markDead(entry.place, of: entry.key)
         index.put(entry.key, Place(deletedAt: append.sequence))
-        corruptBlocks.remove(entry.key)
+        forgetDamage(entry.key, at: entry.place)
       }
     case .keptDeletes, .none:
       break
@@ -389,6 +391,7 @@ extension ShardStore {
     }
     rotation?.open()
     idle.wakeAll()
+    scrubEnded.wakeAll()
     guard isPathOurs else { return }
     let path = path
     let driver = driver

@@ -12,6 +12,7 @@ extension ShardStore {
     var best: Volume?
     for volume in volumes.byNumber.values
     where volume.isSealed && volume.tally.end == volume.end && !volume.holdsCorruptBlock
+      && !volume.isUnreadableInPart
       && volume.tally.deadBlockCount > 0
       && volume.tally.liveByteCount * 100 < volume.end * percent
     {
@@ -80,7 +81,8 @@ extension ShardStore {
   }
 
   private func copyLiving(from volume: Volume) async throws -> Bool {
-    guard let file = try await volumes.acquire(volume) else { return false }
+    // That it cannot be opened is no reason to give the device up: it is tried again.
+    guard case .some(.some(let file)) = try? await volumes.acquire(volume) else { return false }
     defer { volumes.release(volume) }
     let scanner = VolumeScanner(
       file, volumeID: volume.id, from: UInt64(VolumeHeader.byteCount), to: volume.end, after: 0,
@@ -161,11 +163,16 @@ extension ShardStore {
     else { return true }
     let whole = driver.buffers.slice(Int(header.recordByteCount))
     let payload = whole[RecordHeader.byteCount..<whole.count]
-    try await fill(
-      payload, volume: volume.number, at: header.offset + UInt64(RecordHeader.byteCount))
+    do throws(StoreError) {
+      try await fill(
+        payload, volume: volume.number, at: header.offset + UInt64(RecordHeader.byteCount))
+    } catch {
+      if case .corrupt = error { noteDamage(block.key, at: place) }
+      throw error
+    }
     guard payload.withBytes({ header.matches($0) }) else {
       // Its bytes stay where they are, for whatever they are still worth.
-      volume.holdsCorruptBlock = true
+      noteDamage(block.key, at: place)
       return false
     }
     let draft = RecordHeader(
@@ -180,6 +187,9 @@ extension ShardStore {
 }
 
 extension RingError {
+  /// Of descriptors or memory: it says nothing about the device.
+  var isOurShortage: Bool { [EMFILE, ENFILE, ENOMEM].contains(errno) }
+
   /// No room: not a failure of the device.
   var isFull: Bool { errno == ENOSPC || errno == EDQUOT }
 

@@ -55,7 +55,9 @@ extension ShardStore {
         await store.index.close()
         throw error
       }
+      await store.recallScrub()
       store.maintain()
+      store.startScrubbing()
       return store
     } catch {
       await lockFile.close()
@@ -117,11 +119,13 @@ extension ShardStore {
   package func close() async {
     guard !isClosing else { return }
     isClosing = true
+    await stopScrubbing()
     while uncommittedHead < uncommitted.count || pendingPunches > 0 { await idle.wait() }
     if state == .healthy, nextSequence > 1, open != nil { try? await appendMark() }
     while backgroundTasks > 0 { await idle.wait() }
     if state == .healthy, unindexedByteCount > 0 { await flushIndex() }
     while backgroundTasks > 0 { await idle.wait() }
+    await writeScrubNote()
     if let empty = prepared {
       prepared = nil
       try? await volumes.remove(empty)

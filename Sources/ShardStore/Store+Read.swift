@@ -9,7 +9,7 @@ extension ShardStore {
   ///   - offset: in the payload; a multiple of 4096.
   ///   - byteCount: a multiple of 4096; 0 asks for the description alone.
   /// - Returns: what the record says of the block, the checksums of the units read, and the bytes.
-  /// - Throws: `noSuchBlock`, `corrupt`, `invalidRange`.
+  /// - Throws: `noSuchBlock`, `corrupt`, `invalidRange`; `system` when it could not be tried.
   package func read(_ key: BlockKey, offset: Int, byteCount: Int) async throws(StoreError)
     -> (block: StoredBlock, checksums: [UInt32], bytes: Slice)
   {
@@ -17,6 +17,8 @@ extension ShardStore {
     guard offset >= 0, byteCount >= 0, offset.isMultiple(of: unit), byteCount.isMultiple(of: unit)
     else { throw .invalidRange }
     if isClosing { throw .closed }
+    readsUnderWay += 1
+    defer { readsUnderWay -= 1 }
     var place = try await find(key)
     while true {
       guard let there = place else { throw .noSuchBlock }
@@ -29,19 +31,12 @@ extension ShardStore {
         // Deleted or moved while we read?
         place = try await find(key)
         if place == there {
-          noteCorrupt(key, there)
+          corruptReadCount += 1
+          noteDamage(key, at: there)
           throw error
         }
       }
     }
-  }
-
-  private func noteCorrupt(_ key: BlockKey, _ place: Place) {
-    corruptReadCount += 1
-    // Bounded: past the limit a damaged block can still be read about, only not written anew.
-    if corruptBlocks.count < 65_536 { corruptBlocks.insert(key) }
-    volumes[place.volume]?.holdsCorruptBlock = true
-    headers.remove(volume: place.volume, unit: place.unit)
   }
 
   private func read(_ key: BlockKey, at place: Place, offset: Int, byteCount: Int)
@@ -126,15 +121,15 @@ extension ShardStore {
     throws(StoreError) -> RecordHeader
   {
     guard case .header(let header) = bytes.withBytes({ RecordHeader.parse($0) }),
-      header.kind == .block, header.key == key, header.offset == place.offset,
-      header.sequence == place.sequence, let volume = volumes[place.volume],
-      header.volumeID == volume.id
+      belongs(header, to: key, at: place)
     else { throw .corrupt("header of the record") }
     headers.insert(header, volume: place.volume, unit: place.unit)
     return header
   }
 
   /// Reads all of `slice`; bytes that cannot be read count as wrong ones.
+  ///
+  /// - Throws: `corrupt`; `system` when our own process lacks what it takes, which says nothing about the bytes.
   func fill(_ slice: Slice, volume number: UInt32, at offset: UInt64) async throws(StoreError) {
     guard let volume = volumes[number] else { throw .corrupt("the volume is gone") }
     do throws(RingError) {
@@ -149,6 +144,7 @@ extension ShardStore {
         throw RingError(errno: 5, operation: "read past the end", subject: volume.name)
       }
     } catch {
+      if error.isOurShortage { throw .system(error) }
       throw .corrupt("\(error)")
     }
   }

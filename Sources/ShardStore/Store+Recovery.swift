@@ -299,7 +299,7 @@ extension ShardStore {
       }
       lastWithRecords = isFirst ? lastWithRecords : volume
       recovery.readErrorCount += scanner.readErrorCount
-      if scanner.readErrorCount > 0 { volume.holdsCorruptBlock = true }
+      if scanner.readErrorCount > 0 { volume.isUnreadableInPart = true }
       volumes.release(volume)
       await volumes.close(volume)
     }
@@ -400,8 +400,7 @@ extension ShardStore {
     switch header.kind {
     case .block:
       guard let block = header.block else { break }
-      if let older = try await find(block.key) { await bury(older, of: block.key) }
-      makeLive(block, header, in: volume)
+      await take(block, header, in: volume, besides: try await find(block.key))
     case .delete:
       guard let list = await deleteList(header, in: volume) else {
         recovery.note(volume.name, header.offset, "what was deleted here cannot be read")
@@ -422,6 +421,35 @@ extension ShardStore {
       break
     }
     if index.memoryCount >= settings.indexEntryLimit { await flushIndex() }
+  }
+
+  /// Takes a block's record in. Where there is an older one too, of a block that was damaged or is being moved, the newer
+  /// counts, unless it is the damaged one of the two.
+  private func take(
+    _ block: StoredBlock, _ header: RecordHeader, in volume: Volume, besides older: Place?
+  ) async {
+    let newer = Place(
+      block, volume: volume.number, offset: header.offset, sequence: header.sequence)
+    guard let older else { return makeLive(block, header, in: volume) }
+    let isNewerWhole = await (try? isWhole(block.key, at: newer)) ?? true
+    if !isNewerWhole, await isTwin(older, of: header) {
+      recovery.note(volume.name, header.offset, "the copy is damaged; what it was made of counts")
+      volume.tally.deadBlockCount += 1
+      if state == .healthy { _ = await punch(newer, in: volume) }
+      return
+    }
+    await bury(older, of: block.key)
+    makeLive(block, header, in: volume)
+    if isNewerWhole { forgetDamage(block.key, at: older) } else { noteDamage(block.key, at: newer) }
+  }
+
+  /// Whether the record at `place` is whole and has the same bytes as the one with this header.
+  private func isTwin(_ place: Place, of header: RecordHeader) async -> Bool {
+    let record = driver.buffers.slice(Int(place.recordByteCount))
+    guard (try? await fill(record, volume: place.volume, at: place.offset)) != nil,
+      let other = self.header(of: header.key, at: place, in: record)
+    else { return false }
+    return other.layout == header.layout && other.checksums == header.checksums
   }
 
   /// Counts a record dead and returns its payload, which the crash may have prevented.
@@ -466,7 +494,7 @@ extension ShardStore {
       do throws(RingError) {
         if volume.tally.lastSequence == 0 {
           // Nothing counts in it, and nothing was ever acknowledged from it: made ahead of need, or cut off whole.
-          if !volume.holdsCorruptBlock { try await volumes.remove(volume) }
+          if !volume.isUnreadableInPart { try await volumes.remove(volume) }
         } else {
           isCovered = false
           try await volumes.use(volume) { file throws(RingError) in
@@ -487,7 +515,7 @@ extension ShardStore {
     // Before the files are shortened: afterwards only the manifest knows that they were meant to end there.
     if !isCovered || recovery.rebuildReason != nil { await flushIndex() }
     // Sectors that could not be read now may be read another time: those volumes keep their length.
-    for volume in volumes.all where volume.byteCount > volume.end && !volume.holdsCorruptBlock {
+    for volume in volumes.all where volume.byteCount > volume.end && !volume.isUnreadableInPart {
       do throws(RingError) {
         // Durably: once the volumes of the coming session are emptied and gone, no record tells any more where this
         // one was cut.

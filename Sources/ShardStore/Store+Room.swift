@@ -164,7 +164,7 @@ extension ShardStore {
       } catch {
         guard error.isFull || error.errno == EFBIG else {
           // Our own shortage says nothing about the device.
-          if [EMFILE, ENFILE, ENOMEM].contains(error.errno) { throw .system(error) }
+          if error.isOurShortage { throw .system(error) }
           retire("\(error)")
           throw .deviceFailed("\(error)")
         }

@@ -16,7 +16,8 @@ final class WriteInFlight: @unchecked Sendable {
 
 extension ShardStore {
   /// Stores a block; returns once it and everything before it in its volume is on stable storage. The same block again
-  /// (same layout and checksums) is done at once, also while the first is under way.
+  /// (same layout and checksums) is done at once, also while the first is under way, if what is here is whole; if it is
+  /// damaged, it is mended: a new record takes its place.
   ///
   /// - Parameters:
   ///   - checksums: CRC32C of each 4 KiB of `payload`.
@@ -69,14 +70,12 @@ extension ShardStore {
     try checkEpoch(of: block)
     if block.key.shard.container.kind != .data { highestEpoch = max(highestEpoch, block.epoch) }
 
+    var block = block
     let found = try await find(block.key)
-    if let found, !corruptBlocks.contains(block.key),
-      let header = try? await readHeader(of: block.key, at: found)
-    {
-      guard header.layout == block.layout && header.checksums == checksums else {
-        throw .blockExists
-      }
-      return
+    if let found {
+      guard try await mayReplace(found, block, checksums) else { return }
+      // What was acknowledged once stays so, whoever mends it.
+      block.acknowledged = max(block.acknowledged, found.acknowledged)
     }
 
     let draft = RecordHeader(
@@ -89,6 +88,48 @@ extension ShardStore {
       hasHeadroom: hasHeadroom && isAligned && payload.offset >= RecordHeader.byteCount,
       purpose: Purpose(block.key),
       effect: .block(block, replaced: found))
+    guard let found else { return }
+    // Counted here, so that no flush of the index passes over what is still to be punched.
+    pendingPunches += 1
+    background("give back") {
+      self.pendingPunches -= 1
+      await self.giveBack([found])
+    }
+  }
+
+  /// Whether the living record at `place` is to be replaced by these bytes: it is damaged. False: it is just these bytes.
+  ///
+  /// - Throws: `blockExists` when it has other bytes, or had them as far as anything of it can tell. Only one that a reader
+  ///   found wrong though its checksums are right gives way to other bytes of the same layout: nobody writes such a key
+  ///   twice but who mends it.
+  private func mayReplace(_ place: Place, _ block: StoredBlock, _ checksums: [UInt32])
+    async throws(StoreError) -> Bool
+  {
+    guard place.layout == block.layout else { throw .blockExists }
+    let standing = damage.standing(of: block.key)
+    let header: RecordHeader?
+    do throws(StoreError) {
+      header = try await readHeader(of: block.key, at: place)
+    } catch {
+      guard case .corrupt = error else { throw error }
+      header = nil
+    }
+    guard let header else {
+      noteDamage(block.key, at: place)
+      return true
+    }
+    guard header.checksums == checksums else {
+      guard standing == .suspected else { throw .blockExists }
+      return true
+    }
+    if standing == .damaged { return true }
+    guard try await isWhole(block.key, at: place) else {
+      noteDamage(block.key, at: place)
+      return true
+    }
+    // Whoever computed them again came to the same bytes.
+    if standing == .suspected { forgetDamage(block.key, at: place) }
+    return false
   }
 
   private func checkEpoch(of block: StoredBlock) throws(StoreError) {

@@ -9,6 +9,7 @@ internal import Ring
 ///
 ///     identity          whose device this is                           DeviceIdentity.swift
 ///     lock              flock: one process at a time
+///     scrub             how far the scrub is and what it found           Scrub/ScrubNote.swift
 ///     retired           why nothing is written here any more, if so
 ///     volumes/N-ID      preallocated files of records                   Volume.swift, RecordHeader.swift
 ///     index/manifest    which runs there are and what they cover       Index/Manifest.swift
@@ -27,6 +28,7 @@ internal import Ring
 ///     Store+List        listing, inventory, usage
 ///     Store+Compact     copying the living out of volumes that are mostly dead
 ///     Store+Index       flushing and merging the index
+///     Scrub/            what is known to be wrong until it is mended or deleted, and looking for more
 ///     VolumeScanner     walking a volume's records past damage
 ///
 /// The volumes are the truth. Records carry a sequence that rises by one; a record is durable once it and everything
@@ -84,8 +86,10 @@ package final class ShardStore: @unchecked Sendable {
 
   // Blocks being written (Store+Write).
   var writing: [BlockKey: WriteInFlight] = [:]
-  /// Blocks that were read and found wrong; they may be written anew.
-  var corruptBlocks: Set<BlockKey> = []
+  /// Blocks that were found wrong; they may be written anew.
+  var damage = DamagedBlocks()
+  /// Reads that are asked for and not answered; background work gives way to them.
+  var readsUnderWay = 0
   /// Reads that met wrong bytes since opening.
   package internal(set) var corruptReadCount: UInt64 = 0
 
@@ -110,6 +114,17 @@ package final class ShardStore: @unchecked Sendable {
 
   /// What ``settings`` prefer and the file system turned out not to have, a line for people each.
   package internal(set) var fallbacks: [String] = []
+
+  // Scrub (Scrub/).
+  var scrubNote: ScrubNote
+  var scrubNoteChanged = false
+  var scrubNoteTime: Duration?
+  var isWritingScrubNote = false
+  /// Bytes a second of the round under way, where it was asked for.
+  var scrubRate: UInt64?
+  var scrubTask: SpawnedTask?
+  var scrubTaskCount = 0
+  let scrubEnded = WaitQueue()
 
   // Background work.
   var pendingPunches = 0
@@ -144,6 +159,7 @@ package final class ShardStore: @unchecked Sendable {
       ? SweptReads(depth: settings.rotationalDepth, pool: driver.buffers) : nil
     index = BlockIndex(path: path, device: identity.device, driver: driver)
     manifest = Manifest(device: identity.device)
+    scrubNote = ScrubNote(device: identity.device)
     volumes.onBuffered = { [unowned self] in
       fallbacks.append("no direct I/O here: volumes are read and written through the page cache")
     }

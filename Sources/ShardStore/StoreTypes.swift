@@ -76,6 +76,10 @@ package struct StoreSettings: Equatable, Sendable {
   package var isRotational = false
   /// Reads that a rotating disk has at a time.
   package var rotationalDepth = 4
+  /// Every living block is read again in this time; 0: only when it is asked for.
+  package var scrubInterval = Duration.zero
+  /// Bytes a second that a round of the scrub takes at most.
+  package var scrubByteRate: UInt64 = 64 << 20
   /// Volume files kept open at a time.
   package var openFileLimit = 128
 

@@ -95,8 +95,10 @@ final class Volume: @unchecked Sendable {
   var isSealed = false
   /// Its file is gone, though the index still names it.
   var isMissing = false
-  /// A live block in it cannot be read, so it must stay.
+  /// A live block in it is wrong or cannot be read: it stays until that is written anew or deleted.
   var holdsCorruptBlock = false
+  /// Opening could not read all of it, and another time may: it keeps its length, and stays.
+  var isUnreadableInPart = false
   /// Taken out of the store; its file goes when the last user does.
   var isRemoved = false
 
