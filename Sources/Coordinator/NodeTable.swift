@@ -14,6 +14,8 @@ package final class NodeTable: DeviceDirectory, @unchecked Sendable {
     package var clusterID: UInt64
     package var highestEpoch: UInt64
     package var corruptBlocks: UInt64
+    /// Blocks that the last hello named; the node tells the others in turn.
+    package var damage: [DeviceDamage]
     package var lastHeard: Duration
   }
 
@@ -64,7 +66,8 @@ package final class NodeTable: DeviceDirectory, @unchecked Sendable {
         id: hello.node, name: hello.name, address: address, domain: hello.domain,
         devices: devices.sorted { $0.id < $1.id }),
       reports: hello.devices.sorted { $0.id < $1.id }, clusterID: hello.clusterID,
-      highestEpoch: hello.highestEpoch, corruptBlocks: hello.corruptBlocks, lastHeard: driver.now)
+      highestEpoch: hello.highestEpoch, corruptBlocks: hello.corruptBlocks,
+      damage: hello.damage.sorted { $0.device < $1.device }, lastHeard: driver.now)
     for device in hello.devices { holders[device.id] = hello.node }
     return nil
   }
@@ -162,6 +165,23 @@ package final class NodeTable: DeviceDirectory, @unchecked Sendable {
       }
     }
     return free
+  }
+
+  /// Blocks that nodes that are up said are wrong, in the order of nodes, devices and keys: at most
+  /// ``DeviceDamage/keyLimit`` of a device at a time, others a second later, until they are mended or deleted.
+  package var damagedBlocks: [(DeviceID, BlockKey)] { named(\.damaged) }
+
+  /// The same of blocks that a reader found wrong though they are as their checksums say.
+  package var suspectedBlocks: [(DeviceID, BlockKey)] { named(\.suspected) }
+
+  private func named(_ part: KeyPath<DeviceDamage, [BlockKey]>) -> [(DeviceID, BlockKey)] {
+    entries.keys.sorted().filter { isUp($0) }.flatMap { node in
+      // Only its own devices: what else it says is not its business.
+      let devices = Set(entries[node]!.reports.map(\.id))
+      return entries[node]!.damage.filter { devices.contains($0.device) }.flatMap { damage in
+        damage[keyPath: part].sorted().map { (damage.device, $0) }
+      }
+    }
   }
 
   /// The nodes of `domains` as far as they are known: where links may go. It needs no state machine. Devices that are

@@ -69,7 +69,9 @@ package enum WriteRight: Sendable, WireValue {
 }
 
 /// Stores one block; the body is its payload (`layout.blockByteCount` bytes). Answered when it is on stable
-/// storage, and everything before it in its volume too. Sending the same block again is answered "done".
+/// storage, and everything before it in its volume too. Sending the same block again is answered "done" when what is there
+/// is whole, and mends it when it is damaged. A block that a reader found wrong under right checksums (``ReportDamage``)
+/// gives way to other bytes too.
 ///
 /// Refused: badGrant, staleEpoch, blockExists, deviceFull, deviceFailed, noSuchDevice, corrupt (the body
 /// does not match `checksums`).
@@ -424,5 +426,119 @@ package struct Inventory: Call {
       blockCount = try reader.varint()
       storedByteCount = try reader.varint()
     }
+  }
+}
+
+/// A reader found blocks of a device wrong. The node reads each itself before it believes: what is wrong is known to be
+/// damaged from then on, what is as its checksums say is suspected. Both are told to the coordinators (``Hello``). Blocks
+/// that are not there, and keys beyond what it can keep, are passed over.
+///
+/// Refused: noSuchDevice; failed when they cannot be read now.
+package struct ReportDamage: Call {
+  package static let method: UInt16 = 266
+  package var device: DeviceID
+  /// At most ``keyLimit``.
+  package var keys: [BlockKey]
+  package static let keyLimit = 64
+
+  package init(device: DeviceID, keys: [BlockKey]) {
+    self.device = device
+    self.keys = keys
+  }
+  package func encode(into writer: inout ByteWriter) {
+    writer.value(device)
+    writer.list(keys)
+  }
+  package init(from reader: inout ByteReader) throws(ValueError) {
+    device = try reader.value()
+    keys = try reader.list(limit: Self.keyLimit)
+  }
+
+  package struct Answer: Equatable, WireValue {
+    package var damagedCount: UInt64
+    package var suspectedCount: UInt64
+    package init(damagedCount: UInt64, suspectedCount: UInt64) {
+      self.damagedCount = damagedCount
+      self.suspectedCount = suspectedCount
+    }
+    package func encode(into writer: inout ByteWriter) {
+      writer.varint(damagedCount)
+      writer.varint(suspectedCount)
+    }
+    package init(from reader: inout ByteReader) throws(ValueError) {
+      damagedCount = try reader.varint()
+      suspectedCount = try reader.varint()
+    }
+  }
+}
+
+/// How the scrubs of a node's devices stand, ascending by device.
+package struct ScrubStanding: Sendable, WireValue {
+  package struct Entry: Equatable, Sendable, WireValue {
+    package var device: DeviceID
+    package var report: ScrubReport
+    /// Blocks known to be wrong now.
+    package var damagedCount: UInt64
+
+    package init(device: DeviceID, report: ScrubReport, damagedCount: UInt64) {
+      self.device = device
+      self.report = report
+      self.damagedCount = damagedCount
+    }
+    package func encode(into writer: inout ByteWriter) {
+      writer.value(device)
+      writer.value(report)
+      writer.varint(damagedCount)
+    }
+    package init(from reader: inout ByteReader) throws(ValueError) {
+      device = try reader.value()
+      report = try reader.value()
+      damagedCount = try reader.varint()
+    }
+  }
+  package var devices: [Entry]
+
+  package init(_ devices: [Entry]) { self.devices = devices }
+  package func encode(into writer: inout ByteWriter) { writer.list(devices) }
+  package init(from reader: inout ByteReader) throws(ValueError) { devices = try reader.list() }
+}
+
+/// Begins a round of the scrub now, from the first block, in the place of one under way. Devices that take no writes are
+/// left out of all, and refused when named.
+///
+/// Refused: noSuchDevice, deviceFailed.
+package struct ScrubNow: Call {
+  package static let method: UInt16 = 267
+  package typealias Answer = ScrubStanding
+  /// Nil: all of the node.
+  package var device: DeviceID?
+  /// Bytes a second for each device; 0: as many as its settings allow.
+  package var byteRate: UInt64
+
+  package init(device: DeviceID?, byteRate: UInt64) {
+    self.device = device
+    self.byteRate = byteRate
+  }
+  package func encode(into writer: inout ByteWriter) {
+    writer.optional(device)
+    writer.varint(byteRate)
+  }
+  package init(from reader: inout ByteReader) throws(ValueError) {
+    device = try reader.optional()
+    byteRate = try reader.varint()
+  }
+}
+
+/// How the scrubs stand. Refused: noSuchDevice.
+package struct GetScrub: Call {
+  package static let method: UInt16 = 268
+  package typealias Answer = ScrubStanding
+  /// Nil: all of the node.
+  package var device: DeviceID?
+
+  package init(device: DeviceID?) { self.device = device }
+  package func encode(into writer: inout ByteWriter) { writer.optional(device) }
+  package init(from reader: inout ByteReader) throws(ValueError) {
+    device = try reader.optional()
   }
 }

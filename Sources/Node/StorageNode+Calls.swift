@@ -18,6 +18,9 @@ extension StorageNode {
     case Inventory.method: try await answer(request, inventory)
     case RewriteShards.method: try await answer(request, rewriteShards)
     case RewriteStatus.method: try await answer(request, rewriteStatus)
+    case ReportDamage.method: try await answer(request, reportDamage)
+    case ScrubNow.method: try await answer(request, scrubNow)
+    case GetScrub.method: try await answer(request, getScrub)
     default: throw Refusal(.unknownMethod, "method \(method)")
     }
   }
@@ -178,6 +181,74 @@ extension StorageNode {
     } catch {
       throw Refusal(error)
     }
+  }
+}
+
+extension StorageNode {
+  private func reportDamage(_ call: ReportDamage, _ body: [Slice]) async throws(Refusal)
+    -> ReportDamage.Answer
+  {
+    let store = try store(call.device)
+    var answer = ReportDamage.Answer(damagedCount: 0, suspectedCount: 0)
+    for key in call.keys {
+      // One at a time: whoever reports much does not take the room of those who read.
+      let room = StripeLayout.largestBlockByteCount + RecordLayout.headerByteCount
+      await readRoom.acquire(room)
+      defer { readRoom.release(room) }
+      do throws(StoreError) {
+        switch try await store.examine(key) {
+        case .damaged: answer.damagedCount += 1
+        case .suspected: answer.suspectedCount += 1
+        case .absent: break
+        }
+      } catch {
+        throw Refusal(error)
+      }
+    }
+    return answer
+  }
+
+  private func scrubNow(_ call: ScrubNow, _ body: [Slice]) async throws(Refusal) -> ScrubStanding {
+    for store in try chosen(call.device) where call.device != nil || store.state == .healthy {
+      do throws(StoreError) {
+        try store.scrubNow(byteRate: call.byteRate == 0 ? nil : call.byteRate)
+      } catch {
+        throw Refusal(error)
+      }
+    }
+    return try standing(call.device)
+  }
+
+  private func getScrub(_ call: GetScrub, _ body: [Slice]) async throws(Refusal) -> ScrubStanding {
+    try standing(call.device)
+  }
+
+  private func chosen(_ device: DeviceID?) throws(Refusal) -> [ShardStore] {
+    if let device { return [try store(device)] }
+    return stores.map(\.store).sorted { $0.device < $1.device }
+  }
+
+  private func standing(_ device: DeviceID?) throws(Refusal) -> ScrubStanding {
+    ScrubStanding(
+      try chosen(device).map {
+        ScrubStanding.Entry(
+          device: $0.device, report: ScrubReport($0.scrubState),
+          damagedCount: $0.damagedBlockCount)
+      })
+  }
+}
+
+extension ScrubReport {
+  init(_ state: ScrubState) {
+    self.init()
+    round = state.round
+    finishedRound = state.finishedRound
+    beganMilliseconds = state.beganMilliseconds
+    finishedMilliseconds = state.finishedMilliseconds
+    doneByteCount = state.doneByteCount
+    totalByteCount = state.totalByteCount
+    foundInRound = state.foundInRound
+    foundInAll = state.foundInAll
   }
 }
 

@@ -10,11 +10,12 @@ extension StorageNode {
   func sayHello(to coordinator: SocketAddress, through client: WireClient) async {
     var trouble = ""
     var interval = Duration.seconds(1)
+    var told = ToldDamage()
     while !Task.isCancelled {
       let began = driver.now
       do throws(WireError) {
         let answer = try await client.call(
-          await hello(), at: coordinator, deadline: .seconds(2)
+          await hello(&told), at: coordinator, deadline: .seconds(2)
         ).answer
         interval = .milliseconds(Int(min(max(answer.intervalMilliseconds, 100), 10_000)))
         if answer.clusterID != 0 {
@@ -49,6 +50,18 @@ extension StorageNode {
         log.warning("device does without", ["path": store.path, "what": fallback])
       }
       toldFallbacks[store.device] = store.fallbacks.count
+      let damaged = store.damagedBlockCount
+      if damaged > toldDamaged[store.device, default: 0] {
+        log.error(
+          "blocks are damaged",
+          [
+            "path": store.path, "id": store.device, "now": damaged,
+            "foundByScrub": store.scrubState.foundInAll,
+          ])
+      } else if damaged == 0, toldDamaged[store.device, default: 0] > 0 {
+        log.info("no block is damaged any more", ["path": store.path, "id": store.device])
+      }
+      toldDamaged[store.device] = damaged
       let corrupt = store.corruptReadCount
       if corrupt > toldCorrupt[store.device, default: 0] {
         toldCorrupt[store.device] = corrupt
@@ -59,11 +72,29 @@ extension StorageNode {
     }
   }
 
-  private func hello() async -> Hello {
+  /// The last keys that a coordinator was told of each device: the next hello goes on behind them.
+  struct ToldDamage {
+    fileprivate var damaged: [DeviceID: BlockKey] = [:]
+    fileprivate var suspected: [DeviceID: BlockKey] = [:]
+  }
+
+  private func damage(of store: ShardStore, _ told: inout ToldDamage) -> DeviceDamage? {
+    let damaged = store.damagedBlocks(
+      after: told.damaged[store.device], limit: DeviceDamage.keyLimit)
+    let suspected = store.suspectedBlocks(
+      after: told.suspected[store.device], limit: DeviceDamage.keyLimit)
+    told.damaged[store.device] = damaged.last
+    told.suspected[store.device] = suspected.last
+    guard !damaged.isEmpty || !suspected.isEmpty else { return nil }
+    return DeviceDamage(device: store.device, damaged: damaged, suspected: suspected)
+  }
+
+  private func hello(_ told: inout ToldDamage) async -> Hello {
     for (_, store) in stores { await store.checkPath() }
     watchDevices()
     var devices: [DeviceReport] = []
     var corrupt: UInt64 = 0
+    var damage: [DeviceDamage] = []
     for (device, store) in stores {
       let usage = await store.usage()
       devices.append(
@@ -72,15 +103,18 @@ extension StorageNode {
           linkBytes: usage.linkByteCount, free: usage.freeByteCount,
           logFree: usage.linkFreeByteCount, tier: device.tier,
           isFailed: store.state != .healthy,
-          isRetired: store.retiredForGood != nil))
+          isRetired: store.retiredForGood != nil, damagedCount: store.damagedBlockCount,
+          lostCount: store.recovery.lostRecordCount, scrub: ScrubReport(store.scrubState)))
       corrupt += store.corruptReadCount
+      if let some = self.damage(of: store, &told) { damage.append(some) }
     }
     let host = configuration.listen.host
     let isAnywhere = host == "0.0.0.0" || host == "::"
     return Hello(
       clusterID: cluster, node: node ?? NodeID(0), name: configuration.name,
       host: isAnywhere ? "" : host, port: address?.port ?? 0, domain: configuration.domain,
-      devices: devices, highestEpoch: highestEpoch, corruptBlocks: corrupt)
+      devices: devices, highestEpoch: highestEpoch, corruptBlocks: corrupt,
+      damage: damage)
   }
 
   /// Notes, durably, which cluster this is; refuses any other from then on. A device whose file system has no room for

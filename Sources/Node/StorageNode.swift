@@ -48,6 +48,7 @@ package final class StorageNode: @unchecked Sendable {
   /// What the log was told already.
   var toldRetired: Set<DeviceID> = []
   var toldCorrupt: [DeviceID: UInt64] = [:]
+  var toldDamaged: [DeviceID: UInt64] = [:]
   var toldFallbacks: [DeviceID: Int] = [:]
   var toldUnjoined: [DeviceID: String] = [:]
 

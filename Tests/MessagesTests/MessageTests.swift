@@ -126,6 +126,67 @@ struct MessageTests {
     }
   }
 
+  @Test("a hello with damage, and what nodes are asked of it, read back", arguments: Seed.several)
+  func damageCalls(seed: Seed) throws {
+    var samples = Samples(random: seed.generator)
+    for _ in 0..<50 {
+      var scrub = ScrubReport()
+      scrub.round = samples.number()
+      scrub.finishedRound = samples.number()
+      scrub.beganMilliseconds = samples.number()
+      scrub.finishedMilliseconds = samples.number()
+      scrub.doneByteCount = samples.number()
+      scrub.totalByteCount = samples.number()
+      scrub.foundInRound = samples.number()
+      scrub.foundInAll = samples.number()
+      let keys = (0..<samples.small(65)).map { _ in
+        BlockKey(
+          shard: ShardKey(
+            container: samples.container(), generation: samples.number(),
+            shardIndex: UInt8(samples.small(256))), stripe: samples.number())
+      }
+      let hello = Hello(
+        clusterID: samples.number(), node: NodeID(samples.number()), name: samples.text(),
+        host: samples.text(), port: 7, domain: [samples.text()],
+        devices: [
+          DeviceReport(
+            id: DeviceID(3), capacity: samples.number(), used: samples.number(),
+            linkBytes: samples.number(), free: samples.number(), logFree: samples.number(),
+            tier: samples.text(), isFailed: false, isRetired: false,
+            damagedCount: samples.number(), lostCount: samples.number(), scrub: scrub)
+        ], highestEpoch: samples.number(), corruptBlocks: samples.number(),
+        damage: [DeviceDamage(device: DeviceID(3), damaged: keys, suspected: keys.reversed())])
+      let bytes = hello.encoded
+      let same = try Hello(decoding: bytes)
+      #expect(same.devices == hello.devices && same.damage == hello.damage)
+      #expect(same.encoded == bytes)
+      for end in 0..<bytes.count {
+        #expect(throws: ValueError.self) { try Hello(decoding: Array(bytes[..<end])) }
+      }
+      let report = ReportDamage(device: DeviceID(samples.number()), keys: keys)
+      #expect(try ReportDamage(decoding: report.encoded).keys == keys)
+      let now = ScrubNow(device: DeviceID(9), byteRate: samples.number())
+      #expect(try ScrubNow(decoding: now.encoded).byteRate == now.byteRate)
+      #expect(try GetScrub(decoding: GetScrub(device: nil).encoded).device == nil)
+      let standing = ScrubStanding([
+        .init(device: DeviceID(1), report: scrub, damagedCount: samples.number())
+      ])
+      #expect(try ScrubStanding(decoding: standing.encoded).devices == standing.devices)
+    }
+    // More than are agreed upon are refused.
+    let many = Array(
+      repeating: BlockKey(
+        shard: ShardKey(
+          container: samples.container(), generation: 1, shardIndex: 0), stripe: 1), count: 65)
+    #expect(throws: ValueError.self) {
+      try ReportDamage(decoding: ReportDamage(device: DeviceID(1), keys: many).encoded)
+    }
+    #expect(throws: ValueError.self) {
+      try DeviceDamage(
+        decoding: DeviceDamage(device: DeviceID(1), damaged: [], suspected: many).encoded)
+    }
+  }
+
   @Test("a grant's signature covers every byte of it and needs the key")
   func signature() throws {
     var samples = Samples(random: Seed(5).generator)

@@ -19,10 +19,16 @@ package struct DeviceReport: Hashable, Sendable, WireValue {
   package var isFailed: Bool
   /// Retired for good, after a failed write or sync: nothing makes it healthy again.
   package var isRetired: Bool
+  /// Blocks known to be wrong, until they are mended or deleted.
+  package var damagedCount: UInt64
+  /// Records that opening found to be gone; nobody can tell of which blocks, but by what the device no longer lists.
+  package var lostCount: UInt64
+  package var scrub: ScrubReport
 
   package init(
     id: DeviceID, capacity: UInt64, used: UInt64, linkBytes: UInt64, free: UInt64, logFree: UInt64,
-    tier: String, isFailed: Bool, isRetired: Bool
+    tier: String, isFailed: Bool, isRetired: Bool, damagedCount: UInt64 = 0, lostCount: UInt64 = 0,
+    scrub: ScrubReport = ScrubReport()
   ) {
     self.id = id
     self.capacity = capacity
@@ -33,6 +39,9 @@ package struct DeviceReport: Hashable, Sendable, WireValue {
     self.tier = tier
     self.isFailed = isFailed
     self.isRetired = isRetired
+    self.damagedCount = damagedCount
+    self.lostCount = lostCount
+    self.scrub = scrub
   }
   package func encode(into writer: inout ByteWriter) {
     writer.value(id)
@@ -44,6 +53,9 @@ package struct DeviceReport: Hashable, Sendable, WireValue {
     writer.string(tier)
     writer.bool(isFailed)
     writer.bool(isRetired)
+    writer.varint(damagedCount)
+    writer.varint(lostCount)
+    writer.value(scrub)
   }
   package init(from reader: inout ByteReader) throws(ValueError) {
     id = try reader.value()
@@ -55,6 +67,74 @@ package struct DeviceReport: Hashable, Sendable, WireValue {
     tier = try reader.string()
     isFailed = try reader.bool()
     isRetired = try reader.bool()
+    damagedCount = try reader.varint()
+    lostCount = try reader.varint()
+    scrub = try reader.value()
+  }
+}
+
+/// How the scrub of a device stands.
+package struct ScrubReport: Hashable, Sendable, WireValue {
+  /// Number of the last round that began, from 1; 0: none did.
+  package var round: UInt64 = 0
+  /// Of the last round that read everything; below `round` while one is under way.
+  package var finishedRound: UInt64 = 0
+  /// Since 1970, by the node's clock: when `round` began and when `finishedRound` ended.
+  package var beganMilliseconds: UInt64 = 0
+  package var finishedMilliseconds: UInt64 = 0
+  /// Of `round`: bytes read, and those of the blocks that lived when it began.
+  package var doneByteCount: UInt64 = 0
+  package var totalByteCount: UInt64 = 0
+  /// Blocks found damaged in `round`, and in all rounds.
+  package var foundInRound: UInt64 = 0
+  package var foundInAll: UInt64 = 0
+
+  package init() {}
+  package var isRunning: Bool { round > finishedRound }
+
+  package func encode(into writer: inout ByteWriter) {
+    for value in [
+      round, finishedRound, beganMilliseconds, finishedMilliseconds, doneByteCount, totalByteCount,
+      foundInRound, foundInAll,
+    ] { writer.varint(value) }
+  }
+  package init(from reader: inout ByteReader) throws(ValueError) {
+    round = try reader.varint()
+    finishedRound = try reader.varint()
+    beganMilliseconds = try reader.varint()
+    finishedMilliseconds = try reader.varint()
+    doneByteCount = try reader.varint()
+    totalByteCount = try reader.varint()
+    foundInRound = try reader.varint()
+    foundInAll = try reader.varint()
+  }
+}
+
+/// Some of a device's blocks that are wrong. Each hello goes on where the one before ended, until all were told; then from
+/// the first.
+package struct DeviceDamage: Hashable, Sendable, WireValue {
+  package static let keyLimit = 64
+
+  package var device: DeviceID
+  /// Known to be wrong by the device itself; at most ``keyLimit``, as of the others.
+  package var damaged: [BlockKey]
+  /// A reader found them wrong though they are as their checksums say.
+  package var suspected: [BlockKey]
+
+  package init(device: DeviceID, damaged: [BlockKey], suspected: [BlockKey]) {
+    self.device = device
+    self.damaged = damaged
+    self.suspected = suspected
+  }
+  package func encode(into writer: inout ByteWriter) {
+    writer.value(device)
+    writer.list(damaged)
+    writer.list(suspected)
+  }
+  package init(from reader: inout ByteReader) throws(ValueError) {
+    device = try reader.value()
+    damaged = try reader.list(limit: Self.keyLimit)
+    suspected = try reader.list(limit: Self.keyLimit)
   }
 }
 
@@ -77,10 +157,13 @@ package struct Hello: Call {
   package var highestEpoch: UInt64
   /// Blocks found corrupt since it started.
   package var corruptBlocks: UInt64
+  /// Of the devices that have any.
+  package var damage: [DeviceDamage]
 
   package init(
     clusterID: UInt64, node: NodeID, name: String, host: String, port: UInt16, domain: [String],
-    devices: [DeviceReport], highestEpoch: UInt64, corruptBlocks: UInt64
+    devices: [DeviceReport], highestEpoch: UInt64, corruptBlocks: UInt64,
+    damage: [DeviceDamage] = []
   ) {
     self.clusterID = clusterID
     self.node = node
@@ -91,6 +174,7 @@ package struct Hello: Call {
     self.devices = devices
     self.highestEpoch = highestEpoch
     self.corruptBlocks = corruptBlocks
+    self.damage = damage
   }
   package func encode(into writer: inout ByteWriter) {
     writer.varint(clusterID)
@@ -102,6 +186,7 @@ package struct Hello: Call {
     writer.list(devices)
     writer.varint(highestEpoch)
     writer.varint(corruptBlocks)
+    writer.list(damage)
   }
   package init(from reader: inout ByteReader) throws(ValueError) {
     clusterID = try reader.varint()
@@ -113,6 +198,7 @@ package struct Hello: Call {
     devices = try reader.list()
     highestEpoch = try reader.varint()
     corruptBlocks = try reader.varint()
+    damage = try reader.list()
   }
   package struct Answer: Hashable, Sendable, WireValue {
     /// 0 while the cluster is not founded.
