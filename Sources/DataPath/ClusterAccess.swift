@@ -13,6 +13,7 @@ package final class ClusterAccess: @unchecked Sendable {
   let readBudgetByteCount: Int
   /// Bytes that all readers together may have on their way.
   let readPace: ReadPace
+  private let damageReports: DamageReports
 
   package init(
     driver: any Driver, coordinator: CoordinatorClient, map: MapCache, stripes: StripeIO,
@@ -26,7 +27,13 @@ package final class ClusterAccess: @unchecked Sendable {
     readBudget = Semaphore(readBudgetByteCount)
     readPace = ReadPace(
       driver: driver, deadline: stripes.readDeadline, most: readBudgetByteCount)
+    let reports = DamageReports(driver: driver, wire: coordinator.wire, directory: map)
+    damageReports = reports
+    stripes.onCorruption = { reports.add($0, $1) }
   }
+
+  /// Tells nodes, for a second at most, what of theirs was found wrong and could not be told yet.
+  package func close() async { await damageReports.close() }
 
   func translate(_ error: StripeError) -> DataPathError {
     switch error {

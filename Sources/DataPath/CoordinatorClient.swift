@@ -20,7 +20,7 @@ package final class CoordinatorClient: @unchecked Sendable {
   }
 
   package let driver: any Driver
-  private let wire: WireClient
+  let wire: WireClient
   private let addresses: [SocketAddress]
   private let name: String
   private let options: Options

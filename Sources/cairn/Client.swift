@@ -49,9 +49,11 @@ final class Client: @unchecked Sendable {
 
   /// Runs to its end also when the command was cancelled, so that nothing is left to expire.
   private func close() async {
+    let access = access
     let coordinator = coordinator
     let wire = wire
     await driver.spawn("close client") {
+      await access.close()
       await coordinator.close()
       await wire.close()
     }.wait()

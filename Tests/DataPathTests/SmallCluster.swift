@@ -33,6 +33,8 @@ final class SmallCluster: @unchecked Sendable {
   private let scheme: Scheme
   private let storage = MemoryStorage()
   private(set) var nodeCount: Int
+  /// As they were started last, by number.
+  private(set) var nodes: [Int: StorageNode] = [:]
   private let coordinator = SocketAddress(host: "c1", port: 7400)
 
   init(_ world: SimulatedWorld, scheme: String, nodes: Int) async throws {
@@ -84,6 +86,7 @@ final class SmallCluster: @unchecked Sendable {
     let node = StorageNode(
       configuration, driver: process, log: Log(driver: process, level: .error))
     _ = try await node.start()
+    self.nodes[number] = node
   }
 
   func killNode(_ number: Int) { world.living("n\(number)")?.kill() }
@@ -131,6 +134,7 @@ final class SmallClient: @unchecked Sendable {
   }
 
   func close() async {
+    await access.close()
     await coordinator.close()
     await wire.close()
     driver.kill()

@@ -1,7 +1,9 @@
 import Cluster
 import Coding
 import Messages
+import Node
 import Ring
+import ShardStore
 import Simulation
 import TestSupport
 import Testing
@@ -19,9 +21,10 @@ private final class ForgedObject: @unchecked Sendable {
   private(set) var reported: [(DeviceID, BlockKey)] = []
 
   /// - Parameter wrong: indices of blocks that are stored with other bytes.
+  /// - Parameter watches: what readers report is kept here and not told to the nodes.
   init(
     _ client: SmallClient, key: String, chunkByteCounts: [Int], wrong: Set<Int>,
-    _ random: inout SeededGenerator
+    _ random: inout SeededGenerator, watches: Bool = true
   ) async throws {
     guard
       case .number(let upload) = try await client.coordinator.execute(.openUpload),
@@ -98,7 +101,9 @@ private final class ForgedObject: @unchecked Sendable {
         upload: upload, name: ObjectName(bucket: "bucket", key: key), content: .embedded([run]),
         byteCount: UInt64(plain.count), contentHash: hash.finish(),
         attributes: ObjectAttributes(), precondition: .none, unlessIdentical: false, modified: 0))
-    client.access.stripes.onCorruption = { [unowned self] in reported.append(($0, $1)) }
+    if watches {
+      client.access.stripes.onCorruption = { [unowned self] in reported.append(($0, $1)) }
+    }
   }
 
   /// The blocks named as wrong, each once, ascending.
@@ -164,6 +169,39 @@ private final class ForgedObject: @unchecked Sendable {
       #expect(object.reportedBlocks == [wrong] || object.reportedBlocks.isEmpty)
       if wrong < 3 { #expect(object.reportedBlocks == [wrong]) }
       await client.close()
+    }
+  }
+
+  @Test("a block that was read wrong is known to its node, by who is to blame, and told once")
+  func told() throws {
+    try simulate(7) { world in
+      var random = SeededGenerator(seed: 7)
+      let cluster = try await SmallCluster(world, scheme: "3+2", nodes: 5)
+      let client = SmallClient(cluster, "client")
+      let object = try await ForgedObject(
+        client, key: "k", chunkByteCounts: [100_000, 80_000, 70_000], wrong: [1], &random,
+        watches: false)
+      func known(_ part: (StorageNode) -> [BlockKey]) -> [BlockKey] {
+        (0..<5).flatMap { part(cluster.nodes[$0]!) }
+      }
+      // One is wrong under a true checksum; another rots.
+      let rotten = object.target.devices[0]
+      let number = try #require(
+        (0..<5).first { cluster.nodes[$0]!.devices.contains(rotten) })
+      let store = try #require(cluster.nodes[number]!.store(of: rotten))
+      let place = try #require(try await store.location(of: object.target.block(0)))
+      try world.disk("n\(number)").flipBit(
+        store.path + "/" + place.path, bit: Int(place.offset + 9000) * 8)
+      for _ in 0..<3 { #expect(await client.get("k", 0..<250_000) == .success(object.bytes)) }
+      await client.close()
+      let damaged = known { node in
+        node.devices.flatMap { node.store(of: $0)!.damagedBlocks(after: nil, limit: 9) }
+      }
+      let suspected = known { node in
+        node.devices.flatMap { node.store(of: $0)!.suspectedBlocks(after: nil, limit: 9) }
+      }
+      #expect(damaged == [object.target.block(0)])
+      #expect(suspected == [object.target.block(1)])
     }
   }
 
