@@ -17,6 +17,8 @@ extension Leadership {
     /// Devices to look at; whether also at their data.
     var unclean: [DeviceID: Bool] = [:]
     var counts: [ContainerID: BlockCounts] = [:]
+    /// Records that devices said opening had lost.
+    var lostCounts: [DeviceID: UInt64] = [:]
     var turn = 0
     while await pause(.seconds(1)) {
       turn += 1
@@ -32,6 +34,12 @@ extension Leadership {
         }
         hasOldLinks = false
         isShortOfRoom = false
+      }
+      for report in server.nodes.all.flatMap(\.reports)
+      where report.lostCount > lostCounts[report.id, default: 0] {
+        lostCounts[report.id] = report.lostCount
+        unclean[report.id] = true
+        comparisons = max(comparisons, 2)
       }
       // One that is away is seen to when it is back.
       for device in unclean.keys.sorted() {
@@ -55,6 +63,7 @@ extension Leadership {
   ) async -> Bool {
     guard let address = server.nodes.address(of: device) else { return false }
     // Data containers sort before links.
+    var seen = Set<ShardKey>()
     var after =
       withData
       ? nil
@@ -83,14 +92,78 @@ extension Leadership {
           "stray shards deleted",
           ["device": device, "data": forgotten.count, "links": stray.count])
       }
-      if withStripes,
-        await !deleteUnregistered(page.shards, on: device, address, &counts)
-      {
-        return false
+      if withStripes {
+        guard await compareStripes(page.shards, on: device, address, &counts) else { return false }
+        seen.formUnion(shards)
       }
-      guard !page.isComplete, let lastKey = shards.last else { return true }
+      guard !page.isComplete, let lastKey = shards.last else { break }
       after = lastKey
     }
+    return withData && withStripes ? await findMissing(on: device, beside: seen, &counts) : true
+  }
+
+  /// Notes shards that the device should have and has nothing of.
+  ///
+  /// - Parameter seen: all that it has of data.
+  /// - Returns: whether it could be done.
+  private func findMissing(
+    on device: DeviceID, beside seen: Set<ShardKey>, _ counts: inout [ContainerID: BlockCounts]
+  ) async -> Bool {
+    var after: ContainerID?
+    while true {
+      let start = after
+      let page = await look { (machine) throws(StoreError) in
+        try machine.containers(on: device, after: start, limit: 256)
+      }
+      guard let page else { return false }
+      for record in page {
+        // What is written now may be newer than the inventory; it is looked at once it is done.
+        guard record.state == .sealed || record.state == .available,
+          let index = record.devices.firstIndex(of: device)
+        else { continue }
+        let shard = record.places.shards(of: record.id)[index]
+        guard !seen.contains(shard), shard.generation <= keeper.appliedPosition else { continue }
+        guard await note(shard, on: device, nil, &counts) else { return false }
+      }
+      guard page.count == 256, let last = page.last else { return true }
+      after = last.id
+    }
+  }
+
+  /// Notes the registered stripes of a shard that its device lacks.
+  ///
+  /// - Parameter address: where to have it listed; nil: it has none.
+  /// - Returns: whether it could be done.
+  private func note(
+    _ shard: ShardKey, on device: DeviceID, _ address: SocketAddress?,
+    _ counts: inout [ContainerID: BlockCounts]
+  ) async -> Bool {
+    // Looked up before the listing: what is registered by then is in it.
+    let content = await look { (machine) throws(StoreError) in
+      try Self.content(of: shard.container, machine)
+    }
+    guard let content else { return false }
+    guard let (record, stripes) = content, Self.isCurrent(shard, in: record) else { return true }
+    var present = Set<UInt64>()
+    if let address {
+      do throws(WireError) {
+        present = Set(
+          try await server.client.call(
+            ListShard(device: device, shard: shard), at: address, deadline: .seconds(10)
+          ).answer.blocks.map(\.stripe))
+      } catch {
+        guard error.refusalCode == .noSuchBlock else { return note(error, from: device) }
+      }
+    }
+    let missing = stripes.filter {
+      $0.layout.isStored(Int(shard.shardIndex)) && !present.contains($0.stripe)
+    }
+    guard !missing.isEmpty else { return true }
+    log.warning(
+      "blocks are missing",
+      ["device": device, "container": shard.container, "count": missing.count])
+    repairs.missing[shard] = (device, Set(missing.map(\.stripe)))
+    return true
   }
 
   /// Those of data containers that were granted once and are forgotten, or that were written anew elsewhere: containers
@@ -128,10 +201,10 @@ extension Leadership {
   }
 
   /// Deletes the blocks that no directory names and none can name any more. Clearing an ended grant sees to them once;
-  /// these came later, from a writer that was cut off, or stopped, while its session expired.
+  /// these came later, from a writer that was cut off, or stopped, while its session expired. Notes those that are missing.
   ///
   /// - Returns: whether it could be done.
-  private func deleteUnregistered(
+  private func compareStripes(
     _ entries: [Inventory.Entry], on device: DeviceID, _ address: SocketAddress,
     _ counts: inout [ContainerID: BlockCounts]
   ) async -> Bool {
@@ -151,9 +224,13 @@ extension Leadership {
         counts[record.id] = fresh
       }
       // Forgotten meanwhile: none to compare with.
-      guard let known = counts[record.id], known.ofShards.count > shard.shardIndex,
-        entry.blockCount > known.ofShards[Int(shard.shardIndex)]
-      else { continue }
+      guard let known = counts[record.id], known.ofShards.count > shard.shardIndex else { continue }
+      let wanted = known.ofShards[Int(shard.shardIndex)]
+      if entry.blockCount < wanted {
+        guard await note(shard, on: device, address, &counts) else { return false }
+        continue
+      }
+      guard entry.blockCount > wanted else { continue }
       guard isLeading(), await deleteUnregistered(shard, from: device, address) else {
         return false
       }

@@ -97,11 +97,15 @@ final class ShardRewriter: @unchecked Sendable {
       present[target.shardIndex] = try await stored(target, call, stripes)
     }
     var next = call.stripes.makeIterator()
+    // Blocks that are mended in place have nothing to do with each other; a shard is whole or of no use.
+    let goesOn = call.targets.allSatisfy { isInPlace($0, call) }
     let failure = await withTaskGroup(of: RewriteFailure?.self) { group in
       var running = 0
       var failure: RewriteFailure?
       while true {
-        while running < Self.window, failure == nil, let stripe = next.next() {
+        while running < Self.window, failure == nil || goesOn, !Task.isCancelled,
+          let stripe = next.next()
+        {
           let missing = call.targets.filter {
             stripe.layout.isStored(Int($0.shardIndex))
               && present[$0.shardIndex]?.contains(stripe.stripe) != true
@@ -127,6 +131,7 @@ final class ShardRewriter: @unchecked Sendable {
       }
     }
     if let failure { throw failure }
+    if Task.isCancelled { throw RewriteFailure("the node stops") }
   }
 
   /// Whether the target is the shard's own place: its blocks there are wrong or gone.

@@ -48,6 +48,9 @@ extension CoordinatorServer {
       GetRepairStatus.Margin(losses: $0.key, containerCount: $0.value)
     }
     answer.waitingContainers = UInt64(repairs.waitingCount)
+    answer.damagedBlocks =
+      nodes.all.flatMap(\.reports).reduce(0) { $0 + $1.damagedCount }
+      + UInt64(repairs.missing.values.reduce(0) { $0 + $1.stripes.count })
     answer.isLogHurt = arbiter.root.map(leadership.hasLostLogCopies) ?? false
     for device in Set(repairs.leaving.keys).union(repairs.silentSince.keys).sorted() {
       let state: GetRepairStatus.Device.State =

@@ -31,6 +31,13 @@ final class RepairState: @unchecked Sendable {
   var refusedUntil: [DeviceID: Duration] = [:]
   /// Where to go on looking, by device: what waits does not hide the rest.
   var cursors: [DeviceID: ContainerID] = [:]
+  /// Blocks being made anew in place.
+  var mends: [ShardKey: Leadership.Mend] = [:]
+  /// Shards that are left alone until then: nothing could be done, or was done just now.
+  var mendRestUntil: [ShardKey: Duration] = [:]
+  /// Registered stripes that devices lack, as a comparison found.
+  var missing: [ShardKey: (device: DeviceID, stripes: Set<UInt64>)] = [:]
+  var mendedCount: UInt64 = 0
   /// Containers that have no failure domain to go to, as of the last look.
   var waitingCount = 0
 
