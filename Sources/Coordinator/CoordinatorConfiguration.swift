@@ -52,6 +52,8 @@ package struct CoordinatorConfiguration: Sendable {
   package var rewritesPerNode = 2
   /// Bytes that each node reads and writes in a second for that; 0: as many as it can.
   package var repairByteRate: UInt64 = 64 << 20
+  /// Whether shards move from full devices to empty ones.
+  package var balances = true
   /// Log batches under way at once.
   package var logWindow = 2
 

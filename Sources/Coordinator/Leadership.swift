@@ -311,6 +311,7 @@ final class Leadership: @unchecked Sendable {
     duty("deletions") { [self] in await deleteContainers() }
     duty("ended grants") { [self] in await clearGrants() }
     duty("repair") { [self] in await repairShards() }
+    duty("balance") { [self] in await balanceDevices() }
     duty("mend") { [self] in await mendBlocks() }
     duty("doomed shards") { [self] in await deleteDoomedShards() }
     duty("strays") { [self] in await deleteStrays() }

@@ -89,6 +89,7 @@ package struct Scenario: Sendable {
     var rebuildAfter: Duration = .seconds(600)
     var repairByteRate: UInt64 = 64 << 20
     var rewritesPerNode = 2
+    var balances = true
   }
 
   /// - Parameter seconds: of workload, in place of the draw.
@@ -112,6 +113,7 @@ package struct Scenario: Sendable {
     coordinator.rebuildAfter = .seconds(random.pick([2, 5, 12, 600]))
     coordinator.repairByteRate = random.pick([0, 1 << 20, 64 << 20, 64 << 20])
     coordinator.rewritesPerNode = random.pick([1, 2, 2, 8])
+    coordinator.balances = random.chance(1, in: 2)
   }
 
   private func stream(_ name: String) -> SimulationRandom {
@@ -357,6 +359,7 @@ package struct Scenario: Sendable {
     configuration.rebuildAfter = coordinator.rebuildAfter
     configuration.repairByteRate = coordinator.repairByteRate
     configuration.rewritesPerNode = coordinator.rewritesPerNode
+    configuration.balances = coordinator.balances
     return configuration
   }
 

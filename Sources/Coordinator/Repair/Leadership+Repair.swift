@@ -292,7 +292,7 @@ extension Leadership {
     guard !devices.isEmpty else {
       repairs.waitingCount = 0
       repairs.cursors = [:]
-      return
+      return await beginPlannedMoves()
     }
     let cursors = repairs.cursors
     let pages = await look { (machine) throws(StoreError) in
@@ -329,15 +329,33 @@ extension Leadership {
     }
   }
 
+  /// Those of a round of balancing, as far as their workers have time.
+  private func beginPlannedMoves() async {
+    var rest: [(container: ContainerID, move: ShardMove)] = []
+    let moves = repairs.plannedMoves
+    for (container, move) in moves {
+      guard isLeading(), let worker = server.nodes.holder(of: move.to) else { continue }
+      guard repairs.count(on: worker) < configuration.rewritesPerNode else {
+        rest.append((container, move))
+        continue
+      }
+      let record = await look { (machine) throws(StoreError) in try machine.container(container) }
+      // Written again, rewritten or gone since: the next round looks anew.
+      guard let record, let record, record.state == .sealed || record.state == .available,
+        repairs.active[container] == nil
+      else { continue }
+      await begin(record, [move])
+    }
+    repairs.plannedMoves = rest
+  }
+
   private func begin(_ record: ContainerRecord) async {
     let leaving = record.places.indices.filter { repairs.isLeaving(record.places[$0].device) }
       .sorted {
         (repairs.isLost(record.places[$0].device) ? 0 : 1, $0)
           < (repairs.isLost(record.places[$1].device) ? 0 : 1, $1)
       }
-    let byteCount =
-      record.dataByteCount / UInt64(record.scheme.k) + record.stripeCount * 2
-      * UInt64(StripeLayout.unit)
+    let byteCount = Self.shardByteCount(record)
     var free = server.nodes.free
     var avoided = Set(repairs.refusedUntil.keys).union(repairs.silentSince.keys)
     for active in repairs.active.values {
@@ -360,6 +378,11 @@ extension Leadership {
     let moves = chosen.map {
       ShardMove(shardIndex: UInt8($0.shard), from: record.devices[$0.shard], to: $0.device)
     }.sorted { $0.shardIndex < $1.shardIndex }
+    await begin(record, moves)
+  }
+
+  /// Has the log hand out a lease, and its worker begin.
+  private func begin(_ record: ContainerRecord, _ moves: [ShardMove]) async {
     do throws(Refusal) {
       let (_, outcome) = try await submit(.beginRewrite(record.id, moves: moves))
       guard case .number(let id) = outcome else {
@@ -371,7 +394,8 @@ extension Leadership {
         return
       }
       repairs.active[record.id] = RepairState.Active(
-        lease: lease, worker: worker, heardAt: driver.now, shardByteCount: byteCount)
+        lease: lease, worker: worker, heardAt: driver.now,
+        shardByteCount: Self.shardByteCount(record))
       await send(lease, to: address)
     } catch {
       // Looked at again with the next turn, by us or by the next leader.

@@ -38,6 +38,8 @@ final class RepairState: @unchecked Sendable {
   /// Registered stripes that devices lack, as a comparison found.
   var missing: [ShardKey: (device: DeviceID, stripes: Set<UInt64>)] = [:]
   var mendedCount: UInt64 = 0
+  /// What is still to be begun of a round of balancing.
+  var plannedMoves: [(container: ContainerID, move: ShardMove)] = []
   /// Containers that have no failure domain to go to, as of the last look.
   var waitingCount = 0
 

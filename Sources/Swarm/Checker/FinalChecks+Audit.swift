@@ -15,6 +15,7 @@ extension FinalChecks {
   /// All of it, once no client is left.
   func audit() async throws {
     try await cleanUp()
+    try await heal()
     try auditStates()
     try await auditUsage()
     try await auditDevices()
@@ -33,7 +34,7 @@ extension FinalChecks {
   }
 
   /// The state of the coordinator that leads.
-  private func leadingStore() throws -> MemoryStore {
+  func leadingStore() throws -> MemoryStore {
     guard let store = leader?.storage.opened.last else {
       throw failure("serves again", "nobody leads; \(cluster.describe())")
     }
@@ -49,13 +50,7 @@ extension FinalChecks {
       if let store = leader?.storage.opened.last {
         // A device that was replaced is asked for ever: nobody has given its node up.
         let holders = holders()
-        var leftovers = try StateAudit.leftovers(in: store) { holders[$0]?.isDamaged ?? true }
-        if isRepairable(holders) {
-          let lost = try StateAudit.containers(in: store).count { record, _ in
-            record.state != .condemned && record.devices.contains { isLost($0, holders) }
-          }
-          if lost > 0 { leftovers.append(("containers with lost shards", lost)) }
-        }
+        let leftovers = try StateAudit.leftovers(in: store) { holders[$0]?.isDamaged ?? true }
         if leftovers.isEmpty { return }
         left = leftovers.map { "\($0.count) \($0.what)" }.joined(separator: ", ")
       }
@@ -64,21 +59,6 @@ extension FinalChecks {
       }
       await world.sleep(.seconds(1))
     }
-  }
-
-  /// Whether shards of a device that is gone come to be on others by themselves, soon: there are enough of them.
-  private func isRepairable(_ holders: [DeviceID: HeldBy]) -> Bool {
-    let healthy = holders.values.filter { $0.store.state == .healthy }
-    let domains =
-      cluster.nodes.count == 1 ? healthy.count : Set(healthy.map(\.slot.number)).count
-    return domains >= cluster.scenario.scheme.width && !cluster.scenario.isTight
-      && cluster.scenario.coordinator.rebuildAfter < .seconds(60)
-  }
-
-  private func isLost(_ device: DeviceID, _ holders: [DeviceID: HeldBy]) -> Bool {
-    guard let held = holders[device] else { return true }
-    if case .retired = held.store.state { return true }
-    return false
   }
 
   /// The longest session, the longest grace before deletion, and the duties' own intervals, twice.
@@ -146,13 +126,13 @@ extension FinalChecks {
 
   // MARK: Devices
 
-  private struct HeldBy {
+  struct HeldBy {
     var slot: NodeSlot
     var store: ShardStore
     var isDamaged: Bool
   }
 
-  private func holders() -> [DeviceID: HeldBy] {
+  func holders() -> [DeviceID: HeldBy] {
     var result: [DeviceID: HeldBy] = [:]
     for slot in cluster.nodes {
       guard let node = slot.node else { continue }
@@ -250,6 +230,7 @@ extension FinalChecks {
             listed.map { ($0.stripe, $0.layout) }, uniquingKeysWith: { a, _ in a })
           if !held.isDamaged {
             for stripe in stripes where layouts[stripe.stripe] != stripe.layout {
+              if try isMoving(shard, containers) { return "\(shard.container) moves" }
               throw failure(
                 "stripes are stored at full width",
                 "\(place): stripe \(stripe.stripe) is \(layouts[stripe.stripe].map { "\($0)" } ?? "missing")"
@@ -267,6 +248,7 @@ extension FinalChecks {
         after = last.shard
       }
       if !held.isDamaged, let missing = expected.keys.min() {
+        if try isMoving(missing, containers) { return "\(missing.container) moves" }
         throw failure(
           "stripes are stored at full width",
           "\(held.slot.name) \(held.store.path): \(missing.container) generation \(missing.generation) "
@@ -288,7 +270,13 @@ extension FinalChecks {
     for (record, stripes) in try StateAudit.containers(in: leadingStore())
     where record.state != .condemned {
       for stripe in stripes {
-        try await audit(stripe, of: record, holders, client)
+        do {
+          try await audit(stripe, of: record, holders, client)
+        } catch {
+          // Shards may move meanwhile, and what they leave is deleted.
+          guard let moved = try moved(record) else { throw error }
+          try await audit(stripe, of: moved, self.holders(), client)
+        }
       }
     }
     await client.close()

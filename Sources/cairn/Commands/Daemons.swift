@@ -43,6 +43,7 @@ func runCoordinator(_ context: Context) async throws(Failure) {
         in: .seconds(1) ... .seconds(86400 * 30))
       configuration.rewritesPerNode = try repair.value(
         "rewrites_per_node", default: configuration.rewritesPerNode, in: 1...8)
+      configuration.balances = try repair.value("balance", default: configuration.balances)
       let rate: ByteSize = try repair.value(
         "rate", default: ByteSize(configuration.repairByteRate))
       configuration.repairByteRate = rate.byteCount

@@ -1,0 +1,89 @@
+internal import Cluster
+internal import Coding
+internal import Messages
+internal import Metadata
+internal import ShardStore
+internal import Simulation
+
+/// What faults took or changed comes back by itself, as far as there is anywhere to put it.
+extension FinalChecks {
+  /// Waits until every shard is on a device that is there, and every block of it reads right. Devices that faults damaged read
+  /// all they have first, as they do now and then.
+  func heal() async throws {
+    guard isHealable else { return }
+    for held in holders().sorted(by: { $0.key < $1.key }).map(\.value)
+    where held.isDamaged && held.store.state == .healthy {
+      do { _ = try held.store.scrubNow() } catch {
+        throw failure("what is damaged is mended", "\(held.slot.name) \(held.store.path): \(error)")
+      }
+    }
+    let end = world.now + Self.healLimit
+    while let ill = try await firstIll() {
+      if let failure = cluster.failure { throw failure }
+      if world.now > end {
+        throw failure("what is damaged is mended", "after \(Self.healLimit): \(ill)")
+      }
+      await world.sleep(.seconds(2))
+    }
+  }
+
+  /// The container as it is now, when its shards are elsewhere than they were; nil when they are not.
+  func moved(_ record: ContainerRecord) throws -> ContainerRecord? {
+    let now = try StateAudit.containers(in: leadingStore()).first { $0.record.id == record.id }
+    return now.flatMap { $0.record.places == record.places ? nil : $0.record }
+  }
+
+  func isMoving(
+    _ shard: ShardKey, _ containers: [(record: ContainerRecord, stripes: [StripeRecord])]
+  ) throws -> Bool {
+    guard let known = containers.first(where: { $0.record.id == shard.container }) else {
+      return false
+    }
+    return try moved(known.record) != nil
+  }
+
+  private static let healLimit = Duration.seconds(240)
+
+  /// Whether all that repair needs comes about within a minute.
+  private var isHealable: Bool {
+    let scenario = cluster.scenario
+    return scenario.coordinator.rebuildAfter < .seconds(60) && !scenario.isTight
+      && scenario.coordinator.inventoryInterval < .seconds(60)
+  }
+
+  /// Whether there is a failure domain for each shard.
+  private func isWide(_ holders: [DeviceID: HeldBy], _ width: Int) -> Bool {
+    let healthy = holders.values.filter { $0.store.state == .healthy }
+    let domains =
+      cluster.nodes.count == 1 ? healthy.count : Set(healthy.map(\.slot.number)).count
+    return domains >= width
+  }
+
+  /// Something that is not as it should be; nil when all is well.
+  private func firstIll() async throws -> String? {
+    let holders = holders()
+    for (record, stripes) in try StateAudit.containers(in: leadingStore())
+    where record.state != .condemned && !stripes.isEmpty {
+      for (index, shard) in record.places.shards(of: record.id).enumerated() {
+        let device = record.places[index].device
+        let held = holders[device]
+        guard let held, held.store.state == .healthy else {
+          guard isWide(holders, record.scheme.width) else { continue }
+          return "shard \(index) of \(record.id) is on \(device), which is gone"
+        }
+        guard held.isDamaged else { continue }
+        for stripe in stripes where stripe.layout.isStored(index) {
+          do {
+            _ = try await held.store.read(
+              BlockKey(shard: shard, stripe: stripe.stripe), offset: 0,
+              byteCount: stripe.layout.blockByteCount)
+          } catch {
+            return
+              "\(held.slot.name) \(held.store.path): stripe \(stripe.stripe) of \(record.id): \(error)"
+          }
+        }
+      }
+    }
+    return nil
+  }
+}
