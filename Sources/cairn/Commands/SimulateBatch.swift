@@ -48,6 +48,17 @@ enum SimulationChild {
   /// A child that does not end by itself after its time limit and so much more is killed.
   private static let grace = Duration.seconds(30)
 
+  /// For a shell that becomes the child: glibc reads how to keep memory when a process starts. A trial allocates by the
+  /// million from a thread of its own, and lives for seconds. By default that thread's heap grows by a call of mprotect for
+  /// each few pages, what is freed at its end goes back to the kernel, to be asked for and zeroed anew, and only seven idle
+  /// pieces of a size are kept at hand.
+  private static let script =
+    "export GLIBC_TUNABLES="
+    + [
+      "arena_max=1", "top_pad=\(4 << 20)", "trim_threshold=\(256 << 20)",
+      "mmap_threshold=\(32 << 20)", "tcache_count=100",
+    ].map { "glibc.malloc." + $0 }.joined(separator: ":") + #"; exec "$0" "$@""#
+
   /// Always gives a report: that of the child, or one that says how the child ended.
   static func run(
     _ seed: UInt64, _ request: SimulationRequest, _ folder: SimulationFolder, _ driver: any Driver
@@ -58,7 +69,8 @@ enum SimulationChild {
     words += ["--time-limit", "\(max(1, Int(request.timeLimit / .milliseconds(1))))ms"]
     if request.isTwice { words.append("--twice") }
     let launch = ProcessLaunch(
-      executable: HostProcess.executablePath, arguments: words, logPath: log)
+      executable: "/bin/sh", arguments: ["-c", script, HostProcess.executablePath] + words,
+      logPath: log)
     let process = Outcome<Int32>()
     let started = await driver.submit(.spawnProcess(launch, process))
     guard started >= 0, let pid = process.value else {
