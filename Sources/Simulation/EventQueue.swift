@@ -8,9 +8,7 @@ final class SimulatedEvent {
   fileprivate func drop() { action = nil }
 
   func fire() {
-    let action = action
-    self.action = nil
-    action?()
+    action.take()?()
   }
 }
 

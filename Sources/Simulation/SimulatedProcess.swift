@@ -27,7 +27,7 @@ package final class SimulatedProcess: Driver, @unchecked Sendable {
   package let incarnation: Int
   package let machine: SimulatedMachine
   package let options: Options
-  package let buffers = BufferPool(retainedByteLimit: 16 << 20)
+  package let buffers: BufferPool
   package private(set) var isAlive = true
   /// How far its clock on the wall is ahead.
   package private(set) var wallClockOffset: Duration
@@ -50,8 +50,7 @@ package final class SimulatedProcess: Driver, @unchecked Sendable {
   private let nameHash: UInt64
   private var operationIndex = 0
   private var underWay = UnderWay()
-  private var tasks: [UInt64: Task<Void, Never>] = [:]
-  private var spawnedNames: [UInt64: String] = [:]
+  private var tasks: [UInt64: (name: String, task: Task<Void, Never>)] = [:]
   private var nextTask: UInt64 = 0
   private var laneFreeAt: [Int: Instant] = [:]
   private var posthumousCount = 0
@@ -71,6 +70,7 @@ package final class SimulatedProcess: Driver, @unchecked Sendable {
     self.machine = machine
     self.options = options
     self.world = world
+    buffers = world.buffers
     wallClockOffset = options.wallClockOffset
     clockDriftPartsPerMillion = options.clockDriftPartsPerMillion
     chance = world.random(named: "process/\(name)/\(incarnation)")
@@ -204,14 +204,12 @@ package final class SimulatedProcess: Driver, @unchecked Sendable {
   package func spawn(_ name: String, _ body: @escaping @Sendable () async -> Void) -> SpawnedTask {
     let id = nextTask
     nextTask += 1
-    let task = Task(name: "\(self.name)/\(name)", executorPreference: world.executor) {
+    let task = Task(executorPreference: world.executor) {
       await body()
       self.tasks[id] = nil
-      self.spawnedNames[id] = nil
     }
     if isAlive {
-      tasks[id] = task
-      spawnedNames[id] = name
+      tasks[id] = (name, task)
     } else {
       task.cancel()
     }
@@ -238,7 +236,7 @@ package final class SimulatedProcess: Driver, @unchecked Sendable {
 
   /// Of the tasks that were spawned and have not ended, oldest first.
   package var taskNames: [String] {
-    spawnedNames.sorted { $0.key < $1.key }.map(\.value)
+    tasks.sorted { $0.key < $1.key }.map(\.value.name)
   }
 
   // MARK: Life and death
@@ -277,15 +275,12 @@ package final class SimulatedProcess: Driver, @unchecked Sendable {
     }
     descriptors.removeAll()
     for pending in operations { pending.abort() }
-    for (_, task) in tasks.sorted(by: { $0.key < $1.key }) { task.cancel() }
+    for (_, spawned) in tasks.sorted(by: { $0.key < $1.key }) { spawned.task.cancel() }
     tasks = [:]
-    spawnedNames = [:]
-    buffers.trim()
   }
 
   /// The world is over.
   func forget() {
-    buffers.trim()
     beforeOperation = nil
     heldBack = []
   }

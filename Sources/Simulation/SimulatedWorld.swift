@@ -37,6 +37,9 @@ package final class SimulatedWorld: @unchecked Sendable {
   package let options: Options
   package let network: SimulatedNetwork
   let executor = SimulatedExecutor()
+  /// All processes take from one: they come and go by the hundred, and the kernel would zero for each what another just gave
+  /// back.
+  let buffers = BufferPool(retainedByteLimit: 256 << 20)
   private var instant: Instant = 0
   private var events = EventQueue()
   private var jobRandom: SimulationRandom
@@ -307,6 +310,7 @@ package final class SimulatedWorld: @unchecked Sendable {
     network.removeAll()
     // A task that waits for work of a dead process waits for ever, and keeps what it refers to: not the bulk.
     for process in processes { process.forget() }
+    buffers.trim()
     for disk in disks.values { disk.forget() }
     // These refer to the world in turn.
     processes = []
