@@ -2,6 +2,7 @@ internal import Cluster
 internal import Coding
 internal import Coordinator
 internal import DataPath
+import Glibc  // memcmp only.
 internal import Messages
 internal import Metadata
 internal import Node
@@ -323,7 +324,10 @@ extension FinalChecks {
       Self.encode(layout.scheme, bytes, &parity, size)
       for index in k..<width {
         let isSame = blocks[index]!.withBytes { found in
-          parity[(index - k) * size..<(index - k + 1) * size].elementsEqual(found)
+          parity.withUnsafeBytes { expected in
+            found.count == size
+              && memcmp(expected.baseAddress! + (index - k) * size, found.baseAddress!, size) == 0
+          }
         }
         if !isSame { throw failure("parity fits", "\(place): block \(index)") }
       }
@@ -338,19 +342,22 @@ extension FinalChecks {
         throw failure("chunks match their fingerprints", "\(place): \(error)")
       }
     }
-    for group in stripe.groups {
-      var offset = Int(group.offset) + GroupHeader.byteCount
-      for chunk in group.chunks {
-        let end = offset + Int(chunk.byteCount)
-        let found = bytes.withUnsafeBytes {
-          Fingerprint(of: UnsafeRawBufferPointer(rebasing: $0[offset..<end]))
+    let found = bytes.withUnsafeBytes { bytes in
+      var chunks: [UnsafeRawBufferPointer] = []
+      for group in stripe.groups {
+        var offset = Int(group.offset) + GroupHeader.byteCount
+        for chunk in group.chunks {
+          let end = offset + Int(chunk.byteCount)
+          chunks.append(UnsafeRawBufferPointer(rebasing: bytes[offset..<end]))
+          offset = end
         }
-        guard found == chunk.fingerprint else {
-          throw failure(
-            "chunks match their fingerprints", "\(place): \(chunk.fingerprint) reads as \(found)")
-        }
-        offset = end
       }
+      return Fingerprint.of(chunks)
+    }
+    for (chunk, found) in zip(stripe.groups.flatMap(\.chunks), found)
+    where found != chunk.fingerprint {
+      throw failure(
+        "chunks match their fingerprints", "\(place): \(chunk.fingerprint) reads as \(found)")
     }
   }
 
