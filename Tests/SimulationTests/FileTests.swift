@@ -5,8 +5,9 @@ import TestSupport
 import Testing
 
 @Suite struct FileTests {
-  @Test("files behave like an array of bytes", arguments: Seed.several)
-  func model(seed: Seed) throws {
+  /// Short ones, and some of over 64 pages, which are kept in several pieces.
+  @Test("files behave like an array of bytes", arguments: [40_000, 300_000], Seed.several)
+  func model(reach: UInt64, seed: Seed) throws {
     try SimulatedWorld.run(seed: seed.value) { world in
       var random = seed.generator
       let process = world.process("p")
@@ -14,8 +15,8 @@ import Testing
       let file = try await File.open("/f", O_RDWR | O_CREAT, on: process)
       var model: [UInt8] = []
       for _ in 0..<200 {
-        let offset = Int(random.next() % 40_000)
-        let count = Int(random.next() % 20_000)
+        let offset = Int(random.next() % reach)
+        let count = Int(random.next() % (reach / 2))
         switch random.next() % 7 {
         case 0, 1, 2:
           let bytes = random.bytes(count)

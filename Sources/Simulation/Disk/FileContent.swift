@@ -16,13 +16,13 @@ final class FileContent {
 
   static let largestByteCount = 1 << 50
 
-  private(set) var current: [Int: Page] = [:]
+  private(set) var current = PageTable()
   private(set) var byteCount = 0
   private(set) var allocated = IntegerRanges()
   /// Of the last change.
   private(set) var sequence: UInt64 = 0
 
-  private var durable: [Int: Page] = [:]
+  private var durable = PageTable()
   private(set) var durableByteCount = 0
   private var durableAllocated = IntegerRanges()
   private var unsynced: [Version] = []
@@ -52,7 +52,7 @@ final class FileContent {
   /// Pages that hold bytes within the file.
   var pageCount: Int { current.count }
   /// The same, in order.
-  var pageIndices: [Int] { current.keys.sorted() }
+  var pageIndices: [Int] { current.indices }
 
   var hasUnsynced: Bool { !unsynced.isEmpty || !unsyncedSizes.isEmpty }
 
@@ -97,12 +97,10 @@ final class FileContent {
     let count = max(0, min(target.count, size - offset))
     guard count > 0, let base = target.baseAddress else { return 0 }
     var done = 0
-    while done < count {
-      let position = offset + done
-      let start = position % Page.byteCount
+    (durable ? self.durable : current).visit(Self.pages(offset, count)) { index, page in
+      let start = offset + done - index * Page.byteCount
       let part = min(Page.byteCount - start, count - done)
-      let index = position / Page.byteCount
-      if let page = durable ? self.durable[index] : current[index] {
+      if let page {
         (base + done).copyMemory(from: page.base + start, byteCount: part)
       } else {
         (base + done).initializeMemory(as: UInt8.self, repeating: 0, count: part)
@@ -158,12 +156,7 @@ final class FileContent {
   private func zero(_ offset: Int, _ count: Int) {
     guard count > 0 else { return }
     let end = offset + count
-    let range = Self.pages(offset, count)
-    // A sparse file of a terabyte has few pages: go by whichever is shorter.
-    let present =
-      range.count <= current.count
-      ? range.filter { current[$0] != nil } : current.keys.filter { range.contains($0) }.sorted()
-    for index in present {
+    for index in current.indices(in: Self.pages(offset, count)) {
       let start = max(offset - index * Page.byteCount, 0)
       let stop = min(end - index * Page.byteCount, Page.byteCount)
       if start == 0 && (stop == Page.byteCount || end >= byteCount) {
@@ -190,7 +183,9 @@ final class FileContent {
   private func put(_ page: Page?, at index: Int, sectors: UInt8, canTear: Bool) {
     current[index] = page
     // Small appends leave a version each; past 8 in a row the newest joins the one before (see setSize).
-    if unsynced.count >= 8, unsynced.suffix(8).allSatisfy({ $0.index == index }) {
+    if unsynced.count >= 8, unsynced.last?.index == index,
+      unsynced.suffix(8).allSatisfy({ $0.index == index })
+    {
       let last = unsynced.count - 1
       unsynced[last].page = page
       unsynced[last].sectors |= sectors
@@ -293,7 +288,7 @@ final class FileContent {
   /// Beyond its end a file has no bytes, whatever once was there.
   private func trimDurable() {
     let limit = (durableByteCount + Page.byteCount - 1) / Page.byteCount
-    for index in durable.keys.filter({ $0 >= limit }) { durable[index] = nil }
+    for index in durable.indices(in: limit..<Int.max) { durable[index] = nil }
     let tail = durableByteCount % Page.byteCount
     if tail > 0, let last = durable[limit - 1] {
       let page = Page(copying: last)
@@ -301,7 +296,7 @@ final class FileContent {
         as: UInt8.self, repeating: 0, count: Page.byteCount - tail)
       durable[limit - 1] = page
     }
-    for index in durable.keys.sorted() { durableAllocated.insert(index..<index + 1) }
+    for index in durable.indices { durableAllocated.insert(index..<index + 1) }
   }
 
   /// Power is lost. The file counts no more until it is found again.
