@@ -185,7 +185,7 @@ private final class ForgedObject: @unchecked Sendable {
         (0..<5).flatMap { part(cluster.nodes[$0]!) }
       }
       // One is wrong under a true checksum; another rots.
-      let rotten = object.target.devices[0]
+      let rotten = object.target.device(0)
       let number = try #require(
         (0..<5).first { cluster.nodes[$0]!.devices.contains(rotten) })
       let store = try #require(cluster.nodes[number]!.store(of: rotten))
