@@ -479,21 +479,26 @@ package struct ScrubStanding: Sendable, WireValue {
     package var report: ScrubReport
     /// Blocks known to be wrong now.
     package var damagedCount: UInt64
+    /// It takes no writes, and its scrub stands still.
+    package var isFailed: Bool
 
-    package init(device: DeviceID, report: ScrubReport, damagedCount: UInt64) {
+    package init(device: DeviceID, report: ScrubReport, damagedCount: UInt64, isFailed: Bool) {
       self.device = device
       self.report = report
       self.damagedCount = damagedCount
+      self.isFailed = isFailed
     }
     package func encode(into writer: inout ByteWriter) {
       writer.value(device)
       writer.value(report)
       writer.varint(damagedCount)
+      writer.bool(isFailed)
     }
     package init(from reader: inout ByteReader) throws(ValueError) {
       device = try reader.value()
       report = try reader.value()
       damagedCount = try reader.varint()
+      isFailed = try reader.bool()
     }
   }
   package var devices: [Entry]

@@ -233,7 +233,7 @@ extension StorageNode {
       try chosen(device).map {
         ScrubStanding.Entry(
           device: $0.device, report: ScrubReport($0.scrubState),
-          damagedCount: $0.damagedBlockCount)
+          damagedCount: $0.damagedBlockCount, isFailed: $0.state != .healthy)
       })
   }
 }

@@ -137,6 +137,14 @@ package final class StorageNode: @unchecked Sendable {
         "name": configuration.name, "id": directory.identity.node, "address": address,
         "devices": stores.count, "epoch": highestEpoch, "kernel": driver.features,
       ])
+    if let settings = stores.first?.store.settings, settings.scrubsUnusually {
+      log.info(
+        "scrub",
+        [
+          "interval": settings.scrubInterval == .zero ? "off" : settings.scrubInterval.text,
+          "bytesPerSecond": settings.scrubByteRate,
+        ])
+    }
 
     let client = WireClient(
       driver: driver, key: configuration.key, name: name, security: configuration.security)

@@ -86,7 +86,8 @@ extension ShardStore {
     try await append(
       draft, payload: isAligned ? payload : aligned(payload),
       hasHeadroom: hasHeadroom && isAligned && payload.offset >= RecordHeader.byteCount,
-      purpose: Purpose(block.key),
+      // A mend gives back what it takes.
+      purpose: found != nil && punches ? .compaction : Purpose(block.key),
       effect: .block(block, replaced: found))
     guard let found else { return }
     // Counted here, so that no flush of the index passes over what is still to be punched.

@@ -124,6 +124,8 @@ package final class ShardStore: @unchecked Sendable {
   var scrubRate: UInt64?
   var scrubTask: SpawnedTask?
   var scrubTaskCount = 0
+  /// The file system refused direct I/O to the scrub too.
+  var scrubIsBuffered = false
   let scrubEnded = WaitQueue()
 
   // Background work.

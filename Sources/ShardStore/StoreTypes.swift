@@ -78,10 +78,18 @@ package struct StoreSettings: Equatable, Sendable {
   package var rotationalDepth = 4
   /// Every living block is read again in this time; 0: only when it is asked for.
   package var scrubInterval = Duration.zero
+  /// What a daemon takes for it where nothing else is said.
+  package static let usualScrubInterval = Duration.seconds(14 * 86400)
   /// Bytes a second that a round of the scrub takes at most.
-  package var scrubByteRate: UInt64 = 64 << 20
+  package var scrubByteRate = usualScrubByteRate
+  package static let usualScrubByteRate: UInt64 = 64 << 20
   /// Volume files kept open at a time.
   package var openFileLimit = 128
+
+  /// Whether a daemon was told how to scrub.
+  package var scrubsUnusually: Bool {
+    scrubInterval != Self.usualScrubInterval || scrubByteRate != Self.usualScrubByteRate
+  }
 
   /// A new device with less has no room for ``leastReserve``, four times which it must hold.
   package static let leastCapacity: UInt64 = 4 * leastReserve

@@ -43,6 +43,8 @@ private let directory = OptionSpec(
 private let quiet = OptionSpec("--quiet", short: "-q", "no output but errors")
 private let jobs = OptionSpec(
   "--jobs", short: "-j", value: "N", "objects under way at once (default: 64)")
+private let scrubbedNode = OptionSpec("--node", value: "NODE", "only this node's devices")
+private let scrubbedDevice = OptionSpec("--device", value: "DEVICE", "only this device")
 private let daemonConfig = OptionSpec("--config", value: "FILE", "the daemon's configuration")
 
 let commandTable: [CommandSpec] = [
@@ -173,6 +175,24 @@ let commandTable: [CommandSpec] = [
     path: ["admin", "repair", "status"],
     summary: "Show how many losses everything survives, and what is being rebuilt.",
     usage: "[--json]", options: [json, config], run: repairStatus),
+  CommandSpec(
+    path: ["admin", "scrub", "status"],
+    summary: "Show how far each device's scrub is and what it found.",
+    usage: "[--node NODE] [--device DEVICE] [--json]",
+    options: [scrubbedNode, scrubbedDevice, json, config], run: scrubStatus),
+  CommandSpec(
+    path: ["admin", "scrub"],
+    summary: "Have devices read and compare everything they hold, from the first block, now.",
+    usage: "[--node NODE] [--device DEVICE] [--rate SIZE] [--wait] [--json]",
+    details: """
+      They do so by themselves in the time that their nodes' configuration says ([scrub] interval). What is found damaged is
+      mended from the other blocks of its stripe. With --wait the exit status is 1 when a device could not be read through.
+      """,
+    options: [
+      scrubbedNode, scrubbedDevice,
+      OptionSpec("--rate", value: "SIZE", "bytes a second of each device (default: as configured)"),
+      OptionSpec("--wait", "until all is read"), json, config,
+    ], run: adminScrub),
   CommandSpec(
     path: ["coordinator"], summary: "Run a coordinator in the foreground.", usage: "--config FILE",
     options: [daemonConfig], run: runCoordinator),
@@ -327,6 +347,7 @@ private func completion(_ context: Context) async throws(Failure) {
       elif [[ $current == -* ]]; then
         [ "$command" = cluster ] && command="cluster ${COMP_WORDS[2]}"
         [ "$command" = admin ] && command="admin ${COMP_WORDS[2]}"
+        [ "$command" = "admin scrub" ] && [ "${COMP_WORDS[3]}" = status ] && command="admin scrub status"
         [ "$command" = "admin repair" ] && command="admin repair ${COMP_WORDS[3]}"
         case "$command ${COMP_WORDS[2]}" in "bench code" | "bench idle") command="bench ${COMP_WORDS[2]}" ;; esac
         case "$command" in

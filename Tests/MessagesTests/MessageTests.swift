@@ -169,7 +169,7 @@ struct MessageTests {
       #expect(try ScrubNow(decoding: now.encoded).byteRate == now.byteRate)
       #expect(try GetScrub(decoding: GetScrub(device: nil).encoded).device == nil)
       let standing = ScrubStanding([
-        .init(device: DeviceID(1), report: scrub, damagedCount: samples.number())
+        .init(device: DeviceID(1), report: scrub, damagedCount: samples.number(), isFailed: true)
       ])
       #expect(try ScrubStanding(decoding: standing.encoded).devices == standing.devices)
     }

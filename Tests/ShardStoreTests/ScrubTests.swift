@@ -57,11 +57,17 @@ struct ScrubTests {
 
   @Test(
     "a scrub finds exactly the blocks that were damaged; mended, all is as it was, also after a restart",
-    arguments: Seed.several)
-  func findsAll(seed: Seed) throws {
+    arguments: Seed.several, [true, false])
+  func findsAll(seed: Seed, direct: Bool) throws {
     try withDevice(seed: seed.value) { world, process in
       var random = seed.generator
-      var store = try await StoreScene.open(process, Self.settings)
+      var settings = Self.settings
+      if !direct {
+        // Wanted or not, the scrub goes past the page cache if it can.
+        world.disk("node").hasDirectIO = Bool.random(using: &random)
+        if world.disk("node").hasDirectIO { settings.directIO = .off }
+      }
+      var store = try await StoreScene.open(process, settings)
       let known = Known()
       for _ in 0..<120 {
         let key = key(
@@ -88,7 +94,7 @@ struct ScrubTests {
 
       // The note of it is read again, and believed where it is still so.
       await store.close()
-      store = try await StoreScene.open(process, Self.settings)
+      store = try await StoreScene.open(process, settings)
       while store.backgroundTasks > 0 { await store.idle.wait() }
       #expect(Set(store.damagedBlocks(after: nil, limit: 4096)) == known.damaged)
       #expect(store.scrubState.finishedRound == 2)
@@ -112,7 +118,7 @@ struct ScrubTests {
         for file in try world.disk("node").files(under: "/device/index") {
           try world.disk("node").erase(file)
         }
-        store = try await StoreScene.open(process, Self.settings)
+        store = try await StoreScene.open(process, settings)
       }
       await store.close()
     }
@@ -299,6 +305,46 @@ struct ScrubTests {
       case StoreError.deviceFailed, StoreError.corrupt: break
       default: Issue.record("\(error)")
       }
+    }
+  }
+
+  @Test("a full device can mend, again and again, and nothing else is let in")
+  func full() throws {
+    try withDevice { world, process in
+      var random = SeededGenerator(seed: 1)
+      let settings = StoreScene.settings {
+        $0.capacity = 4 << 20
+        $0.volumeByteCount = 256 << 10
+        $0.reserveByteCount = 512 << 10
+      }
+      let store = try await StoreScene.open(process, settings)
+      let known = Known()
+      var stripe: UInt64 = 0
+      while true {
+        let sample = known.sample(key(1, stripe), units: 4)
+        stripe += 1
+        do throws(StoreError) {
+          try await sample.write(to: store)
+          known.samples[sample.block.key] = sample
+        } catch {
+          #expect(error == .deviceFull)
+          break
+        }
+      }
+      for round in 1...4 as ClosedRange<UInt64> {
+        let victims = known.samples.keys.sorted().filter { $0.stripe % 4 == round % 4 }
+        for key in victims { #expect(try await damage(key, of: store, world, &random)) }
+        try await scrub(store)
+        #expect(store.damagedBlocks(after: nil, limit: 4096) == victims)
+        for key in victims { try await known.samples[key]!.write(to: store) }
+        await expect(.deviceFull) { () throws(StoreError) in
+          try await known.sample(key(2, 0), units: 4).write(to: store)
+        }
+      }
+      for key in known.samples.keys.sorted() {
+        #expect(try await known.samples[key]!.isIn(store))
+      }
+      await store.close()
     }
   }
 

@@ -24,6 +24,62 @@ struct CommandTests {
         == "nothing was running\n")
   }
 
+  @Test("a scrub on request reads all there is and finds the byte that was changed")
+  func scrub() throws {
+    let cluster = try RealCluster(nodes: 3)
+    try cluster.succeed("mb", "bucket")
+    let bytes = Data(Seed(4).generatorBytes(9 << 20))
+    try cluster.succeed("put", "-", "cairn://bucket/object", input: bytes)
+    func lines(_ words: String...) throws -> [[String: Any]] {
+      let finished = try cluster.run(words)
+      try #require(finished.status == 0, "\(words): \(finished.error)")
+      return try finished.text.split(separator: "\n").map {
+        try #require(
+          JSONSerialization.jsonObject(with: Data($0.utf8)) as? [String: Any])
+      }
+    }
+    func found(_ lines: [[String: Any]]) -> Int {
+      lines.reduce(0) { $0 + ($1["foundInRound"] as? Int ?? -99) }
+    }
+    let clean = try lines("admin", "scrub", "--wait", "--json")
+    #expect(clean.count == 3 && found(clean) == 0)
+    #expect(clean.reduce(0) { $0 + ($1["bytesDone"] as? Int ?? 0) } > 13 << 20)
+    #expect(clean.allSatisfy { $0["running"] as? Bool == false })
+
+    // A byte of the object, where it lies.
+    var isDone = false
+    for case let file as String in FileManager.default.enumerator(atPath: cluster.directory)!
+    where file.contains("/volumes/") && !isDone {
+      let path = cluster.directory + "/" + file
+      let volume = try Data(contentsOf: URL(fileURLWithPath: path))
+      guard let place = volume.range(of: bytes[1_000_000..<1_000_064]) else { continue }
+      let handle = try FileHandle(forUpdating: URL(fileURLWithPath: path))
+      try handle.seek(toOffset: UInt64(place.lowerBound))
+      try handle.write(contentsOf: Data([~volume[place.lowerBound]]))
+      try handle.synchronize()
+      try handle.close()
+      isDone = true
+    }
+    #expect(isDone)
+    let dirty = try lines("admin", "scrub", "--wait", "--json", "--rate", "1GiB")
+    #expect(found(dirty) == 1)
+    let device = try #require(dirty.first { $0["foundInRound"] as? Int == 1 })
+    let name = try #require(device["device"] as? String)
+    #expect(try lines("admin", "scrub", "status", "--json").count == 3)
+    let one = try lines("admin", "scrub", "status", "--device", name, "--json")
+    #expect(one.count == 1 && one[0]["foundInAll"] as? Int == 1)
+    #expect(
+      try cluster.succeed("admin", "scrub", "status", "--node", "node-1").text
+        .hasPrefix("node-1 d-"))
+    #expect(try cluster.succeed("cat", "cairn://bucket/object").output == bytes)
+    for words in [
+      ["--node", "n9"], ["--device", "d-1"], ["--rate", "0"], ["--rate", "much"], ["status", "x"],
+    ] {
+      let finished = try cluster.run(["admin", "scrub"] + words)
+      #expect(finished.status != 0 && finished.error.split(separator: "\n").count == 1)
+    }
+  }
+
   @Test("objects go in, come out, are listed, copied, moved, and deleted space returns")
   func roundTrip() throws {
     let cluster = try RealCluster(nodes: 3)

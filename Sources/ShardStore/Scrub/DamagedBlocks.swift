@@ -150,13 +150,20 @@ extension ShardStore {
     return .damaged
   }
 
-  /// Whether the record at `place`, read from the device, is the block's, every byte of it.
+  /// Whether the record at `place` is the block's, every byte of it.
   ///
+  /// - Parameter fromDevice: as for ``fillFromDevice(_:volume:at:)``.
   /// - Throws: `system` when it cannot be tried.
-  func isWhole(_ key: BlockKey, at place: Place) async throws(StoreError) -> Bool {
+  func isWhole(_ key: BlockKey, at place: Place, fromDevice: Bool = false)
+    async throws(StoreError) -> Bool
+  {
     let record = driver.buffers.slice(Int(place.recordByteCount))
     do throws(StoreError) {
-      try await fill(record, volume: place.volume, at: place.offset)
+      if fromDevice {
+        try await fillFromDevice(record, volume: place.volume, at: place.offset)
+      } else {
+        try await fill(record, volume: place.volume, at: place.offset)
+      }
     } catch {
       guard case .corrupt = error else { throw error }
       return false

@@ -154,6 +154,12 @@ extension ShardStore {
     }
     scrubNote.finishedRound = round
     scrubNote.finishedMilliseconds = wallMilliseconds
+    if damage.unlistedCount == 0 {
+      // All that is damaged is listed now: volumes that were kept for what was only counted may go.
+      for volume in volumes.byNumber.values {
+        volume.holdsCorruptBlock = damage.holds(volume: volume.number)
+      }
+    }
     scrubRate = nil
     scrubNoteChanged = true
     await writeScrubNote()
@@ -260,7 +266,7 @@ extension ShardStore {
     let whole = driver.buffers.slice(Int(last.offset + last.recordByteCount - first.offset))
     var isRead = true
     do throws(StoreError) {
-      try await fill(whole, volume: first.volume, at: first.offset)
+      try await fillFromDevice(whole, volume: first.volume, at: first.offset)
     } catch {
       guard case .corrupt = error else { return false }
       isRead = false
@@ -272,7 +278,7 @@ extension ShardStore {
           let at = Int(place.offset - first.offset)
           let record = whole[at..<at + Int(place.recordByteCount)]
           if header(of: entry.key, at: place, in: record) != nil { continue }
-        } else if try await isWhole(entry.key, at: place) {
+        } else if try await isWhole(entry.key, at: place, fromDevice: true) {
           // One bad sector must not cost its neighbours their name.
           continue
         }
@@ -283,6 +289,38 @@ extension ShardStore {
       }
     }
     return true
+  }
+
+  /// Reads all of `slice`, past the page cache also where volumes are read and written through it: what is remembered there
+  /// says nothing about the medium. Not where the file system has no direct I/O.
+  ///
+  /// - Throws: as ``fill(_:volume:at:)``.
+  func fillFromDevice(_ slice: Slice, volume number: UInt32, at offset: UInt64)
+    async throws(StoreError)
+  {
+    guard volumes.directFlag == 0, !scrubIsBuffered, let volume = volumes[number] else {
+      return try await fill(slice, volume: number, at: offset)
+    }
+    do throws(RingError) {
+      let file = try await File.open(
+        path + "/" + volume.name, O_RDONLY | O_DIRECT, on: driver)
+      let count: Int
+      do throws(RingError) { count = try await file.read(into: slice, at: offset) } catch {
+        await file.close()
+        throw error
+      }
+      await file.close()
+      guard count == slice.count else {
+        throw RingError(errno: EIO, operation: "read past the end", subject: volume.name)
+      }
+    } catch {
+      if error.errno == EINVAL {
+        scrubIsBuffered = true
+        return try await fill(slice, volume: number, at: offset)
+      }
+      if error.isOurShortage { throw .system(error) }
+      throw .corrupt("\(error)")
+    }
   }
 
   private func noteFound(_ key: BlockKey, at place: Place) {

@@ -82,6 +82,9 @@ func runNode(_ context: Context) async throws(Failure) {
   let settings = try await Settings(try configPath(context), on: context.driver)
   var keyFile = ""
   var level = LogLevel.info
+  var scrub = (
+    interval: StoreSettings.usualScrubInterval, rate: ByteSize(StoreSettings.usualScrubByteRate)
+  )
   var plans: [(tuning: DeviceTuning, capacity: ByteSize, reserve: ByteSize?)] = []
   var configuration = try settings.read { root throws(ConfigurationError) -> NodeConfiguration in
     keyFile = try root.required("key_file")
@@ -104,6 +107,16 @@ func runNode(_ context: Context) async throws(Failure) {
           settings: StoreSettings(
             capacity: capacity.byteCount, reserveByteCount: reserve?.byteCount),
           replaces: try replacedDevice(in: table)))
+    }
+    if let table = try root.table("scrub") {
+      scrub.interval = try table.value("interval", default: scrub.interval)
+      guard scrub.interval == .zero || scrub.interval >= .seconds(60) else {
+        throw table.error("interval", "must be at least 60s, or 0 for no scrub but on request")
+      }
+      scrub.rate = try table.value("rate", default: scrub.rate)
+      guard scrub.rate.byteCount >= 64 << 10 else {
+        throw table.error("rate", "must be at least 64KiB")
+      }
     }
     if devices.isEmpty { throw root.error("device", "must name at least one device") }
     var configuration = NodeConfiguration(
@@ -128,6 +141,8 @@ func runNode(_ context: Context) async throws(Failure) {
         for: configuration.devices[index].path, file: settings.resolve, on: context.driver)
       configuration.devices[index].settings = tuning.profile.settings(
         capacity: plan.capacity, reserve: plan.reserve)
+      configuration.devices[index].settings.scrubInterval = scrub.interval
+      configuration.devices[index].settings.scrubByteRate = scrub.rate.byteCount
       configuration.devices[index].profile = tuning.summary
       configuration.devices[index].deviations = tuning.deviations
     } catch {
