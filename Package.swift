@@ -65,6 +65,7 @@ let everything: [Target] =
   + module("Coding", ["CISAL", "CCrypto", "CDigest", "CZstd", "CLZ4", "CXZ"], tests: [])
   + module("Wire", ["Ring", "Coding", "CCrypto"], tests: ["Simulation"])
   + module("Service", ["Ring", "CToml"], tests: ["Simulation"])
+  + module("HTTP", ["Ring", "Wire", "Service"], tests: ["Simulation"])
   + module("Cluster", ["Ring", "Coding", "Wire"], tests: [])
   + module("Messages", ["Ring", "Coding", "Wire", "Cluster"], tests: [])
   + module("ShardStore", ["Ring", "Coding", "Wire", "Cluster"], tests: ["Simulation"])
@@ -83,7 +84,7 @@ let everything: [Target] =
     tests: ["Simulation"])
   + module(
     "Coordinator",
-    ["Ring", "Coding", "Wire", "Service", "Cluster", "Messages", "Stripes", "Metadata"],
+    ["Ring", "Coding", "Wire", "Service", "HTTP", "Cluster", "Messages", "Stripes", "Metadata"],
     tests: ["Simulation", "ShardStore", "Node"])
   + module("Simulation", ["Ring"], tests: [])
   + module(
@@ -105,8 +106,9 @@ let everything: [Target] =
     .executableTarget(
       name: "cairn",
       dependencies: [
-        "Ring", "Coding", "Wire", "Service", "Cluster", "Messages", "ShardStore", "Stripes",
-        "Metadata", "DataPath", "Node", "Coordinator", "Simulation", "Swarm", "Bench", "CodeBench",
+        "Ring", "Coding", "Wire", "Service", "HTTP", "Cluster", "Messages", "ShardStore",
+        "Stripes", "Metadata", "DataPath", "Node", "Coordinator", "Simulation", "Swarm", "Bench",
+        "CodeBench",
         "Tuning",
         "CCommit",
       ], swiftSettings: settings),

@@ -190,8 +190,8 @@ package enum CoordinatorEnd: Sendable, Equatable {
   init?(_ error: ArbiterError) {
     switch error {
     case .stopped: self = .stopped
-    case .locked, .directory, .directoryGone: self = .failed(describe(error))
-    case .deposed, .expired, .unanswered: return nil
+    case .locked, .directory, .directoryGone, .foreign: self = .failed(describe(error))
+    case .deposed, .expired, .unanswered, .handedOver: return nil
     }
   }
 }
@@ -202,8 +202,10 @@ func describe(_ error: ArbiterError) -> String {
   case .directory(let why): "the directory cannot be used: \(why)"
   case .directoryGone(let path): "the directory was deleted or replaced: \(path)"
   case .deposed(let epoch): "another coordinator took over with epoch \(epoch)"
-  case .expired: "too few nodes renewed the lease"
+  case .expired: "the lease was not renewed in time"
   case .unanswered: "too few of the new nodes answered"
+  case .foreign(let why): why
+  case .handedOver: "handed over on request"
   case .stopped: "stopped"
   }
 }

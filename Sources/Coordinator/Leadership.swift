@@ -122,7 +122,7 @@ final class Leadership: @unchecked Sendable {
       if let member = heard.first(where: { $0.clusterID != 0 }) {
         // It belongs to a cluster, so there is a root record somewhere. Another one must not come to be.
         report("the arbiter has no root record, but \(member.record.name) belongs to a cluster")
-        if arbiter.leaseNeedsNodes {
+        if arbiter.asksNodesForRoot {
           // It asks the nodes for the root, and has to ask again.
           arbiter.lose(.expired)
           throw .lost(.expired)

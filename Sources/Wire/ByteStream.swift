@@ -1,8 +1,8 @@
-import Ring
+package import Ring
 
 /// Bytes in order, both ways: a plain connection, or TLS over one. Loop-confined; at most one task
 /// receives and one sends.
-protocol ByteStream: AnyObject, Sendable {
+package protocol ByteStream: AnyObject, Sendable {
   /// Up to `slice.count` bytes, or all of them when `waitForAll`; fewer only at the stream's end.
   ///
   /// - Throws: ``WireError/disconnected(_:)`` or ``WireError/malformed(_:)``.
@@ -26,16 +26,16 @@ protocol ByteStream: AnyObject, Sendable {
 }
 
 /// No encryption.
-final class PlainStream: ByteStream, @unchecked Sendable {
+package final class PlainStream: ByteStream, @unchecked Sendable {
   // Loop-confined.
   let connection: Connection
   private var given: Slice?
 
-  init(_ connection: Connection) { self.connection = connection }
+  package init(_ connection: Connection) { self.connection = connection }
 
-  var transportCode: UInt8 { 0 }
+  package var transportCode: UInt8 { 0 }
 
-  func receive(into slice: Slice, waitForAll: Bool) async throws(WireError) -> Int {
+  package func receive(into slice: Slice, waitForAll: Bool) async throws(WireError) -> Int {
     do throws(RingError) {
       let isSmall = !waitForAll && slice.count > 1 && connection.driver.meets(.receiveSmall)
       return try await connection.receive(
@@ -45,11 +45,11 @@ final class PlainStream: ByteStream, @unchecked Sendable {
     }
   }
 
-  func give(_ slice: Slice) { given = slice }
-  var isHolding: Bool { given != nil }
-  func rest() {}
+  package func give(_ slice: Slice) { given = slice }
+  package var isHolding: Bool { given != nil }
+  package func rest() {}
 
-  func receive() async throws(WireError) -> Slice {
+  package func receive() async throws(WireError) -> Slice {
     if let given {
       self.given = nil
       return given
@@ -65,7 +65,7 @@ final class PlainStream: ByteStream, @unchecked Sendable {
     }
   }
 
-  func send(_ slices: [Slice]) async throws(WireError) {
+  package func send(_ slices: [Slice]) async throws(WireError) {
     do throws(RingError) {
       var piece: [Slice] = []
       var byteCount = 0

@@ -1,11 +1,21 @@
 internal import CCrypto
-import Ring
+package import Ring
+
+/// What a ``TLSStream`` makes its session from, and how it tells failures.
+package protocol TLSSessions: AnyObject, Sendable {
+  /// A session of OpenSSL's in its role.
+  func makeSession() -> OpaquePointer
+  /// Why a handshake or record failed; nil when OpenSSL's own words are all there is.
+  ///
+  /// - Parameter reason: OpenSSL's reason code (`SSL_R_…`).
+  func explain(_ session: OpaquePointer, reason: Int32) -> WireError?
+}
 
 /// TLS 1.3 with one external pre-shared key and no certificates. One for each key and role.
 ///
 /// The suite is TLS_AES_128_GCM_SHA256, the key exchange psk_dhe_ke: a key that leaks later opens no
 /// recorded connection.
-final class TLSContext: @unchecked Sendable {
+final class TLSContext: TLSSessions, @unchecked Sendable {
   // Sound: set up once, then OpenSSL only counts references in it.
   fileprivate let context: OpaquePointer
   fileprivate let key: [UInt8]
@@ -78,7 +88,17 @@ final class TLSContext: @unchecked Sendable {
     return session
   }
 
-  fileprivate func makeSession() -> OpaquePointer {
+  package func explain(_ session: OpaquePointer, reason: Int32) -> WireError? {
+    switch reason {
+    case SSL_R_BINDER_DOES_NOT_VERIFY, SSL_R_TLSV1_ALERT_DECRYPT_ERROR,
+      SSL_R_SSLV3_ALERT_ILLEGAL_PARAMETER, SSL_R_SSLV3_ALERT_HANDSHAKE_FAILURE,
+      SSL_R_NO_SUITABLE_SIGNATURE_ALGORITHM, SSL_R_NO_SHARED_CIPHER:
+      .wrongKey
+    default: nil
+    }
+  }
+
+  package func makeSession() -> OpaquePointer {
     guard let ssl = SSL_new(context) else {
       preconditionFailure("OpenSSL has no memory for a connection")
     }
@@ -88,10 +108,10 @@ final class TLSContext: @unchecked Sendable {
 }
 
 /// TLS over a plain stream. OpenSSL sees two buffers, never a socket.
-final class TLSStream: ByteStream, @unchecked Sendable {
+package final class TLSStream: ByteStream, @unchecked Sendable {
   // Loop-confined.
   private let plain: any ByteStream
-  private let context: TLSContext
+  private let sessions: any TLSSessions
   private let ssl: OpaquePointer
   private let pool: BufferPool
 
@@ -118,11 +138,14 @@ final class TLSStream: ByteStream, @unchecked Sendable {
   var rekeyAfter = TLSStream.rekeyByteCount
 
   /// - Parameter alreadyRead: what came in before it was clear that this is TLS.
-  init(_ plain: any ByteStream, context: TLSContext, pool: BufferPool, alreadyRead: [UInt8] = []) {
+  package init(
+    _ plain: any ByteStream, context sessions: any TLSSessions, pool: BufferPool,
+    alreadyRead: [UInt8] = []
+  ) {
     self.plain = plain
-    self.context = context
+    self.sessions = sessions
     self.pool = pool
-    ssl = context.makeSession()
+    ssl = sessions.makeSession()
     if !alreadyRead.isEmpty {
       let slice = Slice(copying: alreadyRead, pool: pool)
       input = slice.buffer
@@ -138,7 +161,7 @@ final class TLSStream: ByteStream, @unchecked Sendable {
 
   deinit { SSL_free(ssl) }
 
-  var transportCode: UInt8 { 1 }
+  package var transportCode: UInt8 { 1 }
 
   // MARK: What OpenSSL calls
 
@@ -245,12 +268,12 @@ final class TLSStream: ByteStream, @unchecked Sendable {
   }
 
   /// - Throws: ``WireError/wrongKey`` when the other end holds another key.
-  func handshake() async throws(WireError) {
+  package func handshake() async throws(WireError) {
     while true {
       ERR_clear_error()
       let status = SSL_do_handshake(ssl)
       let reason = status == 1 ? SSL_ERROR_NONE : SSL_get_error(ssl, status)
-      let failure = reason == SSL_ERROR_SSL ? Self.failure() : nil
+      let failure = reason == SSL_ERROR_SSL ? failure() : nil
       // Also after a failure: the alert tells the other end.
       try await flush()
       if status == 1 { return }
@@ -260,31 +283,25 @@ final class TLSStream: ByteStream, @unchecked Sendable {
     }
   }
 
-  private static func failure() -> WireError {
+  private func failure() -> WireError {
     let code = ERR_peek_last_error()
     let reason = Int32(code & 0x7F_FFFF)
     ERR_clear_error()
-    switch reason {
-    case SSL_R_BINDER_DOES_NOT_VERIFY, SSL_R_TLSV1_ALERT_DECRYPT_ERROR,
-      SSL_R_SSLV3_ALERT_ILLEGAL_PARAMETER, SSL_R_SSLV3_ALERT_HANDSHAKE_FAILURE,
-      SSL_R_NO_SUITABLE_SIGNATURE_ALGORITHM, SSL_R_NO_SHARED_CIPHER:
-      return .wrongKey
-    default:
-      return .malformed("TLS: \(ERR_reason_error_string(code).map { String(cString: $0) } ?? "?")")
-    }
+    if let known = sessions.explain(ssl, reason: reason) { return known }
+    return .malformed("TLS: \(ERR_reason_error_string(code).map { String(cString: $0) } ?? "?")")
   }
 
-  func give(_ slice: Slice) {
+  package func give(_ slice: Slice) {
     input = slice.buffer
     inputStart = slice.offset
     inputEnd = slice.offset + slice.count
   }
 
-  func rest() { if inputStart == inputEnd { input = nil } }
+  package func rest() { if inputStart == inputEnd { input = nil } }
 
-  var isHolding: Bool { inputStart != inputEnd || SSL_has_pending(ssl) != 0 }
+  package var isHolding: Bool { inputStart != inputEnd || SSL_has_pending(ssl) != 0 }
 
-  func receive() async throws(WireError) -> Slice {
+  package func receive() async throws(WireError) -> Slice {
     // No memory for plain bytes before there are encrypted ones.
     if !isHolding {
       guard try await fill() else { return .none }
@@ -293,7 +310,7 @@ final class TLSStream: ByteStream, @unchecked Sendable {
     return slice[0..<(try await receive(into: slice, waitForAll: false))]
   }
 
-  func receive(into slice: Slice, waitForAll: Bool) async throws(WireError) -> Int {
+  package func receive(into slice: Slice, waitForAll: Bool) async throws(WireError) -> Int {
     var done = 0
     while done < slice.count {
       ERR_clear_error()
@@ -313,7 +330,7 @@ final class TLSStream: ByteStream, @unchecked Sendable {
       case SSL_ERROR_ZERO_RETURN:
         return done
       case SSL_ERROR_SSL:
-        let failure = Self.failure()
+        let failure = failure()
         throw failure == .wrongKey ? .malformed("TLS record") : failure
       default:
         throw .disconnected("TLS")
@@ -322,7 +339,7 @@ final class TLSStream: ByteStream, @unchecked Sendable {
     return done
   }
 
-  func send(_ slices: [Slice]) async throws(WireError) {
+  package func send(_ slices: [Slice]) async throws(WireError) {
     var pending = 0
     for slice in slices {
       var offset = 0

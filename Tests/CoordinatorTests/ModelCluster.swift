@@ -1,5 +1,6 @@
 import Cluster
 import Coding
+import HTTP
 import Messages
 import Metadata
 import Ring
@@ -60,8 +61,10 @@ final class ModelCluster: @unchecked Sendable {
   private(set) var applied: [UInt64: [UInt8]] = [:]
   private(set) var wrong: [String] = []
   var configure: (inout CoordinatorConfiguration) -> Void = { _ in }
-  /// Who names the leader; each coordinator's file arbiter when nil.
+  /// Who names the leader; each coordinator's file arbiter when both are nil.
   var register: LeaseRegister?
+  var etcd: EtcdModel?
+  var etcdUser: (name: String, password: String)?
 
   init(_ world: SimulatedWorld, scheme: String, nodes count: Int, expected: Int? = nil) {
     self.world = world
@@ -111,6 +114,12 @@ final class ModelCluster: @unchecked Sendable {
     storages[name] = storage
     var arbiter = ArbiterChoice.file
     if let register { arbiter = .made { RegisterArbiter(register, $0) } }
+    if etcd != nil {
+      let etcd = EtcdConfiguration(
+        endpoints: [HTTPEndpoint(address: EtcdModel.address, isSecure: false)], prefix: "cairn",
+        user: etcdUser?.name, password: etcdUser?.password)
+      arbiter = .made { EtcdArbiter($0, etcd) }
+    }
     let server = CoordinatorServer(
       driver: process, configuration: configuration, storage: storage, arbiter: arbiter,
       log: Log(driver: process, level: .error))

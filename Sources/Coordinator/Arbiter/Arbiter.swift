@@ -15,6 +15,10 @@ package enum ArbiterError: Error, Equatable {
   case expired
   /// Too few of the nodes that a new root names answered. Nothing was changed, and the lease still holds.
   case unanswered
+  /// The arbiter serves another cluster; this coordinator cannot go on. A line that says what to do.
+  case foreign(String)
+  /// Given up on request, for another coordinator to take.
+  case handedOver
   case stopped
 }
 
@@ -70,10 +74,19 @@ package protocol Arbiter: AnyObject, Sendable {
   /// Whether the lease holds only while enough of the cluster's nodes answer here. Where it does not, a leader
   /// that is cut off from the nodes would keep it, so it looks for itself and gives the lead up.
   var leaseNeedsNodes: Bool { get }
+  /// Whether ``acquire()`` looks for a lost root among the nodes.
+  var asksNodesForRoot: Bool { get }
+  /// Another coordinator that leads, as far as is known here.
+  var leader: SocketAddress? { get }
+  /// Whether another coordinator may take the lead when this one gives it up.
+  var canHandOver: Bool { get }
 }
 
 extension Arbiter {
   package var leaseNeedsNodes: Bool { false }
+  package var asksNodesForRoot: Bool { leaseNeedsNodes }
+  package var leader: SocketAddress? { nil }
+  package var canHandOver: Bool { false }
 }
 
 /// Who a coordinator asks for the lead.

@@ -1,5 +1,6 @@
 import DataPath
 import Messages
+import Service
 
 /// `cp` and `mv` inside the cluster: no byte moves. A target that is empty or ends in a slash gets the source's last name.
 func copy(_ context: Context) async throws(Failure) { try await transfer(context, move: false) }

@@ -1,6 +1,7 @@
 import DataPath
 import Messages
 import Ring
+import Service
 
 /// `rm`: one object, or with `-r` everything at and below a prefix.
 func remove(_ context: Context) async throws(Failure) {

@@ -1,4 +1,5 @@
 import Messages
+import Service
 
 /// `df`: what is stored and what it takes.
 func usage(_ context: Context) async throws(Failure) {

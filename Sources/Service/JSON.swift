@@ -1,5 +1,5 @@
-/// A JSON value (RFC 8259) to print; objects keep the order they are given.
-indirect enum JSON {
+/// A JSON value (RFC 8259); objects keep the order they are given.
+package indirect enum JSON: Sendable {
   case object([(String, JSON)])
   case array([JSON])
   case string(String)
@@ -9,10 +9,10 @@ indirect enum JSON {
   case bool(Bool)
   case null
 
-  static func number(_ value: Int) -> JSON { .number(UInt64(max(0, value))) }
+  package static func number(_ value: Int) -> JSON { .number(UInt64(max(0, value))) }
 
   /// On one line.
-  var text: String {
+  package var text: String {
     var out = ""
     write(to: &out)
     return out

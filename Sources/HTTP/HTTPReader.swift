@@ -1,0 +1,113 @@
+import Ring
+package import Wire
+
+/// Messages off a stream, one after the other. Loop-confined.
+package final class HTTPReader: @unchecked Sendable {
+  private let stream: any ByteStream
+  private let limits: HTTPHeadParser.Limits
+  private var buffer: [UInt8] = []
+  private var isAtEnd = false
+  /// Whether anything has come since the last whole message.
+  package private(set) var hasBegun = false
+
+  package init(_ stream: any ByteStream, limits: HTTPHeadParser.Limits = .init()) {
+    self.stream = stream
+    self.limits = limits
+  }
+
+  /// False at the end of the stream.
+  private func fill() async throws(HTTPError) -> Bool {
+    if isAtEnd { return false }
+    do throws(WireError) {
+      let slice = try await stream.receive()
+      if slice.count == 0 {
+        isAtEnd = true
+        return false
+      }
+      hasBegun = true
+      buffer.append(contentsOf: slice.array)
+      return true
+    } catch {
+      throw HTTPError(error)
+    }
+  }
+
+  /// The next head's bytes; nil at the end of the stream between two messages.
+  private func head() async throws(HTTPError) -> ArraySlice<UInt8>? {
+    var searched = 0
+    while true {
+      if let end = HTTPHeadParser.end(of: buffer[...], searched: searched) {
+        let head = buffer[..<end]
+        buffer = Array(buffer[end...])
+        return head
+      }
+      searched = buffer.count
+      if searched > limits.byteCount { throw .malformed("a head that is too long") }
+      if try await !fill() {
+        if buffer.isEmpty { return nil }
+        throw .lost("the stream ended within a head")
+      }
+    }
+  }
+
+  package func requestHead() async throws(HTTPError) -> HTTPRequestHead? {
+    hasBegun = !buffer.isEmpty
+    guard let head = try await head() else { return nil }
+    return try HTTPHeadParser.request(head, limits: limits)
+  }
+
+  /// Interim answers (1xx) are read over.
+  package func responseHead() async throws(HTTPError) -> HTTPResponseHead? {
+    hasBegun = !buffer.isEmpty
+    for _ in 0..<16 {
+      guard let bytes = try await head() else { return nil }
+      let head = try HTTPHeadParser.response(bytes, limits: limits)
+      guard (100..<200).contains(head.status) else { return head }
+      if head.status == 101 { break }
+    }
+    throw .malformed("an answer that does not come to its point")
+  }
+
+  /// - Throws: ``HTTPError/malformed(_:)`` also for a body of more than `limit` bytes.
+  package func body(_ framing: HTTPBodyFraming, limit: Int) async throws(HTTPError) -> [UInt8] {
+    switch framing {
+    case .length(let length):
+      guard length <= UInt64(limit) else { throw .malformed("a body of more than \(limit) bytes") }
+      while buffer.count < Int(length) {
+        guard try await fill() else { throw .lost("the stream ended within a body") }
+      }
+      let body = Array(buffer[..<Int(length)])
+      buffer = Array(buffer[Int(length)...])
+      return body
+    case .chunked:
+      var decoder = ChunkedDecoder()
+      var body: [UInt8] = []
+      while true {
+        let used = try decoder.feed(buffer[...], into: &body)
+        buffer = Array(buffer[used...])
+        if body.count > limit { throw .malformed("a body of more than \(limit) bytes") }
+        if decoder.isDone { return body }
+        guard try await fill() else { throw .lost("the stream ended within a body") }
+      }
+    case .untilClosed:
+      while try await fill() {
+        if buffer.count > limit { throw .malformed("a body of more than \(limit) bytes") }
+      }
+      defer { buffer = [] }
+      return buffer
+    }
+  }
+}
+
+extension HTTPError {
+  init(_ error: WireError) {
+    switch error {
+    case .unreachable(let reason): self = .unreachable(reason)
+    case .disconnected(let reason): self = .lost(reason)
+    case .malformed(let reason): self = .malformed(reason)
+    case .cancelled: self = .cancelled
+    case .deadline: self = .lost("no answer in time")
+    case .wrongKey, .version, .refused: self = .malformed("\(error)")
+    }
+  }
+}
