@@ -100,8 +100,13 @@ extension CoordinatorServer {
     return leadership
   }
 
-  /// Another may lead, but who that is the arbiter does not say; it says what it waits for itself.
-  private func notLeading() -> Refusal { Refusal(.notLeader, detail) }
+  /// Where the leader is, when the arbiter says who leads; else what is waited for here.
+  private func notLeading() -> Refusal {
+    if leadership == nil, !isTakingOver, let leader = arbiter.leader {
+      return Refusal(.notLeader, leader.description)
+    }
+    return Refusal(.notLeader, detail)
+  }
 
   // MARK: nodes
 
@@ -391,7 +396,9 @@ extension CoordinatorServer {
       records[entry.record.id] = entry.record
     }
     return GetStatus.Answer(
-      name: configuration.name, role: isLeader ? "leader" : isTakingOver ? "starting" : "waiting",
+      name: configuration.name,
+      role: isLeader
+        ? "leader" : isTakingOver ? "starting" : arbiter.leader != nil ? "standby" : "waiting",
       detail: detail, clusterID: arbiter.root?.clusterID ?? 0, epoch: leadership?.epoch ?? 0,
       position: keeper.appliedPosition, scheme: scheme,
       nodes: records.keys.sorted().map { id in

@@ -265,7 +265,9 @@ package final class CoordinatorClient: @unchecked Sendable {
     let list = addresses.map(\.description).joined(separator: ", ")
     switch error {
     case .refused(_, let reason):
-      return .noCoordinator(reason.isEmpty ? "none of \(list) leads" : reason)
+      // An address is whom it took for the leader.
+      return .noCoordinator(
+        reason.isEmpty || SocketAddress(reason) != nil ? "none of \(list) leads" : reason)
     case .unreachable(let reason), .disconnected(let reason):
       return .noCoordinator("\(reason) (tried \(list))")
     case .deadline: return .noCoordinator("no answer in time (tried \(list))")

@@ -127,7 +127,7 @@ package struct GetStatus: Call {
   }
   package struct Answer: Hashable, Sendable, WireValue {
     package var name: String
-    /// "leader", "starting" or "waiting".
+    /// "leader", "starting", "standby" (another leads) or "waiting".
     package var role: String
     /// What it waits for, for people; empty when all is well.
     package var detail: String
