@@ -51,16 +51,17 @@ let commandTable: [CommandSpec] = [
   CommandSpec(
     path: ["cluster", "up"],
     summary: "Start a cluster of real daemons on this machine and wait until it is ready.",
-    usage: "[--dir DIR] [--nodes N] [--scheme K+M] [OPTION...]",
+    usage: "[--dir DIR] [--nodes N] [--coordinators C] [--scheme K+M] [OPTION...]",
     details: """
       Makes DIR when it is not there; otherwise starts those of its daemons that do not run. Without --scheme the
       widest one that the node count allows is taken: 6+3, 4+2, 3+2, 2+1, 1+1, or one copy. With --security
       automatic, links that leave this machine are TLS 1.3 and those on loopback plain frames, both between peers
-      that proved the cluster's key; always is TLS 1.3 here too.
+      that proved the cluster's key; always is TLS 1.3 here too. With several coordinators one leads and the others
+      stand by; etcd, which has to be installed, is started beside them and names the leader.
       """,
     options: [
       directory, OptionSpec("--nodes", value: "N", "storage nodes, 1 to 64 (default: 9)"),
-      OptionSpec("--coordinators", value: "C", "coordinators; one is supported (default: 1)"),
+      OptionSpec("--coordinators", value: "C", "1, 3 or 5 coordinators (default: 1)"),
       OptionSpec("--scheme", value: "K+M", "data and parity blocks of a stripe"),
       OptionSpec("--devices", value: "N", "devices of each node (default: 1)"),
       OptionSpec("--capacity", value: "SIZE", "bytes each device may hold (default: 64GiB)"),

@@ -5,10 +5,12 @@ import Ring
 ///     DIR/client.toml            how clients reach the cluster
 ///     DIR/cluster.key            the cluster's key, mode 0600
 ///     DIR/lock                   held by the `cluster up` that is at work
-///     DIR/coordinator-1/         config.toml, pid, log, data/
+///     DIR/etcd/                  config.toml, pid, log, data/; when there are several coordinators
+///     DIR/coordinator-1/ …       config.toml, pid, log, data/
 ///     DIR/node-1/ …              config.toml, pid, log, data/
 ///
-/// A daemon runs when its pid file names a process whose command line names its config file, by whatever path.
+/// A daemon runs when its pid file names a process whose command line names its config file (etcd's its data), by
+/// whatever path.
 struct ClusterDirectory: Sendable {
   let driver: any Driver
   /// Absolute.
@@ -30,7 +32,8 @@ struct ClusterDirectory: Sendable {
     var logPath: String { folder + "/log" }
   }
 
-  enum Role: String, Sendable { case coordinator, node }
+  /// In the order in which they start.
+  enum Role: String, Sendable, CaseIterable { case arbiter, coordinator, node }
 
   var clientPath: String { path + "/client.toml" }
   var keyPath: String { path + "/cluster.key" }
@@ -55,26 +58,28 @@ struct ClusterDirectory: Sendable {
   }
 
   func daemon(_ role: Role, _ number: Int) -> Daemon {
-    let name = "\(role.rawValue)-\(number)"
+    let name = role == .arbiter ? "etcd" : "\(role.rawValue)-\(number)"
     return Daemon(name: name, role: role, number: number, folder: path + "/" + name)
   }
 
-  /// Those that have a config file: coordinators first, each by number.
+  /// Those that have a config file: etcd, coordinators, nodes, each by number.
   func daemons() async throws(Failure) -> [Daemon] {
-    var found: [(Role, Int)] = []
+    var numbers: [Role: [Int]] = [:]
     for entry in try await entries() where entry.kind == .directory {
       let name = String(decoding: entry.name, as: UTF8.self)
+      if name == "etcd" { numbers[.arbiter] = [1] }
       for role in [Role.coordinator, .node] where name.hasPrefix(role.rawValue + "-") {
         if let number = Int(name.dropFirst(role.rawValue.count + 1)) {
-          found.append((role, number))
+          numbers[role, default: []].append(number)
         }
       }
     }
-    found.sort { ($0.0 == .node ? 1 : 0, $0.1) < ($1.0 == .node ? 1 : 0, $1.1) }
     var daemons: [Daemon] = []
-    for (role, number) in found {
-      let daemon = daemon(role, number)
-      if await driver.exists(daemon.configPath) { daemons.append(daemon) }
+    for role in Role.allCases {
+      for number in (numbers[role] ?? []).sorted() {
+        let daemon = daemon(role, number)
+        if await driver.exists(daemon.configPath) { daemons.append(daemon) }
+      }
     }
     if daemons.isEmpty { throw .failed("no cluster here", path) }
     return daemons
@@ -97,12 +102,15 @@ struct ClusterDirectory: Sendable {
       let line = try await driver.readFile("/proc/\(pid)/cmdline", limit: 1 << 16)
       let words = line.split(separator: 0)
       // A zombie has no command line, so what names the file lives.
-      guard let option = words.firstIndex(where: { $0.elementsEqual("--config".utf8) }),
+      let (name, path) =
+        daemon.role == .arbiter
+        ? ("--data-dir", daemon.folder + "/data") : ("--config", daemon.configPath)
+      guard let option = words.firstIndex(where: { $0.elementsEqual(name.utf8) }),
         words.indices.contains(option + 1)
       else { return nil }
       let named = PathText.string(Array(words[option + 1]))
       return try await isSameFile(
-        named.hasPrefix("/") ? named : "/proc/\(pid)/cwd/\(named)", daemon.configPath)
+        named.hasPrefix("/") ? named : "/proc/\(pid)/cwd/\(named)", path)
         ? pid : nil
     } catch {
       // No pid file, or no such process: it does not run.
@@ -119,13 +127,15 @@ struct ClusterDirectory: Sendable {
   /// Starts the daemon; its output goes to its log file.
   func start(_ daemon: Daemon) async throws(Failure) -> Int32 {
     let outcome = Outcome<Int32>()
+    let (executable, words) =
+      daemon.role == .arbiter
+      ? try await etcdCommand(daemon)
+      : (HostProcess.executablePath, [daemon.role.rawValue, "--config", daemon.configPath])
     do throws(RingError) {
       try await driver.perform(
         .spawnProcess(
-          ProcessLaunch(
-            executable: HostProcess.executablePath,
-            arguments: [daemon.role.rawValue, "--config", daemon.configPath],
-            logPath: daemon.logPath), outcome), "start", daemon.name)
+          ProcessLaunch(executable: executable, arguments: words, logPath: daemon.logPath),
+          outcome), "start", daemon.name)
       try await driver.replaceFile(
         daemon.pidPath, with: Array("\(outcome.value!)\n".utf8), mode: 0o644)
     } catch {

@@ -61,6 +61,12 @@ func clusterStatus(_ context: Context) async throws(Failure) {
     var state = "stopped"
     if pid != nil {
       switch daemon.role {
+      case .arbiter:
+        let isHealthy =
+          if let address = SocketAddress(address) {
+            await isHealthy(etcd: address, context.driver)
+          } else { false }
+        state = isHealthy ? "up" : "silent"
       case .coordinator: state = answer.coordinators[address]?.role ?? "silent"
       case .node:
         // One whose directory was lost came back as another node of the same name.
@@ -112,12 +118,14 @@ func clusterStatus(_ context: Context) async throws(Failure) {
   if answer.leader == nil { throw .reported }
 }
 
-/// `cluster down`: SIGTERM to each daemon that runs, clients' side first, SIGKILL after ten seconds.
+/// `cluster down`: SIGTERM to each daemon that runs, clients' side first, SIGKILL after ten seconds. etcd is the last,
+/// so that coordinators can give the lead back.
 func clusterDown(_ context: Context) async throws(Failure) {
   let directory = ClusterDirectory(context)
   let daemons = try await directory.daemons()
   var stopped = 0
-  for daemon in daemons where await directory.runningProcess(daemon) != nil {
+  let ordered = daemons.filter { $0.role != .arbiter } + daemons.filter { $0.role == .arbiter }
+  for daemon in ordered where await directory.runningProcess(daemon) != nil {
     stopped += 1
     if await !directory.stop(daemon, signal: Signal.terminate, patience: .seconds(10)) {
       guard await directory.stop(daemon, signal: Signal.kill, patience: .seconds(5)) else {

@@ -33,6 +33,9 @@ private func up(
     try await checkUnchanged(directory, wishes, context)
   }
   let daemons = try await directory.daemons()
+  if daemons.contains(where: { $0.role == .arbiter }) {
+    _ = try await etcdExecutable(context.driver)
+  }
   var started: [ClusterDirectory.Daemon] = []
   for daemon in daemons where await directory.runningProcess(daemon) == nil {
     _ = try await directory.start(daemon)
@@ -40,9 +43,10 @@ private func up(
   }
   try await waitUntilReady(directory, daemons, started: started, context)
   if !context.arguments.has("--quiet") {
-    let nodes = daemons.filter { $0.role == .node }.count
+    let nodes = daemons.count { $0.role == .node }
+    let coordinators = daemons.count { $0.role == .coordinator }
     try await context.output.line(
-      "cluster is up: \(daemons.count - nodes) coordinator, \(nodes) nodes\(started.isEmpty ? " (was running)" : "")"
+      "cluster is up: \(coordinators) coordinator\(coordinators == 1 ? "" : "s"), \(nodes) nodes\(started.isEmpty ? " (was running)" : "")"
     )
     try await context.output.line("  export CAIRN_CONFIG=\(shellWord(directory.clientPath))")
     try await context.output.flush()
@@ -88,7 +92,10 @@ private struct ClusterWishes {
 
   init(_ arguments: Arguments) throws(Failure) {
     nodes = try arguments.number("--nodes", in: 1...64)
-    coordinators = try arguments.number("--coordinators", in: 1...1)
+    coordinators = try arguments.number("--coordinators", in: 1...5)
+    if let coordinators, coordinators.isMultiple(of: 2) {
+      throw .usage("--coordinators takes 1, 3 or 5: \(coordinators)")
+    }
     devices = try arguments.number("--devices", in: 1...16)
     port = try arguments.number("--port", in: 1...65_000)
     _ = try arguments.number("--timeout", in: 1...3600)
@@ -129,6 +136,7 @@ private func checkCreatable(
       }
     }
   }
+  if wishes.coordinators ?? 1 > 1 { _ = try await etcdExecutable(driver) }
   let (nodes, scheme) = wishes.size
   if scheme.width > nodes {
     throw .failed("scheme \(scheme) needs \(scheme.width) nodes, there are \(nodes)", "--scheme")
@@ -144,15 +152,39 @@ private func create(
   let capacity = wishes.capacity ?? ByteSize(UInt64(64) << 30)
   let devices = wishes.devices ?? 1
   let security = (wishes.security ?? .automatic).rawValue
-  let addresses = try await freeAddresses(nodes + coordinators, base: wishes.port, driver)
+  // etcd has one for its clients and one for other members, which it has none of.
+  let addresses = try await freeAddresses(
+    nodes + coordinators + (coordinators > 1 ? 2 : 0), base: wishes.port, driver)
+  let etcd = addresses[(nodes + coordinators)...]
   do throws(RingError) {
     try await driver.makeDirectories(directory.path, mode: 0o700)
     let key = ClusterKey.make(driver)
     try await driver.replaceFile(directory.keyPath, with: Array((key.hex + "\n").utf8), mode: 0o600)
     let leaders = addresses[0..<coordinators].map { "\"\($0)\"" }.joined(separator: ", ")
+    if let client = etcd.first, let peer = etcd.last {
+      let daemon = directory.daemon(.arbiter, 1)
+      try await driver.makeDirectories(daemon.folder)
+      try await write(
+        """
+        # The etcd of this cluster, which names the leading coordinator. 'cairn cluster up' starts it with these.
+        listen = "\(client)"
+        peers = "\(peer)"
+        """, to: daemon.configPath, driver)
+    }
     for number in 1...coordinators {
       let daemon = directory.daemon(.coordinator, number)
       try await driver.makeDirectories(daemon.folder)
+      let arbiter =
+        etcd.first.map {
+          """
+
+
+          # Which of the coordinators leads is decided there.
+          [etcd]
+          endpoints = ["http://\($0)"]
+          prefix = "cairn"
+          """
+        } ?? ""
       try await write(
         """
         # A coordinator of this cluster: keeps the metadata log and decides placement.
@@ -163,7 +195,7 @@ private func create(
         scheme = "\(scheme)"
         expected_nodes = \(nodes)
         security = "\(security)"
-        """, to: daemon.configPath, driver)
+        """ + arbiter, to: daemon.configPath, driver)
     }
     for number in 1...nodes {
       let daemon = directory.daemon(.node, number)
@@ -241,15 +273,15 @@ private func checkUnchanged(
 ) async throws(Failure) {
   func refuse(_ what: String) -> Failure { .failed("this cluster \(what)", directory.path) }
   let daemons = try await directory.daemons()
-  let nodes = daemons.filter { $0.role == .node }.count
-  let coordinators = daemons.count - nodes
+  let nodes = daemons.count { $0.role == .node }
+  let coordinators = daemons.count { $0.role == .coordinator }
   if let wanted = wishes.nodes, wanted != nodes {
     throw refuse("has \(nodes) nodes, not \(wanted)")
   }
   if let wanted = wishes.coordinators, wanted != coordinators {
     throw refuse("has \(coordinators) coordinators, not \(wanted)")
   }
-  for daemon in daemons {
+  for daemon in daemons where daemon.role != .arbiter {
     let settings = try await Settings(daemon.configPath, on: context.driver)
     let found = try settings.peek { root throws(ConfigurationError) in
       (
@@ -265,6 +297,7 @@ private func checkUnchanged(
       throw refuse("was made with --security \(found.security.rawValue), not \(wanted.rawValue)")
     }
     switch daemon.role {
+    case .arbiter: break
     case .coordinator:
       if let wanted = wishes.scheme, found.scheme != "\(wanted)" {
         throw refuse("was made with scheme \(found.scheme), not \(wanted)")
@@ -304,9 +337,13 @@ private func waitUntilReady(
       detail = "\(daemon.name) does not answer yet"
     } else if let leader = status.leader {
       let up = leader.nodes.filter(\.isUp).count
-      let wanted = daemons.filter { $0.role == .node }.count
-      if up >= wanted && status.mappedNodeCount >= wanted { return }
-      detail = "\(up) of \(wanted) nodes have joined"
+      let wanted = daemons.count { $0.role == .node }
+      let waiting = status.coordinators.values.filter {
+        $0.role != "leader" && $0.role != "standby"
+      }
+      if up >= wanted && status.mappedNodeCount >= wanted && waiting.isEmpty { return }
+      detail =
+        waiting.map { "\($0.name): \($0.detail)" }.min() ?? "\(up) of \(wanted) nodes have joined"
     } else {
       detail = status.detail
     }
@@ -326,6 +363,7 @@ private func answers(
     guard let address = SocketAddress(await configuredAddress(daemon, context)) else {
       return false
     }
+    if daemon.role == .arbiter { return await isHealthy(etcd: address, context.driver) }
     let client = try await ClientConfiguration.load(directory.clientPath, on: context.driver)
     let wire = WireClient(
       driver: context.driver, key: client.key, name: "client", security: client.security)

@@ -13,6 +13,7 @@ func runCoordinator(_ context: Context) async throws(Failure) {
   let settings = try await Settings(try configPath(context), on: context.driver)
   var keyFile = ""
   var level = LogLevel.info
+  var etcdSettings: EtcdSettings?
   var configuration = try settings.read {
     root throws(ConfigurationError) -> CoordinatorConfiguration in
     keyFile = try root.required("key_file")
@@ -48,9 +49,16 @@ func runCoordinator(_ context: Context) async throws(Failure) {
         "rate", default: ByteSize(configuration.repairByteRate))
       configuration.repairByteRate = rate.byteCount
     }
+    etcdSettings = try root.table("etcd").map { (table) throws(ConfigurationError) in
+      try EtcdSettings(table)
+    }
     return configuration
   }
   configuration.key = try await settings.key(keyFile, on: context.driver)
+  var arbiter = ArbiterChoice.file
+  if let etcd = try await etcdSettings?.load(settings, on: context.driver) {
+    arbiter = .made { EtcdArbiter($0, etcd) }
+  }
   let log = Log(driver: context.driver, level: level)
   do throws(RingError) {
     try await context.driver.makeDirectories(configuration.dataDirectory, mode: 0o700)
@@ -58,7 +66,7 @@ func runCoordinator(_ context: Context) async throws(Failure) {
     throw .failed(error.reason, configuration.dataDirectory)
   }
   let server = CoordinatorServer(
-    driver: context.driver, configuration: configuration, log: log)
+    driver: context.driver, configuration: configuration, arbiter: arbiter, log: log)
   do throws(RingError) {
     _ = try await server.start()
   } catch {
