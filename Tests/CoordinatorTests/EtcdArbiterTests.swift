@@ -124,7 +124,8 @@ struct EtcdArbiterTests {
     }
   }
 
-  @Test("without etcd the leader goes on for its lease, then says why not; with it again all goes on")
+  @Test(
+    "without etcd the leader goes on for its lease, then says why not; with it again all goes on")
   func etcdGone() throws {
     try SimulatedWorld.run(seed: 5) { world in
       let (cluster, client, names, etcd) = try await Self.scene(
@@ -235,7 +236,9 @@ struct EtcdArbiterTests {
     }
   }
 
-  @Test("users and passwords: right ones lead, also after the tokens were forgotten, wrong ones are told")
+  @Test(
+    "users and passwords: right ones lead, also after the tokens were forgotten, wrong ones are told"
+  )
   func authentication() throws {
     try SimulatedWorld.run(seed: 8) { world in
       let (cluster, client, names, etcd) = try await Self.scene(
