@@ -76,6 +76,10 @@ extension CoordinatorServer {
       return try await reply(packet) { (request: SetDevices) async throws(Refusal) in
         try await self.setDevices(request)
       }
+    case StepDown.method:
+      return try await reply(packet) { (_: StepDown) async throws(Refusal) in
+        try await self.stepDown()
+      }
     default: throw Refusal(.unknownMethod, "method \(method)")
     }
   }

@@ -21,6 +21,10 @@ final class Leadership: @unchecked Sendable {
   private(set) var isOver = false
   /// Set when the lead was given up because too few nodes were heard of.
   private(set) var isCutOff = false
+  /// No commands are taken any more: another coordinator is to lead.
+  var isHandingOver = false
+  /// Commands that were taken and not answered yet.
+  private(set) var commandsUnderWay = 0
   /// What nodes said and the state machine refused, so as not to ask again and again.
   var refusedRecords: [NodeID: NodeRecord] = [:]
   /// Set when the root stopped naming something.
@@ -256,7 +260,9 @@ final class Leadership: @unchecked Sendable {
   func submit(_ command: Command) async throws(Refusal) -> (
     position: UInt64, outcome: CommandOutcome
   ) {
-    guard let pipeline, isLeading() else { throw CommandPipeline.lost }
+    guard let pipeline, isLeading(), !isHandingOver else { throw CommandPipeline.lost }
+    commandsUnderWay += 1
+    defer { commandsUnderWay -= 1 }
     return try await pipeline.submit(command)
   }
 

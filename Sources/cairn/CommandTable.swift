@@ -195,6 +195,15 @@ let commandTable: [CommandSpec] = [
       OptionSpec("--wait", "until all is read"), json, config,
     ], run: adminScrub),
   CommandSpec(
+    path: ["admin", "step-down"],
+    summary: "Have the leading coordinator hand over to a standby, as before an upgrade of it.",
+    usage: "[--json]",
+    details: """
+      The leader finishes what is under way and gives its lease up, so that a standby leads at once; clients find it by
+      themselves. Refused when no standby answers.
+      """,
+    options: [json, config], run: stepDown),
+  CommandSpec(
     path: ["coordinator"], summary: "Run a coordinator in the foreground.", usage: "--config FILE",
     options: [daemonConfig], run: runCoordinator),
   CommandSpec(
