@@ -22,11 +22,11 @@ func stepDown(_ context: Context) async throws(Failure) {
     try await context.output.line(
       JSON.object([
         ("from", .string(done.from)), ("to", .string(done.to)), ("epoch", .number(done.epoch)),
-        ("seconds", .double(done.duration.seconds)),
+        ("seconds", .double(done.seconds)),
       ]).text)
   } else {
     try await context.output.line(
-      "\(done.to) leads instead of \(done.from), after \(done.duration.wholeMilliseconds) ms")
+      "\(done.to) leads instead of \(done.from), after \(Int(done.seconds * 1000)) ms")
   }
   try await context.output.flush()
 }
@@ -36,8 +36,8 @@ private struct HandOver: Sendable {
   var to: String
   /// Of the new leader.
   var epoch: UInt64
-  /// Without one.
-  var duration: Duration
+  /// Without a leader.
+  var seconds: Double
 }
 
 private func handOver(
@@ -79,7 +79,7 @@ private func handOver(
       {
         return HandOver(
           from: leader.status.name, to: status.name, epoch: status.epoch,
-          duration: driver.now - gone)
+          seconds: (driver.now - gone) / .seconds(1))
       }
     }
     await driver.sleep(.milliseconds(5))
