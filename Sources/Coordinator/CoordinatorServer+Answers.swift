@@ -76,6 +76,10 @@ extension CoordinatorServer {
       return try await reply(packet) { (request: SetDevices) async throws(Refusal) in
         try await self.setDevices(request)
       }
+    case FollowLog.method:
+      return try await reply(packet) { (request: FollowLog) throws(Refusal) in
+        try self.followLog(request)
+      }
     case StepDown.method:
       return try await reply(packet) { (_: StepDown) async throws(Refusal) in
         try await self.stepDown()
@@ -105,7 +109,7 @@ extension CoordinatorServer {
   }
 
   /// Where the leader is, when the arbiter says who leads; else what is waited for here.
-  private func notLeading() -> Refusal {
+  func notLeading() -> Refusal {
     if leadership == nil, !isTakingOver, let leader = arbiter.leader {
       return Refusal(.notLeader, leader.description)
     }
@@ -303,7 +307,11 @@ extension CoordinatorServer {
       guard leadership.isLeading() else { throw notLeading() }
       return value
     case .position(let position):
-      let leadership = try leading()
+      guard let leadership, leadership.isLeading() else {
+        // Whatever is applied at a standby is acknowledged.
+        try await followed(to: position)
+        return try await read(body)
+      }
       guard position <= leadership.writer?.acknowledgedPosition ?? 0 else {
         throw Refusal(.unavailable, "position \(position) is not in the log yet")
       }

@@ -116,7 +116,7 @@ package final class CoordinatorServer: @unchecked Sendable {
   private func run() async -> CoordinatorEnd {
     while !isStopping {
       do throws(ArbiterError) {
-        let term = try await arbiter.acquire()
+        let term = try await standBy()
         log.info("the lease is won", ["epoch": term.epoch])
         let reason = await lead(term)
         log.warning("the lead is lost", ["epoch": term.epoch, "reason": describe(reason)])
@@ -135,6 +135,21 @@ package final class CoordinatorServer: @unchecked Sendable {
     }
     await keeper.close()
     return .stopped
+  }
+
+  /// Waits for the lead; meanwhile follows whoever has it.
+  private func standBy() async throws(ArbiterError) -> Term {
+    guard arbiter.canHandOver else { return try await arbiter.acquire() }
+    let tail = StandbyTail(self)
+    tail.start()
+    do throws(ArbiterError) {
+      let term = try await arbiter.acquire()
+      await tail.stop()
+      return term
+    } catch {
+      await tail.stop()
+      throw error
+    }
   }
 
   /// Takes over, leads until the lease is gone, and cleans up.

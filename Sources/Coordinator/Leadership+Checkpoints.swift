@@ -218,35 +218,4 @@ extension Leadership {
       container: ContainerID(.checkpoint, lastCheckpointNumber), generation: epoch,
       scheme: scheme, devices: devices, stripeCount: 0)
   }
-
-  /// Fills the state from a checkpoint.
-  func restore(_ checkpoint: RootRecord.Checkpoint, _ reader: LogReader) async throws(LogError) {
-    do throws(StoreError) {
-      try await keeper.beginRestore(position: checkpoint.position)
-      for part in checkpoint.containers {
-        let layouts = await reader.layouts(of: part.place, count: part.stripeCount)
-        var next: UInt64 = 0
-        while next < part.stripeCount {
-          guard arbiter.isHeld else { throw .device("the lead is lost") }
-          let some = Array(next..<min(part.stripeCount, next + 8))
-          let read: [[UInt8]]
-          do throws(LogError) {
-            read = try await reader.read(part.place, some, layouts)
-          } catch {
-            throw .device("\(error)")
-          }
-          for bytes in read {
-            guard let piece = try? CheckpointPiece(framed: bytes) else {
-              throw .device("a piece of the checkpoint in \(part.container) cannot be read")
-            }
-            try await keeper.restore(piece)
-          }
-          next += UInt64(some.count)
-        }
-      }
-      try await keeper.finishRestore()
-    } catch {
-      throw .unreadable("\(error)")
-    }
-  }
 }

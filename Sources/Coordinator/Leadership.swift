@@ -190,7 +190,7 @@ final class Leadership: @unchecked Sendable {
           }
           isRebuilt = true
           log.info("restoring the checkpoint", ["position": checkpoint.position])
-          try await restore(checkpoint, reader)
+          try await reader.restore(checkpoint, into: keeper) { arbiter.isHeld }
         }
         var broken: StoreError?
         try await reader.replay(links, after: keeper.appliedPosition) { batch in

@@ -98,6 +98,9 @@ final class StateKeeper: @unchecked Sendable {
       throw .device(error.description)
     }
     self.clusterID = clusterID
+    // What a restore that was given up left open.
+    let storage = storage
+    try await onLane { (box) throws(StoreError) in box.close(storage) }
     do throws(StoreError) {
       try await openStore()
       let found = try await onLane { (box) throws(StoreError) in box.machine?.clusterID ?? 0 }

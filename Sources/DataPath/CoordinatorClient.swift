@@ -68,6 +68,27 @@ package final class CoordinatorClient: @unchecked Sendable {
     try await send(request)
   }
 
+  /// Asks a question whose level allows any coordinator to answer: one after the other, beginning with one that did not
+  /// lead when we last knew, and the leader in the end. ``position`` is what sees all that this client changed.
+  package func queryAnyone<Request: Call>(_ request: Request) async throws(DataPathError)
+    -> Request.Answer
+  {
+    let start = Int(driver.random() % UInt64(max(1, addresses.count - 1)))
+    for turn in 0..<addresses.count - 1 where !isClosed {
+      let index = (leader + 1 + (start + turn) % (addresses.count - 1)) % addresses.count
+      do throws(WireError) {
+        return try await wire.call(request, at: addresses[index], deadline: .seconds(3)).answer
+      } catch {
+        if Task.isCancelled { throw .cancelled }
+        switch error.refusalCode {
+        case nil, .notLeader, .unavailable: continue
+        default: throw DataPathError(error)
+        }
+      }
+    }
+    return try await send(request)
+  }
+
   /// Makes a change, exactly once.
   ///
   /// A session that expired before the change can have been carried out is renewed. What belongs to it, as uploads do, went
@@ -251,8 +272,10 @@ package final class CoordinatorClient: @unchecked Sendable {
         {
           throw describe(error)
         }
+        // Once round, where there are several: one of them is to lead soon.
+        guard misses.isMultiple(of: addresses.count) else { continue }
         await driver.sleep(pause)
-        pause = min(pause * 2, .milliseconds(500))
+        pause = min(pause * 2, addresses.count > 1 ? .milliseconds(200) : .milliseconds(500))
       }
     }
   }

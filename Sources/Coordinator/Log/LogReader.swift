@@ -81,7 +81,7 @@ struct LogReader: Sendable {
   }
 
   /// The last stripe whose batch begins at or before `position + 1`: nothing before it is needed.
-  private func firstStripe(
+  func firstStripe(
     _ link: RootRecord.Link, count: UInt64, after position: UInt64,
     _ layouts: [UInt64: StripeLayout]
   ) async throws(LogError) -> UInt64 {

@@ -63,7 +63,7 @@ package final class EtcdArbiter: Arbiter, @unchecked Sendable {
 
   private var highestSeen: UInt64 = 0
   private var isReleased = false
-  /// After a hand-over nobody is outbid at once.
+  /// What was handed over is left to others until then; not what another has had since.
   private var mayClaimAt: Duration = .zero
   package internal(set) var detail = ""
   package private(set) var leader: SocketAddress?
@@ -155,7 +155,7 @@ package final class EtcdArbiter: Arbiter, @unchecked Sendable {
         continue
       }
       leader = nil
-      guard driver.now >= mayClaimAt, await hasEnoughNodes() else {
+      guard !isOurs || driver.now >= mayClaimAt, await hasEnoughNodes() else {
         try await nap()
         continue
       }
