@@ -14,7 +14,7 @@ import Testing
       process.machine.disk.shortTransfersPerThousand = 200
       let file = try await File.open("/f", O_RDWR | O_CREAT, on: process)
       var model: [UInt8] = []
-      for _ in 0..<200 {
+      for _ in 0..<8_000_000 / reach {
         let offset = Int(random.next() % reach)
         let count = Int(random.next() % (reach / 2))
         switch random.next() % 7 {
