@@ -15,9 +15,16 @@ package struct Balance: Sendable {
   /// A device that is nearer to its due than this part of it is left alone.
   package static let tolerance = 0.03
 
-  /// - Parameter fill: used and usable bytes of devices that are there; others take no part.
-  package init(map: ClusterMap, fill: [DeviceID: (used: UInt64, capacity: UInt64)]) {
+  private let leastExcess: Double
+
+  /// - Parameters:
+  ///   - fill: used and usable bytes of devices that are there; others take no part.
+  ///   - leastExcess: bytes above its due with which a device is left alone in any case.
+  package init(
+    map: ClusterMap, fill: [DeviceID: (used: UInt64, capacity: UInt64)], leastExcess: UInt64
+  ) {
     self.map = map
+    self.leastExcess = Double(leastExcess)
     domains = map.failureDomains
     var domainOf: [DeviceID: FailureDomain] = [:]
     var used: [DeviceID: UInt64] = [:]
@@ -45,7 +52,7 @@ package struct Balance: Sendable {
 
   /// Devices with more than their due, those the furthest above it first.
   package var sources: [DeviceID] {
-    used.keys.filter { excess($0) > due($0) * Self.tolerance }
+    used.keys.filter { excess($0) > max(leastExcess, due($0) * Self.tolerance) }
       .sorted { (excess($0), $1) > (excess($1), $0) }
   }
 

@@ -54,6 +54,8 @@ package struct CoordinatorConfiguration: Sendable {
   package var repairByteRate: UInt64 = 64 << 20
   /// Whether shards move from full devices to empty ones.
   package var balances = true
+  /// Bytes above its due with which a device is left alone.
+  package var leastImbalance: UInt64 = 64 << 20
   /// Log batches under way at once.
   package var logWindow = 2
 

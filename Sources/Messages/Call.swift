@@ -43,6 +43,8 @@ package enum RefusalCode: UInt16, Sendable {
   case tooFewDomains = 26
   case invalidRange = 27
   case noSuchContainer = 28
+  /// What would be left could not do without it.
+  case tooLittleLeft = 29
 
   /// A node that does not have this device (or another incarnation of it).
   case noSuchDevice = 40

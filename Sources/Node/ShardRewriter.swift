@@ -2,6 +2,7 @@ internal import Cluster
 internal import Coding
 internal import Messages
 internal import Ring
+internal import Service
 internal import ShardStore
 internal import Stripes
 internal import Wire
@@ -22,6 +23,7 @@ final class ShardRewriter: @unchecked Sendable {
 
   private let driver: any Driver
   private let client: WireClient
+  private let log: Log
   /// Stores that are here: what goes to them does not take the way over the wire.
   private let localStore: (DeviceID) -> ShardStore?
   private var jobs: [UInt64: Job] = [:]
@@ -39,10 +41,12 @@ final class ShardRewriter: @unchecked Sendable {
   private static let writeDeadline = Duration.seconds(30)
 
   init(
-    driver: any Driver, client: WireClient, localStore: @escaping (DeviceID) -> ShardStore?
+    driver: any Driver, client: WireClient, log: Log,
+    localStore: @escaping (DeviceID) -> ShardStore?
   ) {
     self.driver = driver
     self.client = client
+    self.log = log
     self.localStore = localStore
     pace = Pace(driver)
   }
@@ -61,8 +65,16 @@ final class ShardRewriter: @unchecked Sendable {
     }
     tasks[call.job] = driver.spawn("rewrite") { [self] in
       do throws(RewriteFailure) {
+        let begun = driver.now
         try await run(call, job)
         job.status.state = .done
+        log.info(
+          call.targets.allSatisfy { isInPlace($0, call) } ? "blocks mended" : "shards written",
+          [
+            "container": call.right.grant.container, "stripes": call.stripes.count,
+            "read": job.status.bytesRead, "written": job.status.bytesWritten,
+            "milliseconds": (driver.now - begun).wholeMilliseconds,
+          ])
       } catch {
         job.status.state = .failed
         job.status.reason = error.reason

@@ -149,7 +149,7 @@ package final class StorageNode: @unchecked Sendable {
     let client = WireClient(
       driver: driver, key: configuration.key, name: name, security: configuration.security)
     self.client = client
-    rewriter = ShardRewriter(driver: driver, client: client) { [weak self] in
+    rewriter = ShardRewriter(driver: driver, client: client, log: log) { [weak self] in
       self?.byDevice[$0]
     }
     for coordinator in configuration.coordinators {

@@ -360,6 +360,7 @@ package struct Scenario: Sendable {
     configuration.repairByteRate = coordinator.repairByteRate
     configuration.rewritesPerNode = coordinator.rewritesPerNode
     configuration.balances = coordinator.balances
+    configuration.leastImbalance = 1 << 20
     return configuration
   }
 

@@ -114,7 +114,7 @@ extension CoordinatorServer {
     let room = free.filter { !leaving.contains($0.key) }.values.reduce(UInt64(0), +)
     if held > room {
       throw Refusal(
-        .preconditionFailed,
+        .tooLittleLeft,
         "they hold \(ByteSize(held)), and the other devices have room for \(ByteSize(room)): add devices first"
       )
     }
@@ -122,7 +122,7 @@ extension CoordinatorServer {
     let domains = left.failureDomains.count
     if domains < scheme.width {
       throw Refusal(
-        .preconditionFailed,
+        .tooLittleLeft,
         "\(domains) failure domains would be left, and \(scheme) needs \(scheme.width): add nodes first"
       )
     }
@@ -141,7 +141,7 @@ extension CoordinatorServer {
         }
         if missing > record.scheme.m, record.devices.contains(where: { leaving.contains($0) }) {
           throw Refusal(
-            .preconditionFailed,
+            .tooLittleLeft,
             "\(record.id) would have lost \(missing) of its \(record.scheme.width) shards, more than its code can bear: wait for repair, or drain them"
           )
         }

@@ -42,7 +42,8 @@ extension Leadership {
       // What is not in use and cannot be used for data is not room.
       fill[report.id] = (report.used, report.used + report.free)
     }
-    var balance = Balance(map: keeper.map, fill: fill)
+    var balance = Balance(
+      map: keeper.map, fill: fill, leastExcess: configuration.leastImbalance)
     var cursors: [DeviceID: ContainerID] = [:]
     var exhausted = Set<DeviceID>()
     var taken = Set<ContainerID>()

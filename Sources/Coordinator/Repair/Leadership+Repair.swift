@@ -46,7 +46,7 @@ extension Leadership {
     repairs.silentSince = silent
     for device in leaving.keys.sorted() where repairs.leaving[device] != leaving[device] {
       log.warning(
-        leaving[device]! ? "device lost" : "device drained",
+        leaving[device]! ? "device lost" : "device to be emptied",
         ["device": device, "node": server.nodes.nodeName(of: device)])
     }
     repairs.leaving = leaving

@@ -158,7 +158,7 @@ package struct GetRepairStatus: Call {
 
 /// Says what devices are for: healthy ones take new data, draining ones are emptied, retired ones count as lost.
 ///
-/// Refused: noSuchDevice; preconditionFailed when what is left could not hold what they have, or shards would be lost that
+/// Refused: noSuchDevice; tooLittleLeft when what is left could not hold what they have, or shards would be lost that
 /// nothing can rebuild, and `isForced` is not set.
 package struct SetDevices: Call {
   package static let method: UInt16 = 529

@@ -3,10 +3,13 @@ import Messages
 import Ring
 import Service
 
-/// `cairn admin nodes`: nodes and devices, and what they are for.
+/// `cairn admin nodes`: nodes and devices, what they are for and how full they are.
 func adminNodes(_ context: Context) async throws(Failure) {
   try await Client.with(context) { client throws(Failure) in
     let answer = try await client.ask(GetMap(level: .strong), about: "the map")
+    let heard = try await client.ask(GetStatus(), about: "the nodes").nodes
+    var reports: [DeviceID: DeviceReport] = [:]
+    for report in heard.flatMap(\.devices) { reports[report.id] = report }
     for node in answer.map.nodes {
       let isDown = answer.down.contains(node.id)
       if context.arguments.has("--json") {
@@ -21,7 +24,12 @@ func adminNodes(_ context: Context) async throws(Failure) {
                 node.devices.map {
                   .object([
                     ("device", .string($0.id.description)), ("state", .string("\($0.state)")),
-                    ("capacity", .number($0.capacity)), ("tier", .string($0.tier)),
+                    ("capacity", .number($0.capacity)),
+                    ("used", reports[$0.id].map { .number($0.used) } ?? .null),
+                    ("free", reports[$0.id].map { .number($0.free) } ?? .null),
+                    ("failed", reports[$0.id].map { .bool($0.isFailed) } ?? .null),
+                    ("damagedBlocks", reports[$0.id].map { .number($0.damagedCount) } ?? .null),
+                    ("tier", .string($0.tier)),
                   ])
                 })
             ),
@@ -31,9 +39,15 @@ func adminNodes(_ context: Context) async throws(Failure) {
         try await client.output.line(
           "\(node.name) at \(node.address)\(place)\(isDown ? ", down" : "")")
         for device in node.devices {
-          try await client.output.line(
-            "  \(device.id) \(device.state), \(byteText(device.capacity))\(device.tier.isEmpty ? "" : ", " + device.tier)"
-          )
+          var line = "  \(device.id) \(device.state)"
+          if let report = reports[device.id] {
+            if report.isFailed { line += ", failed" }
+            line += ", \(byteText(report.used)) used, \(byteText(report.free)) free"
+            if report.damagedCount > 0 { line += ", \(report.damagedCount) damaged blocks" }
+          }
+          line += ", of \(byteText(device.capacity))"
+          if !device.tier.isEmpty { line += ", " + device.tier }
+          try await client.output.line(line)
         }
       }
     }
