@@ -321,7 +321,7 @@ struct ScrubTests {
       let known = Known()
       var stripe: UInt64 = 0
       while true {
-        let sample = known.sample(key(1, stripe), units: 4)
+        let sample = known.sample(key(1, stripe), units: 15)
         stripe += 1
         do throws(StoreError) {
           try await sample.write(to: store)
@@ -338,7 +338,7 @@ struct ScrubTests {
         #expect(store.damagedBlocks(after: nil, limit: 4096) == victims)
         for key in victims { try await known.samples[key]!.write(to: store) }
         await expect(.deviceFull) { () throws(StoreError) in
-          try await known.sample(key(2, 0), units: 4).write(to: store)
+          try await known.sample(key(2, 0), units: 15).write(to: store)
         }
       }
       for key in known.samples.keys.sorted() {
