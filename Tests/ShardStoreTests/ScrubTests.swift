@@ -348,6 +348,67 @@ struct ScrubTests {
     }
   }
 
+  @Test(
+    "the same block again mends what nobody knew to be damaged, and takes back no acknowledgement")
+  func unknown() throws {
+    try withDevice { world, process in
+      var store = try await StoreScene.open(process)
+      var sample = Sample(key(1, 3, .link), units: 3, epoch: 0, acknowledged: 3, fill: 1)
+      for unit in 0..<4 as Range<UInt64> {
+        sample.block.epoch = 5 + 2 * unit
+        var again = sample
+        again.block.acknowledged = 0
+        again.block.epoch += 1
+        try await sample.write(to: store)
+        let old = try #require(try await store.find(sample.block.key))
+        try world.disk("node").flipBit(
+          "/device/" + store.volumes[old.volume]!.name, bit: Int(old.offset + 4096 * unit + 60) * 8)
+        // A header that is remembered tells nothing of the one on the device.
+        store.headers.remove(volume: old.volume, unit: old.unit)
+        try await again.write(to: store)
+        let new = try #require(try await store.find(sample.block.key))
+        #expect(new.sequence > old.sequence && new.acknowledged == 3)
+        #expect(try await store.list(shard(1, .link)).map(\.acknowledged) == [3])
+        let found = try await store.read(sample.block.key, offset: 0, byteCount: 3 * 4096)
+        #expect(found.bytes.array == sample.bytes && found.block.acknowledged == 3)
+        #expect(store.damagedBlockCount == 0)
+        try await store.delete([shard(1, .link)], epoch: again.block.epoch)
+      }
+      await store.close()
+      store = try await StoreScene.open(process)
+      #expect(store.recovery.isClean && store.damagedBlockCount == 0)
+      await store.close()
+    }
+  }
+
+  @Test("compaction leaves what it finds damaged where it is, and tells; once mended, it goes on")
+  func compaction() throws {
+    try withDevice { world, process in
+      let settings = StoreScene.settings {
+        $0.volumeByteCount = 128 << 10
+        $0.compactionPercent = 60
+      }
+      let store = try await StoreScene.open(process, settings)
+      let samples = (0..<60 as Range<UInt64>).map { Sample(key($0 % 6, $0), units: 3, fill: $0) }
+      for sample in samples { try await sample.write(to: store) }
+      let first = try #require(try await store.find(samples[0].block.key)).volume
+      let before = try #require(store.volumes[first])
+      try world.disk("node").makeUnreadable("/device/" + before.name, 4096 + 8192..<4096 + 8200)
+      // All but the first shard's.
+      try await store.delete((1..<6).map { shard($0) }, epoch: 0)
+      while store.isCompacting { await store.idle.wait() }
+      #expect(store.damagedBlocks(after: nil, limit: 9) == [samples[0].block.key])
+      #expect(store.volumes[first] === before && store.state == .healthy)
+      try await samples[0].write(to: store)
+      while store.isCompacting { await store.idle.wait() }
+      #expect(store.volumes[first] == nil && store.damagedBlockCount == 0)
+      for sample in samples where sample.block.key.shard == shard(0) {
+        #expect(try await sample.isIn(store))
+      }
+      await store.close()
+    }
+  }
+
   @Test("of two records of a block the newer counts, unless it is damaged and the older is not")
   func twoRecords() throws {
     for damagesNewer in [false, true] {
