@@ -381,8 +381,10 @@ struct ScrubTests {
     }
   }
 
-  @Test("compaction leaves what it finds damaged where it is, and tells; once mended, it goes on")
-  func compaction() throws {
+  @Test(
+    "compaction leaves what it finds damaged where it is, and tells; once mended, it goes on",
+    arguments: [true, false])
+  func compaction(isReadable: Bool) throws {
     try withDevice { world, process in
       let settings = StoreScene.settings {
         $0.volumeByteCount = 128 << 10
@@ -393,7 +395,11 @@ struct ScrubTests {
       for sample in samples { try await sample.write(to: store) }
       let first = try #require(try await store.find(samples[0].block.key)).volume
       let before = try #require(store.volumes[first])
-      try world.disk("node").makeUnreadable("/device/" + before.name, 4096 + 8192..<4096 + 8200)
+      if isReadable {
+        try world.disk("node").flipBit("/device/" + before.name, bit: 12345 * 8)
+      } else {
+        try world.disk("node").makeUnreadable("/device/" + before.name, 12345..<12346)
+      }
       // All but the first shard's.
       try await store.delete((1..<6).map { shard($0) }, epoch: 0)
       while store.isCompacting { await store.idle.wait() }
