@@ -22,6 +22,7 @@ final class ArbiterRegister: @unchecked Sendable {
   private var random: SimulationRandom
   private var epoch: UInt64 = 0
   private var holder: UInt64 = 0
+  private var holderAddress: SocketAddress?
   private var expiry: Duration = .zero
   private var root: RootRecord?
   private var nextHolder: UInt64 = 1
@@ -49,16 +50,22 @@ final class ArbiterRegister: @unchecked Sendable {
 
   // MARK: what it does, each in one step
 
+  enum AcquireAnswer {
+    case won(epoch: UInt64, root: RootRecord?)
+    case led(by: SocketAddress?)
+  }
+
   /// Gives the lead to `asker` under a new epoch unless another's lease may still last.
-  func acquire(_ asker: UInt64, lease: Duration, above: UInt64) -> (
-    epoch: UInt64, root: RootRecord?
-  )? {
-    guard holder == asker || world.now >= expiry else { return nil }
+  func acquire(_ asker: UInt64, at address: SocketAddress, lease: Duration, above: UInt64)
+    -> AcquireAnswer
+  {
+    guard holder == asker || world.now >= expiry else { return .led(by: holderAddress) }
     // Room below for nothing: epochs only have to rise.
     epoch = max(epoch, above) + 1
     holder = asker
+    holderAddress = address
     expiry = world.now + lease
-    return (epoch, root)
+    return .won(epoch: epoch, root: root)
   }
 
   /// Nil when the lease goes on, else the epoch that is highest now.

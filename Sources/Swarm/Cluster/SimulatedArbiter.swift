@@ -23,6 +23,8 @@ final class SimulatedArbiter: Arbiter, @unchecked Sendable {
   private let swapping = Semaphore(1)
   private var isReleased = false
   private(set) var detail = ""
+  private(set) var leader: SocketAddress?
+  var canHandOver: Bool { true }
 
   init(_ register: ArbiterRegister, _ site: ArbiterSite, host: String) {
     self.register = register
@@ -45,26 +47,32 @@ final class SimulatedArbiter: Arbiter, @unchecked Sendable {
       let holder = holder
       let lease = timing.duration
       let above = deposedBy
+      let address = site.configuration.address
       let answer = await register.call(
         from: driver, host: host, deadline: timing.duration, isOver: { isReleased },
-        request: { register in register.acquire(holder, lease: lease, above: above) })
+        request: { register in
+          register.acquire(holder, at: address, lease: lease, above: above)
+        })
       if isReleased { throw .stopped }
       switch answer {
       case .none:
+        leader = nil
         detail = "the arbiter does not answer"
-      case .some(.none):
+      case .led(let address):
+        leader = address
         detail = "another coordinator leads"
-      case .some(.some(let term)):
+      case .won(let won, let found):
+        leader = nil
         // Too late already when the answer took long.
         guard driver.now < sentAt + timing.duration - timing.margin else { break }
         detail = ""
-        epoch = term.epoch
-        root = term.root
+        epoch = won
+        root = found
         renewedAt = sentAt
         let loss = Promise<ArbiterError>()
         self.loss = loss
         keeper = driver.spawn("lease") { [weak self] in await self?.keep(loss) }
-        return Term(epoch: term.epoch, root: term.root)
+        return Term(epoch: won, root: found)
       }
       try await nap()
     }

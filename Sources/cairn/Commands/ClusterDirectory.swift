@@ -102,16 +102,18 @@ struct ClusterDirectory: Sendable {
       let line = try await driver.readFile("/proc/\(pid)/cmdline", limit: 1 << 16)
       let words = line.split(separator: 0)
       // A zombie has no command line, so what names the file lives.
-      let (name, path) =
-        daemon.role == .arbiter
-        ? ("--data-dir", daemon.folder + "/data") : ("--config", daemon.configPath)
+      let name = daemon.role == .arbiter ? "--data-dir" : "--config"
       guard let option = words.firstIndex(where: { $0.elementsEqual(name.utf8) }),
         words.indices.contains(option + 1)
       else { return nil }
-      let named = PathText.string(Array(words[option + 1]))
+      var named = PathText.string(Array(words[option + 1]))
+      if !named.hasPrefix("/") { named = "/proc/\(pid)/cwd/\(named)" }
+      // etcd's data may not be there yet, or any more; its folder is.
+      if daemon.role == .arbiter, let end = named.utf8.lastIndex(of: slash) {
+        named = String(named[..<end])
+      }
       return try await isSameFile(
-        named.hasPrefix("/") ? named : "/proc/\(pid)/cwd/\(named)", path)
-        ? pid : nil
+        named, daemon.role == .arbiter ? daemon.folder : daemon.configPath) ? pid : nil
     } catch {
       // No pid file, or no such process: it does not run.
       return nil
