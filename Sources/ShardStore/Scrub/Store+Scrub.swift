@@ -352,9 +352,8 @@ extension ShardStore {
         noteDamage(key, at: place)
       }
       for key in note.suspected {
-        guard !isClosing, let place = try? await find(key) else { continue }
-        _ = place
-        if damage.suspect(key) { damageChanged() }
+        if isClosing { return }
+        if (try? await find(key)) != nil, damage.suspect(key) { damageChanged() }
       }
     }
   }
