@@ -145,12 +145,12 @@ package final class HTTPClient: @unchecked Sendable {
         else { throw error }
       }
     }
-    let line = try await connect()
+    let line = try await newLine()
     progress.hasLeft = true
     return try await exchange(request, on: line)
   }
 
-  private func connect() async throws(HTTPError) -> Line {
+  private func newLine() async throws(HTTPError) -> Line {
     let connection: Connection
     do throws(RingError) {
       connection = try await Connection.connect(to: endpoint.address, on: driver)

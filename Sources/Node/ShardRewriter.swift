@@ -73,7 +73,7 @@ final class ShardRewriter: @unchecked Sendable {
           [
             "container": call.right.grant.container, "stripes": call.stripes.count,
             "read": job.status.bytesRead, "written": job.status.bytesWritten,
-            "milliseconds": (driver.now - begun).wholeMilliseconds,
+            "milliseconds": (driver.now - begun).saturatedNanoseconds / 1_000_000,
           ])
       } catch {
         job.status.state = .failed

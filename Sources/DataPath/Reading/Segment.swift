@@ -62,7 +62,8 @@ struct Segment: Sendable {
         segments.append(
           Segment(
             target: StripeTarget(
-              container: container.container, places: container.places, stripe: stripe.stripe), layout: stripe.layout,
+              container: container.container, places: container.places, stripe: stripe.stripe),
+            layout: stripe.layout,
             range: start..<end, first: offset, byteCount: UInt64(piece.take), pieces: [part]))
       }
       lastStripe = piece.stripeIndex

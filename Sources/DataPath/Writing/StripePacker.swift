@@ -291,7 +291,8 @@ final class StripePacker: @unchecked Sendable {
       ? []
       : await access.stripes.write(
         StripeTarget(
-          container: grant.container, places: [ShardPlace](grant.devices, generation: grant.generation),
+          container: grant.container,
+          places: [ShardPlace](grant.devices, generation: grant.generation),
           stripe: sealed.record.stripe), layout: layout, data: data,
         right: .grant(container.signed),
         epoch: grant.epoch, deadline: options.blockDeadline)
