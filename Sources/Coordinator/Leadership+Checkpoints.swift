@@ -33,7 +33,10 @@ extension Leadership {
         root = now
       } else if hasLostLogCopies(root), turn.isMultiple(of: 10) {
         // What replaces them is a new link, and a checkpoint that stands for the others.
-        if let writer, writer.link.devices.contains(where: { repairs.isLost($0) }) {
+        if let writer,
+          writer.link.devices.contains(where: { repairs.isLost($0) })
+            || isDamaged(writer.link.place)
+        {
           guard await writer.endLink(within: configuration.slowLogDevice) else { continue }
           await keeper.waitForPosition(writer.link.firstPosition - 1) { !self.isLeading() }
         }

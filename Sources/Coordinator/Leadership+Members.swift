@@ -1,4 +1,5 @@
 import Cluster
+import Coding
 import Messages
 import Metadata
 import Ring
@@ -32,12 +33,13 @@ extension Leadership {
       }
     }
     server.nodes.note(keeper.map)
-    let domains = Self.domains(root.domains, heard: heard)
+    let retired = retiredNodes(root)
+    let domains = Self.domains(root.domains, heard: heard, retired: retired)
     guard domains != root.domains, arbiter.isHeld else { return }
     do throws(ArbiterError) {
       try await arbiter.swap(in: epoch) { root in
         var root = root!
-        root.domains = Self.domains(root.domains, heard: heard)
+        root.domains = Self.domains(root.domains, heard: heard, retired: retired)
         return root
       }
     } catch {
@@ -77,9 +79,11 @@ extension Leadership {
 
   /// The root's domains with what nodes say of themselves now. One that another node has replaced, at the same
   /// address and under the same name, is gone for good and must not count for ever as missing.
-  static func domains(_ domains: [RootRecord.Domain], heard: [NodeTable.Entry])
-    -> [RootRecord.Domain]
-  {
+  ///
+  /// - Parameter retired: nodes that are given up: they are no failure domains any more, whether they answer or not.
+  static func domains(
+    _ domains: [RootRecord.Domain], heard: [NodeTable.Entry], retired: Set<NodeID> = []
+  ) -> [RootRecord.Domain] {
     var byNode: [NodeID: RootRecord.Domain] = [:]
     for domain in domains { byNode[domain.node] = domain }
     for entry in heard { byNode[entry.record.id] = domain(entry) }
@@ -90,7 +94,19 @@ extension Leadership {
       }
       if isReplaced { byNode[domain.node] = nil }
     }
-    return byNode.keys.sorted().map { byNode[$0]! }
+    return byNode.keys.sorted().filter { !retired.contains($0) }.map { byNode[$0]! }
+  }
+
+  /// Nodes all of whose devices are retired, once nothing of the log is on them. None when too few others would be left to
+  /// hold it.
+  private func retiredNodes(_ root: RootRecord) -> Set<NodeID> {
+    let used = Self.devices(of: root)
+    let retired = keeper.map.nodes.filter { node in
+      !node.devices.isEmpty && node.devices.allSatisfy { $0.state == .retired }
+        && !node.devices.contains { used.contains($0.id) }
+    }.map(\.id)
+    let left = root.domains.count { !retired.contains($0.node) }
+    return left > root.scheme.m + 1 ? Set(retired) : []
   }
 
   private func text(_ outcome: CommandOutcome) -> String {

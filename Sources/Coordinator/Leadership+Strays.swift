@@ -99,7 +99,8 @@ extension Leadership {
       guard !page.isComplete, let lastKey = shards.last else { break }
       after = lastKey
     }
-    return withData && withStripes ? await findMissing(on: device, beside: seen, &counts) : true
+    return withData && withStripes
+      ? await findMissing(on: device, address, beside: seen, &counts) : true
   }
 
   /// Notes shards that the device should have and has nothing of.
@@ -107,7 +108,8 @@ extension Leadership {
   /// - Parameter seen: all that it has of data.
   /// - Returns: whether it could be done.
   private func findMissing(
-    on device: DeviceID, beside seen: Set<ShardKey>, _ counts: inout [ContainerID: BlockCounts]
+    on device: DeviceID, _ address: SocketAddress, beside seen: Set<ShardKey>,
+    _ counts: inout [ContainerID: BlockCounts]
   ) async -> Bool {
     var after: ContainerID?
     while true {
@@ -122,8 +124,8 @@ extension Leadership {
           let index = record.devices.firstIndex(of: device)
         else { continue }
         let shard = record.places.shards(of: record.id)[index]
-        guard !seen.contains(shard), shard.generation <= keeper.appliedPosition else { continue }
-        guard await note(shard, on: device, nil, &counts) else { return false }
+        guard !seen.contains(shard) else { continue }
+        guard await note(shard, on: device, address, &counts) else { return false }
       }
       guard page.count == 256, let last = page.last else { return true }
       after = last.id
@@ -132,10 +134,9 @@ extension Leadership {
 
   /// Notes the registered stripes of a shard that its device lacks.
   ///
-  /// - Parameter address: where to have it listed; nil: it has none.
   /// - Returns: whether it could be done.
   private func note(
-    _ shard: ShardKey, on device: DeviceID, _ address: SocketAddress?,
+    _ shard: ShardKey, on device: DeviceID, _ address: SocketAddress,
     _ counts: inout [ContainerID: BlockCounts]
   ) async -> Bool {
     // Looked up before the listing: what is registered by then is in it.
@@ -145,15 +146,13 @@ extension Leadership {
     guard let content else { return false }
     guard let (record, stripes) = content, Self.isCurrent(shard, in: record) else { return true }
     var present = Set<UInt64>()
-    if let address {
-      do throws(WireError) {
-        present = Set(
-          try await server.client.call(
-            ListShard(device: device, shard: shard), at: address, deadline: .seconds(10)
-          ).answer.blocks.map(\.stripe))
-      } catch {
-        guard error.refusalCode == .noSuchBlock else { return note(error, from: device) }
-      }
+    do throws(WireError) {
+      present = Set(
+        try await server.client.call(
+          ListShard(device: device, shard: shard), at: address, deadline: .seconds(10)
+        ).answer.blocks.map(\.stripe))
+    } catch {
+      guard error.refusalCode == .noSuchBlock else { return note(error, from: device) }
     }
     let missing = stripes.filter {
       $0.layout.isStored(Int(shard.shardIndex)) && !present.contains($0.stripe)

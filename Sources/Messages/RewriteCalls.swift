@@ -1,4 +1,4 @@
-/// What a node answers that writes shards anew for the cluster. Methods 264 ... 265.
+/// What a node answers that writes shards anew for the cluster. Methods 264, 265 and 269.
 package import Cluster
 internal import Coding
 package import Ring
@@ -191,5 +191,26 @@ package struct RewriteStatus: Call {
       bytesWritten = try reader.varint()
       reason = try reader.string(limit: 4096)
     }
+  }
+}
+
+/// Ends jobs whose lease has ended. Those that are not known, or are done, are passed over. Refused: staleEpoch.
+package struct EndRewrites: Call {
+  package static let method: UInt16 = 269
+  package typealias Answer = Done
+  /// The leader's.
+  package var epoch: UInt64
+  package var jobs: [UInt64]
+  package init(epoch: UInt64, jobs: [UInt64]) {
+    self.epoch = epoch
+    self.jobs = jobs
+  }
+  package func encode(into writer: inout ByteWriter) {
+    writer.varint(epoch)
+    writer.list(jobs)
+  }
+  package init(from reader: inout ByteReader) throws(ValueError) {
+    epoch = try reader.varint()
+    jobs = try reader.list(limit: 1024)
   }
 }

@@ -38,7 +38,8 @@ package enum Command: Hashable, Sendable, WireValue {
   /// forgotten or under a lease already, or a shard is elsewhere than said; unavailable when a device takes no new data;
   /// malformed. -> number(lease), the generation of what is written
   case beginRewrite(ContainerID, moves: [ShardMove])
-  /// All shards of the lease are whole on their devices. Refused: grantEnded. -> done
+  /// All shards of the lease are whole on their devices. Refused: grantEnded; unavailable when one of these is
+  /// lost meanwhile. -> done
   case commitRewrite(ContainerID, lease: UInt64)
   /// Gives a lease up; one that has ended is passed over. -> done
   case endRewrite(ContainerID, lease: UInt64)

@@ -130,6 +130,10 @@ extension StateMachine {
     guard var container = try containers.get(id), container.state == .sealed else {
       throw .corrupt("\(id) is rewritten and not sealed")
     }
+    // What went to a device that was given up meanwhile is lost already; the old shard may not be.
+    if let move = rewrite.moves.first(where: { isLost($0.to) }) {
+      return .refused(.unavailable, "device \(move.to) is gone")
+    }
     for move in rewrite.moves {
       let index = Int(move.shardIndex)
       doom(DoomedShard(device: move.from, shard: container.places.shards(of: id)[index]))

@@ -35,7 +35,7 @@ final class ShardRewriter: @unchecked Sendable {
   /// Jobs that are kept after their end.
   private static let keptCount = 256
   /// Jobs at a time.
-  static let jobLimit = 8
+  static let jobLimit = 32
   /// Stripes of a job under way at once: so much is in memory, k + 1 blocks for each.
   private static let window = 4
   private static let writeDeadline = Duration.seconds(30)
@@ -73,7 +73,7 @@ final class ShardRewriter: @unchecked Sendable {
           [
             "container": call.right.grant.container, "stripes": call.stripes.count,
             "read": job.status.bytesRead, "written": job.status.bytesWritten,
-            "milliseconds": (driver.now - begun).saturatedNanoseconds / 1_000_000,
+            "milliseconds": Int((driver.now - begun) / .milliseconds(1)),
           ])
       } catch {
         job.status.state = .failed
@@ -81,6 +81,11 @@ final class ShardRewriter: @unchecked Sendable {
       }
       tasks[call.job] = nil
     }
+  }
+
+  /// Ends jobs that nobody waits for any more.
+  func end(_ asked: [UInt64]) {
+    for job in asked { tasks[job]?.cancel() }
   }
 
   func status(of asked: [UInt64]) -> [RewriteStatus.Job] {

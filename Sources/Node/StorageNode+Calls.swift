@@ -17,6 +17,7 @@ extension StorageNode {
     case HoldLease.method: try await answer(request, holdLease)
     case Inventory.method: try await answer(request, inventory)
     case RewriteShards.method: try await answer(request, rewriteShards)
+    case EndRewrites.method: try await answer(request, endRewrites)
     case RewriteStatus.method: try await answer(request, rewriteStatus)
     case ReportDamage.method: try await answer(request, reportDamage)
     case ScrubNow.method: try await answer(request, scrubNow)
@@ -157,6 +158,12 @@ extension StorageNode {
     guard let rewriter else { throw Refusal(.unavailable, "starting or stopping") }
     try grants.check(call.right)
     try rewriter.begin(call)
+    return Done()
+  }
+
+  private func endRewrites(_ call: EndRewrites, _ body: [Slice]) async throws(Refusal) -> Done {
+    try checkEpoch(call.epoch)
+    rewriter?.end(call.jobs)
     return Done()
   }
 

@@ -153,7 +153,7 @@ let commandTable: [CommandSpec] = [
   CommandSpec(
     path: ["admin", "drain"],
     summary: "Empty nodes or devices: what they hold is written elsewhere.",
-    usage: "[--cancel] NODE|DEVICE...",
+    usage: "[--cancel] [--force] NODE|DEVICE...",
     details: """
       Refused when the others have no room for it, or too few failure domains would be left. They serve until they are
       empty ('cairn admin repair status' tells how far that is), and can then be switched off and retired.
@@ -168,7 +168,7 @@ let commandTable: [CommandSpec] = [
     usage: "[--force] NODE|DEVICE...",
     details: """
       At once, without the wait that a silent device gets. Refused when some container would have lost more than its code
-      can bear, or when the others have no room. A retired device never takes data again.
+      can bear, the others have no room, or too few failure domains would be left. A retired device never takes data again.
       """,
     options: [OptionSpec("--force", "though data may be lost"), config],
     operands: 1...Int.max, run: adminRetire),

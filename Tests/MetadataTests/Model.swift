@@ -231,6 +231,7 @@ struct Model {
       guard let rewrite = containers[id]?.rewrite, rewrite.id == lease else {
         return refused(.grantEnded)
       }
+      if rewrite.moves.contains(where: { isLost($0.to) }) { return refused(.unavailable) }
       for move in rewrite.moves {
         containers[id]!.places[Int(move.shardIndex)] = ShardPlace(
           device: move.to, generation: lease)

@@ -47,9 +47,10 @@ extension CoordinatorServer {
     answer.margins = margins.sorted { $0.key < $1.key }.map {
       GetRepairStatus.Margin(losses: $0.key, containerCount: $0.value)
     }
-    answer.waitingContainers = UInt64(repairs.waitingCount)
+    answer.waitingContainers = UInt64(repairs.waiting.count)
     answer.damagedBlocks =
-      nodes.all.flatMap(\.reports).reduce(0) { $0 + $1.damagedCount }
+      nodes.all.filter { nodes.isUp($0.record.id) }.flatMap(\.reports)
+      .reduce(0) { $0 + $1.damagedCount }
       + UInt64(repairs.missing.values.reduce(0) { $0 + $1.stripes.count })
     answer.isLogHurt = arbiter.root.map(leadership.hasLostLogCopies) ?? false
     for device in Set(repairs.leaving.keys).union(repairs.silentSince.keys).sorted() {
@@ -82,8 +83,14 @@ extension CoordinatorServer {
   func setDevices(_ request: SetDevices) async throws(Refusal) -> Done {
     let leadership = try leading()
     let map = keeper.map
-    for device in request.devices where map.node(holding: device) == nil {
-      throw Refusal(.noSuchDevice, "\(device)")
+    for device in request.devices {
+      guard let record = map.node(holding: device)?.devices.first(where: { $0.id == device }) else {
+        throw Refusal(.noSuchDevice, "no such device: \(device)")
+      }
+      // Shards on it were given up.
+      guard record.state != .retired || request.state == .retired else {
+        throw Refusal(.tooLittleLeft, "device \(device) is retired, which is for good")
+      }
     }
     if request.state != .healthy && !request.isForced {
       try await checkLeaving(Set(request.devices), state: request.state)
@@ -99,10 +106,12 @@ extension CoordinatorServer {
 
   /// - Throws: when the cluster could not do without these devices.
   private func checkLeaving(_ leaving: Set<DeviceID>, state: DeviceState) async throws(Refusal) {
-    let free = nodes.free
     var left = keeper.map
+    // What is drained already has to find room too.
+    let draining = left.nodes.flatMap(\.devices).filter { $0.state == .draining }.map(\.id)
+    let emptied = leaving.union(draining)
     var held: UInt64 = 0
-    for report in nodes.all.flatMap(\.reports) where leaving.contains(report.id) {
+    for report in nodes.all.flatMap(\.reports) where emptied.contains(report.id) {
       held += report.used - min(report.used, report.linkBytes)
     }
     for node in left.nodes.indices {
@@ -111,7 +120,9 @@ extension CoordinatorServer {
         left.nodes[node].devices[device].state = state
       }
     }
-    let room = free.filter { !leaving.contains($0.key) }.values.reduce(UInt64(0), +)
+    let room = nodes.free.filter { !emptied.contains($0.key) }.values.reduce(UInt64(0)) {
+      $0 + ($1 - min($1, configuration.leastFree))
+    }
     if held > room {
       throw Refusal(
         .tooLittleLeft,
@@ -127,6 +138,19 @@ extension CoordinatorServer {
       )
     }
     guard state == .retired else { return }
+    if let root = arbiter.root {
+      let copies = root.links.map(\.devices) + (root.checkpoint?.containers ?? []).map(\.devices)
+      let repairs = try leading().repairs
+      let isLost = copies.contains { devices in
+        devices.allSatisfy { leaving.contains($0) || repairs.isLost($0) || nodes.isDown($0) }
+      }
+      if isLost {
+        throw Refusal(
+          .tooLittleLeft,
+          "no copy of a part of the metadata log would be left: drain them, or wait for a checkpoint"
+        )
+      }
+    }
     // Given up at once, each is a loss; what has lost as many already has nothing to be rebuilt from.
     let repairs = try leading().repairs
     var after: ContainerID?

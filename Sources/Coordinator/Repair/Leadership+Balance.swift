@@ -59,7 +59,8 @@ extension Leadership {
       if page.count < 64 { exhausted.insert(source) }
       cursors[source] = page.last?.id
       for record in page {
-        guard record.state == .sealed || record.state == .available, record.stripeCount > 0,
+        // One that may be written again would be sealed, small as it is.
+        guard record.state == .sealed, record.stripeCount > 0,
           !taken.contains(record.id), let index = record.devices.firstIndex(of: source)
         else { continue }
         guard

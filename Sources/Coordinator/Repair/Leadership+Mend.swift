@@ -62,7 +62,8 @@ extension Leadership {
         log.info(
           "blocks mended",
           ["container": shard.container, "device": mend.device, "count": mend.stripes.count])
-        repairs.missing[shard] = nil
+        repairs.missing[shard]?.stripes.subtract(mend.stripes)
+        if repairs.missing[shard]?.stripes.isEmpty == true { repairs.missing[shard] = nil }
         repairs.mendedCount += UInt64(mend.stripes.count)
       }
       // What is still wrong is told again; until then the node may not have noticed itself.
@@ -84,10 +85,13 @@ extension Leadership {
     where key.shard.container.kind == .data {
       wrong[key.shard, default: (device, [])].stripes.insert(key.stripe)
     }
+    // Elsewhere by now, or soon.
+    repairs.missing = repairs.missing.filter {
+      isListed($0.value.device) && !repairs.isLost($0.value.device)
+    }
     for (shard, missing) in repairs.missing {
       wrong[shard, default: (missing.device, [])].stripes.formUnion(missing.stripes)
     }
-    let doubtful = Set(suspected.map(\.1.shard))
     for shard in wrong.keys.sorted() {
       guard isLeading() else { return }
       let (device, stripes) = wrong[shard]!
@@ -96,13 +100,12 @@ extension Leadership {
         repairs.mends.values.count(where: { $0.worker == worker })
           < configuration.rewritesPerNode
       else { continue }
-      await begin(shard, stripes, on: device, by: worker, beside: doubtful)
+      await begin(shard, stripes, on: device, by: worker)
     }
   }
 
   private func begin(
-    _ shard: ShardKey, _ stripes: Set<UInt64>, on device: DeviceID, by worker: NodeID,
-    beside doubtful: Set<ShardKey>
+    _ shard: ShardKey, _ stripes: Set<UInt64>, on device: DeviceID, by worker: NodeID
   ) async {
     let content = await look { (machine) throws(StoreError) in
       try Self.content(of: shard.container, machine)
@@ -124,15 +127,9 @@ extension Leadership {
       repairs.mendRestUntil[shard] = driver.now + .seconds(15)
       return
     }
-    let sources = zip(record.places, record.places.shards(of: record.id)).map { place, other in
-      var source = source(place)
-      // It may be wrong under right checksums too: only when there is no other way.
-      if other != shard && doubtful.contains(other) { source.isDown = true }
-      return source
-    }
     let job = driver.random() | 1 << 63
     let request = RewriteShards(
-      job: job, epoch: epoch, sources: sources,
+      job: job, epoch: epoch, sources: sources(of: record, mended: shard),
       targets: [
         RewriteShards.Target(
           shardIndex: shard.shardIndex, place: record.places[index], address: address)

@@ -53,7 +53,7 @@ extension Leadership {
   }
 
   /// All that links and checkpoints are on.
-  private static func devices(of root: RootRecord) -> Set<DeviceID> {
+  static func devices(of root: RootRecord) -> Set<DeviceID> {
     Set(root.links.flatMap(\.devices) + (root.checkpoint?.containers ?? []).flatMap(\.devices))
   }
 
@@ -70,7 +70,17 @@ extension Leadership {
 
   /// Whether copies of the log are on devices that are gone: a checkpoint and a new link then replace them.
   func hasLostLogCopies(_ root: RootRecord) -> Bool {
-    Self.devices(of: root).contains { repairs.isLost($0) }
+    if Self.devices(of: root).contains(where: { repairs.isLost($0) }) { return true }
+    let places =
+      root.links.map(\.place) + (root.checkpoint?.containers ?? []).map(\.place)
+    return places.contains { isDamaged($0) }
+  }
+
+  /// Whether a copy of it has blocks that are wrong. Nothing of the log is mended in place.
+  func isDamaged(_ place: LogContainer) -> Bool {
+    server.nodes.damagedBlocks.contains { _, key in
+      key.shard.container == place.container && key.shard.generation == place.generation
+    }
   }
 
   // MARK: Leases under way
@@ -136,8 +146,14 @@ extension Leadership {
       switch answer.state {
       case .running: break
       case .unknown: await send(lease, to: address)
-      case .failed: await giveUp(lease, answer.reason)
-      case .done: await finish(lease)
+      // A stripe that cannot be read is no fault of where it would go.
+      case .failed:
+        await giveUp(lease, answer.reason, isTargetsFault: !answer.reason.hasPrefix("stripe "))
+      case .done:
+        if repairs.active[lease.container]!.doneAt == nil {
+          repairs.active[lease.container]!.doneAt = driver.now
+        }
+        await finish(lease)
       }
     }
   }
@@ -166,7 +182,7 @@ extension Leadership {
       return await giveUp(lease, "a device it goes to is not known")
     }
     let request = RewriteShards(
-      job: lease.id, epoch: epoch, sources: record.places.map { source($0) }, targets: targets,
+      job: lease.id, epoch: epoch, sources: sources(of: record), targets: targets,
       stripes: stripes,
       right: right(
         to: record, generation: lease.id, devices: devices, endStripe: record.nextStripe),
@@ -182,11 +198,19 @@ extension Leadership {
     }
   }
 
-  func source(_ place: ShardPlace) -> RewriteShards.Source {
-    RewriteShards.Source(
-      place: place,
-      address: server.nodes.address(of: place.device) ?? SocketAddress(host: "", port: 0),
-      isDown: server.nodes.isDown(place.device) || repairs.isLost(place.device))
+  /// Where blocks of a container are read from.
+  ///
+  /// - Parameter mended: the shard that is written in place: it is asked for nothing in any case.
+  func sources(of record: ContainerRecord, mended: ShardKey? = nil) -> [RewriteShards.Source] {
+    let doubtful = Set(server.nodes.suspectedBlocks.map(\.1.shard))
+    return zip(record.places, record.places.shards(of: record.id)).map { place, shard in
+      RewriteShards.Source(
+        place: place,
+        address: server.nodes.address(of: place.device) ?? SocketAddress(host: "", port: 0),
+        // What may be wrong under right checksums is read only when there is no other way.
+        isDown: server.nodes.isDown(place.device) || repairs.isLost(place.device)
+          || shard != mended && doubtful.contains(shard))
+    }
   }
 
   /// What lets a node write blocks of a container that is sealed.
@@ -226,15 +250,18 @@ extension Leadership {
       do throws(WireError) {
         let listing = try await server.client.call(
           ListShard(device: target.device, shard: target.shard), at: address,
-          deadline: .seconds(10)
+          deadline: .seconds(5)
         ).answer
         if let missing = Self.missing(target.shard, listing, stripes) {
           return await giveUp(
             lease, "device \(target.device) lacks stripe \(missing.stripe) after all")
         }
       } catch {
-        // Most likely it is down: the worker is asked again, or does not answer either.
-        if error.refusalCode != nil { await giveUp(lease, "device \(target.device): \(error)") }
+        // Most likely it is down, and may come back.
+        let doneAt = repairs.active[lease.container]?.doneAt ?? driver.now
+        if error.refusalCode != nil || driver.now - doneAt > configuration.nodeSilence * 2 {
+          await giveUp(lease, "device \(target.device): \(error)")
+        }
         return
       }
     }
@@ -242,13 +269,10 @@ extension Leadership {
     do throws(Refusal) {
       let (_, outcome) = try await submit(
         .commitRewrite(lease.container, lease: lease.id))
+      if case .refused(_, let reason) = outcome { return await giveUp(lease, reason) }
       repairs.active[lease.container] = nil
-      if case .refused(_, let reason) = outcome {
-        log.warning("a rewrite was in vain", ["container": lease.container, "reason": reason])
-      } else {
-        log.info(
-          "shards rewritten", ["container": lease.container, "count": lease.moves.count])
-      }
+      repairs.failures[lease.container] = nil
+      log.info("shards rewritten", ["container": lease.container, "count": lease.moves.count])
     } catch {
       // Tried again, by us or by the next leader.
     }
@@ -266,7 +290,7 @@ extension Leadership {
   }
 
   /// Ends a lease; the container has another after a while, on other devices.
-  private func giveUp(_ lease: RewriteRecord, _ reason: String) async {
+  private func giveUp(_ lease: RewriteRecord, _ reason: String, isTargetsFault: Bool = true) async {
     guard isLeading() else { return }
     log.warning("a rewrite failed", ["container": lease.container, "reason": reason])
     do throws(Refusal) {
@@ -275,9 +299,22 @@ extension Leadership {
       // Tried again, by us or by the next leader.
       return
     }
+    let worker = repairs.active[lease.container]?.worker
     repairs.active[lease.container] = nil
-    repairs.restUntil[lease.container] = driver.now + .seconds(5)
-    for move in lease.moves { repairs.refusedUntil[move.to] = driver.now + .seconds(30) }
+    let failures = repairs.failures[lease.container, default: 0]
+    repairs.failures[lease.container] = failures + 1
+    repairs.restUntil[lease.container] = driver.now + .seconds(5 << min(failures, 7))
+    if isTargetsFault {
+      for move in lease.moves { repairs.refusedUntil[move.to] = driver.now + .seconds(30) }
+    }
+    guard let worker, server.nodes.isUp(worker), let address = server.nodes.address(of: worker)
+    else { return }
+    do throws(WireError) {
+      _ = try await server.client.call(
+        EndRewrites(epoch: epoch, jobs: [lease.id]), at: address, deadline: .seconds(2))
+    } catch {
+      // It writes on in vain; what it wrote is deleted.
+    }
   }
 
   // MARK: New leases
@@ -290,7 +327,7 @@ extension Leadership {
     repairs.refusedUntil = repairs.refusedUntil.filter { $0.value > now }
     let devices = repairs.leaving.keys.sorted()
     guard !devices.isEmpty else {
-      repairs.waitingCount = 0
+      repairs.waiting = []
       repairs.cursors = [:]
       return await beginPlannedMoves()
     }
@@ -318,11 +355,11 @@ extension Leadership {
       case .open, .condemned: return false
       }
     }
-    // Those that survive the fewest further losses first.
+    // Those that survive the fewest further losses first; last those that have too few shards, as long as that is so.
     let urgent = waiting.map { record in
-      (record, record.scheme.m - record.places.count { repairs.isLost($0.device) })
+      let margin = record.scheme.m - record.places.count { repairs.isLost($0.device) }
+      return (record, margin < 0 ? Int.max : margin)
     }.sorted { ($0.1, $0.0.id) < ($1.1, $1.0.id) }
-    repairs.waitingCount = 0
     for (record, _) in urgent {
       guard isLeading() else { return }
       await begin(record)
@@ -372,9 +409,14 @@ extension Leadership {
       of: record.devices, leaving: leaving, byteCount: byteCount, avoiding: avoided,
       turn: record.id.number)
     guard !chosen.isEmpty else {
-      repairs.waitingCount += 1
+      // Others may only be busy.
+      let isHopeless = placement.replacements(
+        of: record.devices, leaving: leaving, byteCount: byteCount, turn: 0
+      ).isEmpty
+      if isHopeless { repairs.waiting.insert(record.id) }
       return
     }
+    repairs.waiting.remove(record.id)
     let moves = chosen.map {
       ShardMove(shardIndex: UInt8($0.shard), from: record.devices[$0.shard], to: $0.device)
     }.sorted { $0.shardIndex < $1.shardIndex }

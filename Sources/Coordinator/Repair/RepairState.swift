@@ -16,6 +16,8 @@ final class RepairState: @unchecked Sendable {
     var progress = RewriteStatus.Job(state: .unknown)
     /// How often it was told of the lease.
     var requestCount = 0
+    /// When the worker first said that all is written.
+    var doneAt: Duration?
     /// Bytes of each shard that is written.
     var shardByteCount: UInt64 = 0
   }
@@ -40,8 +42,10 @@ final class RepairState: @unchecked Sendable {
   var mendedCount: UInt64 = 0
   /// What is still to be begun of a round of balancing.
   var plannedMoves: [(container: ContainerID, move: ShardMove)] = []
-  /// Containers that have no failure domain to go to, as of the last look.
-  var waitingCount = 0
+  /// How often leases of a container failed, one after the other.
+  var failures: [ContainerID: Int] = [:]
+  /// Containers that have no failure domain to go to, as of the last look at each.
+  var waiting = Set<ContainerID>()
 
   var lost: Set<DeviceID> { Set(leaving.filter(\.value).keys) }
 

@@ -5,8 +5,8 @@ internal import Simulation
 ///
 /// # The damage budget
 ///
-/// No repair exists yet, so what is damaged for good stays so; the guarantees promise to survive it on `m` failure
-/// domains. The victims are chosen up front: at most `m` nodes (devices, where there is one node).
+/// Repair takes its time, and other faults keep it from ending; the guarantees promise to survive damage on `m` failure
+/// domains at a time. The victims are chosen up front: at most `m` nodes (devices, where there is one node).
 ///
 /// - **Loss** (a device wiped, retired after a failed write or sync, or read-only) is noticed by the cluster: a
 ///   retired or replaced device is no witness of where the log ends. So loss goes with all else that may happen to

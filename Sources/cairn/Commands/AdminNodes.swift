@@ -70,7 +70,16 @@ private func setDevices(_ context: Context, _ state: DeviceState) async throws(F
     let map = try await client.ask(GetMap(level: .strong), about: "the map").map
     var devices: [DeviceID] = []
     for name in context.arguments.operands {
-      if let node = map.nodes.first(where: { $0.name == name || $0.id.description == name }) {
+      var named = map.nodes.filter { $0.name == name || $0.id.description == name }
+      // One that was replaced by another of its name is seldom meant.
+      let inUse = named.filter { $0.devices.contains { $0.state != .retired } }
+      if named.count > 1 && !inUse.isEmpty { named = inUse }
+      if named.count > 1 {
+        throw .failed(
+          "several nodes have that name, choose one by its id: "
+            + named.map(\.id.description).joined(separator: ", "), name)
+      }
+      if let node = named.first {
         devices += node.devices.map(\.id)
       } else if let device = map.nodes.flatMap(\.devices).first(where: { $0.id.description == name }
       ) {
