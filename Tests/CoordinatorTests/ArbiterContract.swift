@@ -210,4 +210,78 @@ struct ArbiterContractTests {
       ).run()
     }
   }
+
+  @Test(
+    "of etcd: never do two hold the lead at once, by any clock that the margin covers, whatever is slow, lost or stands still",
+    arguments: Seed.several)
+  func exclusive(seed: Seed) throws {
+    let terms = try SimulatedWorld.run(seed: seed.value) { world -> Int in
+      let etcd = EtcdModel(world)
+      try await etcd.start()
+      let configuration = EtcdConfiguration(
+        endpoints: [.init(address: EtcdModel.address, isSecure: false)], prefix: "cairn")
+      let nodes = AgreeableNodes(count: 3)
+      var random = world.random(named: "exclusive")
+      var processes: [SimulatedProcess] = []
+      var arbiters: [any Arbiter] = []
+      for number in 0..<3 {
+        var options = SimulatedProcess.Options()
+        // Two of them are a tenth apart at most, as the margin is of the lease.
+        options.clockDriftPartsPerMillion = random.below(90_000) - 45_000
+        let process = world.process("c\(number)", options)
+        let contract = ArbiterContract(
+          driver: process, nodes: nodes, timing: LeaseTiming(),
+          make: { EtcdArbiter($0, configuration) })
+        let site = contract.site("c\(number)")
+        process.spawn("hellos") {
+          while await process.sleep(.seconds(1)) { nodes.greet(site.nodes) }
+        }
+        processes.append(process)
+        arbiters.append(EtcdArbiter(site, configuration))
+      }
+      let count = Outcome<Int>()
+      count.value = 0
+      let contract = ArbiterContract(
+        driver: world.harness, nodes: nodes, timing: LeaseTiming(),
+        make: { EtcdArbiter($0, configuration) })
+      for (process, arbiter) in zip(processes, arbiters) {
+        process.spawn("leads") {
+          while let term = try? await arbiter.acquire() {
+            count.value! += 1
+            for _ in 0..<2 {
+              _ = try? await arbiter.swap(in: term.epoch) { found in
+                found == nil ? contract.root(0) : contract.root(1)
+              }
+            }
+            if process.random() % 3 == 0 {
+              await process.sleep(.milliseconds(Int64(process.random() % 5000)))
+              arbiter.lose(.handedOver)
+            }
+            _ = await arbiter.waitForLoss()
+          }
+        }
+      }
+      var both: [String] = []
+      for step in 0..<60_000 {
+        await world.sleep(.milliseconds(5))
+        let holders = (0..<3).filter { arbiters[$0].isHeld }
+        if holders.count > 1 { both.append("\(holders) at \(world.now)") }
+        guard step % 300 == 0 else { continue }
+        for process in processes where process.isPaused { process.resume() }
+        world.network.healAll()
+        etcd.slowness = .milliseconds(Int64(random.below(4) * random.below(500)))
+        etcd.lossPercent = UInt64(random.below(3) * random.below(30))
+        let victim = random.below(3)
+        switch random.below(6) {
+        case 0: processes[victim].pause()
+        case 1: world.network.cut("c\(victim)", "etcd", oneWay: random.chance(1, in: 2))
+        case 2: etcd.content = EtcdModel.Content()
+        default: break
+        }
+      }
+      #expect(both.isEmpty, "\(both.prefix(3))")
+      return count.value!
+    }
+    #expect(terms > 10)
+  }
 }

@@ -328,7 +328,7 @@ struct EtcdArbiterTests {
           await world.sleep(nap)
           process?.resume()
         case 9: etcd.lossPercent = UInt64(random.below(40))
-        case 10: etcd.slowness = .milliseconds(Int64(random.below(1500)))
+        case 10: etcd.slowness = .milliseconds(Int64(random.below(1000)))
         case 11:
           etcd.lossPercent = 0
           etcd.slowness = .zero

@@ -31,7 +31,7 @@ final class EtcdModel: @unchecked Sendable {
   // Faults.
   /// Of a hundred requests, how many are lost, half of them after they took effect.
   var lossPercent: UInt64 = 0
-  /// Requests and answers take up to so much longer.
+  /// Each way takes up to so much longer.
   var slowness = Duration.zero
   /// Coordinators whose requests and answers are lost.
   var cutOff: Set<String> = []
@@ -58,17 +58,13 @@ final class EtcdModel: @unchecked Sendable {
     do {
       while let head = try await reader.requestHead() {
         let body = try await reader.body(HTTPBodyFraming(request: head), limit: 4 << 20)
-        if slowness > .zero {
-          let most =
-            UInt64(slowness.components.attoseconds / 1_000_000_000)
-            + UInt64(slowness.components.seconds) * 1_000_000_000
-          await process.sleep(.nanoseconds(Int64(process.random() % max(1, most))))
-        }
+        await dawdle(process)
         let fate = process.random() % 200
         if fate < lossPercent { break }
         requests += 1
         let (status, answer) = answer(head, body)
         if fate < 2 * lossPercent { break }
+        await dawdle(process)
         let bytes = Array(answer.text.utf8)
         let response = HTTPResponseHead(
           status: status, reason: "",
@@ -77,6 +73,11 @@ final class EtcdModel: @unchecked Sendable {
       }
     } catch {}
     await connection.close()
+  }
+
+  private func dawdle(_ process: SimulatedProcess) async {
+    guard slowness > .zero else { return }
+    await process.sleep(slowness * Double(process.random() % 1024) / 1024)
   }
 
   private func answer(_ head: HTTPRequestHead, _ body: [UInt8]) -> (Int, JSON) {
@@ -108,7 +109,11 @@ final class EtcdModel: @unchecked Sendable {
 
   private func transact(_ json: JSON) -> JSON {
     let holds = (json["compare"]?.elements ?? []).allSatisfy {
-      content.values[key($0)]?.revision ?? 0 == $0["mod_revision"]?.whole ?? 0
+      let found = content.values[key($0)]
+      if $0["target"]?.string == "VALUE" {
+        return found?.bytes == Base64.decode($0["value"]?.string ?? "")
+      }
+      return found?.revision ?? 0 == $0["mod_revision"]?.whole ?? 0
     }
     let steps = json[holds ? "success" : "failure"]?.elements ?? []
     if steps.contains(where: { $0["request_put"] != nil }) { content.revision += 1 }

@@ -57,7 +57,7 @@ extension EtcdArbiter {
       do throws(EtcdError) {
         answer = try await etcd.perform(
           EtcdTransaction(
-            compares: [(epochKey, claimRevision), (rootKey, rootRevision)],
+            compares: [.value(epochKey, claimBytes), .revision(rootKey, rootRevision)],
             success: [.put(rootKey, bytes)], failure: [.get(epochKey), .get(rootKey)]),
           deadline: timing.duration)
       } catch {
@@ -70,7 +70,7 @@ extension EtcdArbiter {
         return
       }
       let current = answer.values[epochKey]
-      if current?.revision != claimRevision {
+      if current?.bytes != claimBytes {
         lose(Self.loss(current))
       } else if let found = answer.values[rootKey], found.bytes == bytes {
         rootRevision = found.revision

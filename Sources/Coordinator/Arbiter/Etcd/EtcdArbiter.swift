@@ -12,7 +12,7 @@ import Wire
 ///     PREFIX/lease   that this holder lives (EtcdRenewal)
 ///     PREFIX/root    the root record's bytes
 ///
-/// All changes are transactions that compare revisions:
+/// All changes are transactions that compare what they rely on:
 ///
 /// - a claim: epoch and lease are as they were seen. It writes both. Whoever wants to claim has watched the lease for one
 ///   lease duration by its own clock without a change, or found that it was released.
@@ -44,8 +44,8 @@ package final class EtcdArbiter: Arbiter, @unchecked Sendable {
 
   // The term.
   private(set) var epoch: UInt64 = 0
-  /// The revision that our claim wrote.
-  private(set) var claimRevision: UInt64 = 0
+  /// Our claim as etcd has it: unlike its revision, no other etcd, and no emptied one, ever has it too.
+  private(set) var claimBytes: [UInt8] = []
   /// The revision that wrote the root that etcd has; 0 for none.
   var rootRevision: UInt64 = 0
   package internal(set) var root: RootRecord?
@@ -93,17 +93,17 @@ package final class EtcdArbiter: Arbiter, @unchecked Sendable {
   /// What etcd holds, all as of one moment.
   private struct Look {
     var claim: EtcdClaim?
-    var claimRevision: UInt64
+    var claimBytes: [UInt8]?
     var renewal: EtcdRenewal?
-    var leaseRevision: UInt64
+    var leaseBytes: [UInt8]?
     /// By our clock, when it was heard.
     var at: Duration
   }
 
   /// The lease as it was first seen.
   private struct Sighting {
-    var claimRevision: UInt64
-    var leaseRevision: UInt64
+    var claimBytes: [UInt8]?
+    var leaseBytes: [UInt8]?
     var since: Duration
   }
 
@@ -135,11 +135,9 @@ package final class EtcdArbiter: Arbiter, @unchecked Sendable {
         }
         highestSeen = max(highestSeen, claim.epoch)
       }
-      if sighting?.claimRevision != look.claimRevision
-        || sighting?.leaseRevision != look.leaseRevision
-      {
+      if sighting?.claimBytes != look.claimBytes || sighting?.leaseBytes != look.leaseBytes {
         sighting = Sighting(
-          claimRevision: look.claimRevision, leaseRevision: look.leaseRevision, since: look.at)
+          claimBytes: look.claimBytes, leaseBytes: look.leaseBytes, since: look.at)
       }
       let unchanged = look.at - (sighting?.since ?? look.at)
       let isOurs = look.claim?.instance == instance
@@ -184,9 +182,8 @@ package final class EtcdArbiter: Arbiter, @unchecked Sendable {
           throw .refused("\(epochKey) holds what is none of Cairn's")
         }
         return claim
-      }, claimRevision: claim?.revision ?? 0,
-      renewal: lease.flatMap { EtcdRenewal(decoding: $0.bytes) },
-      leaseRevision: lease?.revision ?? 0, at: driver.now)
+      }, claimBytes: claim?.bytes, renewal: lease.flatMap { EtcdRenewal(decoding: $0.bytes) },
+      leaseBytes: lease?.bytes, at: driver.now)
   }
 
   /// Whether a claim has a chance: who could not lead must not depose one who does.
@@ -240,6 +237,7 @@ package final class EtcdArbiter: Arbiter, @unchecked Sendable {
 
   private func claim(_ look: Look) async throws(ArbiterError) -> Claim {
     highestSeen = max(highestSeen, nodes.all.map(\.highestEpoch).max() ?? 0)
+    let isUnremembered = look.claim == nil && highestSeen > 0
     let next = FileArbiter.epoch(after: highestSeen, driver.random())
     let record = EtcdClaim(
       cluster: tag, epoch: next, holder: holder, address: address, instance: instance)
@@ -248,7 +246,7 @@ package final class EtcdArbiter: Arbiter, @unchecked Sendable {
     do throws(EtcdError) {
       let answer = try await etcd.perform(
         EtcdTransaction(
-          compares: [(epochKey, look.claimRevision), (leaseKey, look.leaseRevision)],
+          compares: [.value(epochKey, look.claimBytes), .value(leaseKey, look.leaseBytes)],
           success: [
             .put(epochKey, record.encoded),
             .put(leaseKey, EtcdRenewal(epoch: next, count: 0).encoded), .get(rootKey),
@@ -256,7 +254,7 @@ package final class EtcdArbiter: Arbiter, @unchecked Sendable {
       // Should it have taken effect after all, its record names this instance, and is claimed over.
       guard answer.succeeded else { return .again }
       found = try Self.root(answer.values[rootKey])
-      claimRevision = answer.revision
+      claimBytes = record.encoded
     } catch {
       detail = "etcd cannot be asked, and nobody can lead without it: \(error.reason)"
       return .again
@@ -279,7 +277,7 @@ package final class EtcdArbiter: Arbiter, @unchecked Sendable {
       lose(.expired)
       return .again
     }
-    if isRebuilt || look.claim == nil && root != nil {
+    if isRebuilt || isUnremembered || look.claim == nil && root != nil {
       // etcd does not know who led before, and so cannot have kept us waiting for them.
       detail = "waiting for an earlier leader's lease to end"
       while driver.now < sentAt + timing.duration && !promise.isFulfilled { try await nap() }
@@ -419,13 +417,13 @@ package final class EtcdArbiter: Arbiter, @unchecked Sendable {
     keepers = []
     if case .deposed = reason { return }
     // Others need not wait the lease out.
-    let (epoch, claimRevision) = (epoch, claimRevision)
-    driver.spawn("release of the lease") { [self] in await giveBack(epoch, claimRevision) }
+    let (epoch, claimBytes) = (epoch, claimBytes)
+    driver.spawn("release of the lease") { [self] in await giveBack(epoch, claimBytes) }
   }
 
-  private func giveBack(_ epoch: UInt64, _ claimRevision: UInt64) async {
+  private func giveBack(_ epoch: UInt64, _ claimBytes: [UInt8]) async {
     let transaction = EtcdTransaction(
-      compares: [(epochKey, claimRevision)],
+      compares: [.value(epochKey, claimBytes)],
       success: [.put(leaseKey, EtcdRenewal(epoch: epoch, count: 0, isReleased: true).encoded)])
     do throws(EtcdError) {
       _ = try await etcd.perform(transaction, deadline: .seconds(1))
@@ -442,7 +440,7 @@ package final class EtcdArbiter: Arbiter, @unchecked Sendable {
       isEstablished = false
       for keeper in keepers { keeper.cancel() }
       keepers = []
-      await giveBack(epoch, claimRevision)
+      await giveBack(epoch, claimBytes)
     }
     await etcd.close()
   }
@@ -461,7 +459,7 @@ package final class EtcdArbiter: Arbiter, @unchecked Sendable {
       do throws(EtcdError) {
         let answer = try await etcd.perform(
           EtcdTransaction(
-            compares: [(epochKey, claimRevision)],
+            compares: [.value(epochKey, claimBytes)],
             success: [.put(leaseKey, EtcdRenewal(epoch: epoch, count: count).encoded)],
             failure: [.get(epochKey)]), deadline: expiry - driver.now)
         guard !promise.isFulfilled else { return }

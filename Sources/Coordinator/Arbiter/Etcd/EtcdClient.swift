@@ -45,10 +45,17 @@ enum EtcdError: Error, Equatable {
 
 /// A transaction: when all of `compares` hold, `success` is done, else `failure`; in one step.
 struct EtcdTransaction: Sendable {
-  /// The revision that wrote a key last; 0 when there is no such key.
-  var compares: [(key: String, revision: UInt64)] = []
+  var compares: [Compare] = []
   var success: [Step] = []
   var failure: [Step] = []
+
+  enum Compare: Sendable {
+    /// Nil: there is no such key.
+    case value(String, [UInt8]?)
+    /// The one that wrote the key last; 0 when there is no such key. An etcd that was emptied counts anew from one, so this
+    /// alone says nothing.
+    case revision(String, UInt64)
+  }
 
   enum Step: Sendable {
     case get(String)
@@ -98,12 +105,7 @@ final class EtcdClient: @unchecked Sendable {
       (
         "compare",
         .array(
-          transaction.compares.map {
-            .object([
-              ("key", Self.encode($0.key)), ("target", .string("MOD")),
-              ("result", .string("EQUAL")), ("mod_revision", .string(String($0.revision))),
-            ])
-          })
+          transaction.compares.map(Self.encode))
       ),
       ("success", .array(transaction.success.map(Self.encode))),
       ("failure", .array(transaction.failure.map(Self.encode))),
@@ -113,6 +115,20 @@ final class EtcdClient: @unchecked Sendable {
   }
 
   private static func encode(_ key: String) -> JSON { .string(Base64.encode(Array(key.utf8))) }
+
+  private static func encode(_ compare: EtcdTransaction.Compare) -> JSON {
+    func equal(_ key: String, _ target: String, _ name: String, _ value: String) -> JSON {
+      .object([
+        ("key", encode(key)), ("target", .string(target)), ("result", .string("EQUAL")),
+        (name, .string(value)),
+      ])
+    }
+    return switch compare {
+    case .value(let key, let value?): equal(key, "VALUE", "value", Base64.encode(value))
+    case .value(let key, nil): equal(key, "MOD", "mod_revision", "0")
+    case .revision(let key, let revision): equal(key, "MOD", "mod_revision", String(revision))
+    }
+  }
 
   private static func encode(_ step: EtcdTransaction.Step) -> JSON {
     switch step {

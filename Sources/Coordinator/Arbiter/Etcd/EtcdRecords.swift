@@ -1,8 +1,8 @@
 import Ring
 import Service
 
-/// Who won an epoch: `PREFIX/epoch`. Written once by each claim; the revision that wrote it is what the holder's
-/// transactions compare.
+/// Who won an epoch: `PREFIX/epoch`. Written once by each claim, unlike any other; the holder's transactions compare
+/// it.
 struct EtcdClaim: Equatable, Sendable {
   /// Of the cluster's key: two clusters that were given one prefix find each other out.
   var cluster: String
@@ -42,7 +42,7 @@ struct EtcdClaim: Equatable, Sendable {
   }
 }
 
-/// That an epoch's holder lives: `PREFIX/lease`. Written by each renewal; a standby watches its revision.
+/// That an epoch's holder lives: `PREFIX/lease`. Written by each renewal; each different from those before; a standby watches it.
 struct EtcdRenewal: Equatable, Sendable {
   var epoch: UInt64
   var count: UInt64
