@@ -191,12 +191,3 @@ final class CommandPipeline: @unchecked Sendable {
     while runningTasks > 0 { await ended.wait() }
   }
 }
-
-extension Duration {
-  /// Rounded down; 0 when negative.
-  var wholeMilliseconds: UInt64 {
-    let parts = components
-    guard parts.seconds >= 0, parts.attoseconds >= 0 else { return 0 }
-    return UInt64(parts.seconds) * 1000 + UInt64(parts.attoseconds / 1_000_000_000_000_000)
-  }
-}

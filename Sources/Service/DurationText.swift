@@ -114,3 +114,12 @@ package func rfc3339(_ wallClock: Duration) -> String {
   text.append(UInt8(ascii: "Z"))
   return String(decoding: text, as: UTF8.self)
 }
+
+extension Duration {
+  /// Rounded down; 0 when negative.
+  package var wholeMilliseconds: UInt64 {
+    let parts = components
+    guard parts.seconds >= 0, parts.attoseconds >= 0 else { return 0 }
+    return UInt64(parts.seconds) * 1000 + UInt64(parts.attoseconds / 1_000_000_000_000_000)
+  }
+}

@@ -2,6 +2,7 @@ import Cluster
 import Messages
 package import Metadata
 import Ring
+import Service
 import Wire
 
 extension EtcdArbiter {
