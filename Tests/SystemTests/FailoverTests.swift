@@ -142,3 +142,52 @@ struct FailoverTests {
       try cluster.succeed("cat", "cairn://bucket/a", "cairn://bucket/b").output == Data([1, 2]))
   }
 }
+
+@Suite("the [etcd] table", .enabled(if: cairnPath != nil, "CAIRN_EXECUTABLE names the build"))
+struct EtcdConfigurationTests {
+  @Test(
+    "what is wrong in it is refused with its line, before anything is started",
+    arguments: [
+      ("endpoints = []", "'etcd.endpoints' must name at least one"),
+      ("prefix = \"a\"", "'etcd.endpoints' is missing"),
+      ("endpoints = [\"127.0.0.1:2379\"]", "must be an address such as"),
+      ("endpoints = [\"http://127.0.0.1:2379/v3\"]", "must be an address such as"),
+      ("endpoints = [\"https://127.0.0.1:2379\"]", "'etcd.ca' is missing"),
+      ("endpoints = [\"http://h:1\"]\nca = \"ca.pem\"", "says nothing where no endpoint is https"),
+      ("endpoints = [\"http://h:1\"]\nprefix = \"a/\"", "'etcd.prefix' must be"),
+      ("endpoints = [\"http://h:1\"]\nuser = \"u\"", "'etcd.user' goes with the other"),
+      (
+        "endpoints = [\"https://h:1\"]\nca = \"ca.pem\"\nkey = \"k\"",
+        "'etcd.key' goes with the other"
+      ),
+      ("endpoints = [\"http://h:1\"]\nendpoint = 1", "unknown key 'etcd.endpoint'"),
+      ("endpoints = [\"https://h:1\"]\nca = \"gone.pem\"", "cannot read what [etcd] names"),
+      ("endpoints = [\"https://h:1\"]\nca = \"config.toml\"", "no certificate in the authorities"),
+    ])
+  func refused(table: String, words: String) throws {
+    let folder = NSTemporaryDirectory() + "cairn-test-" + UUID().uuidString
+    try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(atPath: folder) }
+    let text = """
+      name = "c1"
+      listen = "127.0.0.1:1"
+      data = "data"
+      key_file = "key"
+      scheme = "2+1"
+
+      [etcd]
+      \(table)
+
+      """
+    try text.write(toFile: folder + "/config.toml", atomically: true, encoding: .utf8)
+    let key = String(repeating: "0", count: 64)
+    try key.write(toFile: folder + "/key", atomically: true, encoding: .utf8)
+    let finished = try RunningCairn(
+      ["coordinator", "--config", folder + "/config.toml"], input: nil, pipe: nil, folder: folder,
+      config: ""
+    ).wait()
+    #expect(finished.status == 1 && finished.errorLines.count == 1, "\(finished.error)")
+    #expect(finished.error.contains(words), "\(finished.error)")
+    #expect(!FileManager.default.fileExists(atPath: folder + "/data"))
+  }
+}
