@@ -33,8 +33,8 @@ final class EtcdModel: @unchecked Sendable {
   var lossPercent: UInt64 = 0
   /// Each way takes up to so much longer.
   var slowness = Duration.zero
-  /// Coordinators whose requests and answers are lost.
-  var cutOff: Set<String> = []
+  /// Only on the way to and from these machines; when empty, to all.
+  var slowHosts: Set<String> = []
 
   init(_ world: SimulatedWorld) { self.world = world }
 
@@ -58,13 +58,13 @@ final class EtcdModel: @unchecked Sendable {
     do {
       while let head = try await reader.requestHead() {
         let body = try await reader.body(HTTPBodyFraming(request: head), limit: 4 << 20)
-        await dawdle(process)
+        await dawdle(connection.peer.host, process)
         let fate = process.random() % 200
         if fate < lossPercent { break }
         requests += 1
         let (status, answer) = answer(head, body)
         if fate < 2 * lossPercent { break }
-        await dawdle(process)
+        await dawdle(connection.peer.host, process)
         let bytes = Array(answer.text.utf8)
         let response = HTTPResponseHead(
           status: status, reason: "",
@@ -75,8 +75,8 @@ final class EtcdModel: @unchecked Sendable {
     await connection.close()
   }
 
-  private func dawdle(_ process: SimulatedProcess) async {
-    guard slowness > .zero else { return }
+  private func dawdle(_ host: String, _ process: SimulatedProcess) async {
+    guard slowness > .zero, slowHosts.isEmpty || slowHosts.contains(host) else { return }
     await process.sleep(slowness * Double(process.random() % 1024) / 1024)
   }
 
