@@ -64,7 +64,6 @@ extension Leadership {
           ["container": shard.container, "device": mend.device, "count": mend.stripes.count])
         repairs.missing[shard]?.stripes.subtract(mend.stripes)
         if repairs.missing[shard]?.stripes.isEmpty == true { repairs.missing[shard] = nil }
-        repairs.mendedCount += UInt64(mend.stripes.count)
       }
       // What is still wrong is told again; until then the node may not have noticed itself.
       repairs.mends[shard] = nil

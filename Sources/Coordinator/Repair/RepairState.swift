@@ -39,15 +39,12 @@ final class RepairState: @unchecked Sendable {
   var mendRestUntil: [ShardKey: Duration] = [:]
   /// Registered stripes that devices lack, as a comparison found.
   var missing: [ShardKey: (device: DeviceID, stripes: Set<UInt64>)] = [:]
-  var mendedCount: UInt64 = 0
   /// What is still to be begun of a round of balancing.
   var plannedMoves: [(container: ContainerID, move: ShardMove)] = []
   /// How often leases of a container failed, one after the other.
   var failures: [ContainerID: Int] = [:]
   /// Containers that have no failure domain to go to, as of the last look at each.
   var waiting = Set<ContainerID>()
-
-  var lost: Set<DeviceID> { Set(leaving.filter(\.value).keys) }
 
   func isLost(_ device: DeviceID) -> Bool { leaving[device] == true }
   func isLeaving(_ device: DeviceID) -> Bool { leaving[device] != nil }

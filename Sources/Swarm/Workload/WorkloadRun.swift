@@ -102,8 +102,10 @@ package final class WorkloadRun: @unchecked Sendable {
         case .noCoordinator where world.now < end, .outcomeUnknown where world.now < end:
           isInDoubt = true
           history.answer(entry, .inDoubt, at: world.now)
-        case .refused where world.now < end && error.refusalCode == .tooFewDomains:
-          // A node has just come back: no session was opened.
+        case .refused
+        where world.now < end
+          && [.tooFewDomains, .deviceFull].contains(error.refusalCode):
+          // A node has just come back, or a disk was full until now: no session was opened.
           history.answer(entry, .failed, at: world.now)
         default:
           throw TrialFailure(property: "liveness", detail: "no bucket: \(error)", at: world.now)
