@@ -127,6 +127,13 @@ extension CoordinatorServer {
       throw Refusal(
         .failed, "node \(hello.node) runs at \(other) already; \(hello.name) is a copy of it")
     }
+    // Where no quorum of nodes renews the lease, one node that has accepted another is enough to know.
+    if let leadership, leadership.isLeading(), !arbiter.leaseNeedsNodes, arbiter.asksNodesForRoot,
+      hello.clusterID != 0, hello.clusterID == arbiter.root?.clusterID,
+      hello.highestEpoch > leadership.epoch
+    {
+      arbiter.lose(.deposed(epoch: hello.highestEpoch))
+    }
     let interval = UInt32(clamping: configuration.helloInterval.wholeMilliseconds)
     guard let leadership, leadership.isLeading(), let root = arbiter.root else {
       return Hello.Answer(
@@ -310,7 +317,11 @@ extension CoordinatorServer {
       guard let leadership, leadership.isLeading() else {
         // Whatever is applied at a standby is acknowledged.
         try await followed(to: position)
-        return try await read(body)
+        return try await read { (machine) throws(StoreError) in
+          // It may be made anew meanwhile.
+          guard machine.appliedPosition >= position else { throw .device("the state is made anew") }
+          return try body(machine)
+        }
       }
       guard position <= leadership.writer?.acknowledgedPosition ?? 0 else {
         throw Refusal(.unavailable, "position \(position) is not in the log yet")

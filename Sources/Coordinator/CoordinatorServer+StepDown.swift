@@ -19,6 +19,8 @@ extension CoordinatorServer {
     while leadership.commandsUnderWay > 0 && leadership.isLeading() && driver.now < end {
       guard await driver.sleep(.milliseconds(2)) else { break }
     }
+    // A term of ours that came after is not the one that was asked to end.
+    guard leadership.isLeading() else { throw Refusal(.unavailable, "the lead was lost meanwhile") }
     arbiter.lose(.handedOver)
     return StepDown.Answer(epoch: leadership.epoch)
   }

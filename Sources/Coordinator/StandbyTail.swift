@@ -57,7 +57,9 @@ final class StandbyTail: @unchecked Sendable {
       let answer: FollowLog.Answer
       do throws(WireError) {
         answer = try await server.client.call(
-          FollowLog(rootVersion: root?.version ?? 0), at: leader, deadline: .seconds(1)
+          FollowLog(
+            clusterID: root?.clusterID ?? 0, rootEpoch: root?.epoch ?? 0,
+            rootVersion: root?.version ?? 0), at: leader, deadline: .seconds(1)
         ).answer
       } catch {
         return
@@ -66,6 +68,7 @@ final class StandbyTail: @unchecked Sendable {
         guard let fresh = try? RootRecord(decoding: answer.root) else {
           throw .unreadable("the leader's root record cannot be read")
         }
+        if fresh.clusterID != root?.clusterID { place = nil }
         root = fresh
         server.nodes.note(fresh)
       }
@@ -191,8 +194,9 @@ extension CoordinatorServer {
     _ = try leading()
     guard let root = arbiter.root else { throw Refusal(.unavailable, "no root record") }
     return FollowLog.Answer(
-      position: keeper.appliedPosition, root: root.version > request.rootVersion ? root.encoded : []
-    )
+      position: keeper.appliedPosition,
+      root: root.clusterID == request.clusterID && root.epoch == request.rootEpoch
+        && root.version == request.rootVersion ? [] : root.encoded)
   }
 
   /// How long a read waits here for a position that the leader has acknowledged already.

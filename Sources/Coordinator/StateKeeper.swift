@@ -130,6 +130,7 @@ final class StateKeeper: @unchecked Sendable {
 
   /// Throws the state away and begins with an empty one: the log has it all.
   func discard() async throws(StoreError) {
+    isOpen = false
     let path = path(clusterID)
     let storage = storage
     try await onLane { (box) throws(StoreError) in

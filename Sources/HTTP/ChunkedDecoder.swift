@@ -72,9 +72,12 @@ package struct ChunkedDecoder: Sendable {
 
   private static func size(_ text: ArraySlice<UInt8>) throws(HTTPError) -> UInt64 {
     let digits = text.prefix { $0 != UInt8(ascii: ";") && $0 != space && $0 != tab }
-    guard (1...15).contains(digits.count),
-      let size = UInt64(String(decoding: digits, as: UTF8.self), radix: 16),
-      digits.first != UInt8(ascii: "+"),
+    let rest = text.dropFirst(digits.count).drop { $0 == space || $0 == tab }
+    guard (1...15).contains(digits.count), rest.isEmpty || rest.first == UInt8(ascii: ";"),
+      digits.allSatisfy({
+        (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0)
+          || (UInt8(ascii: "a")...UInt8(ascii: "f")).contains($0 | 0x20)
+      }), let size = UInt64(String(decoding: digits, as: UTF8.self), radix: 16),
       text.allSatisfy({ $0 >= space && $0 != 127 || $0 == tab })
     else { throw .malformed("a chunk without a size") }
     return size

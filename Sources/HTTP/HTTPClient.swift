@@ -191,7 +191,7 @@ package final class HTTPClient: @unchecked Sendable {
       let framing = try HTTPBodyFraming(response: answer, isHead: request.method == "HEAD")
       let body = try await line.reader.body(framing, limit: limits.bodyByteCount)
       let mayGoOn =
-        framing != .untilClosed && answer.minorVersion == 1
+        framing != .untilClosed && answer.minorVersion == 1 && !line.reader.hasMore
         && !answer.fields.list("Connection", has: "close")
       if mayGoOn && !isClosed && idle.count < limits.idle && !Task.isCancelled {
         idle.append(line)

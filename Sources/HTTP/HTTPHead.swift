@@ -120,7 +120,8 @@ package enum HTTPBodyFraming: Sendable, Equatable {
     let codings = fields.values("Transfer-Encoding")
     if !codings.isEmpty {
       guard minorVersion == 1, lengths.isEmpty, codings.count == 1,
-        codings[0].lowercased() == "chunked"
+        // Letters of ASCII alone: others become these in lower case.
+        codings[0].utf8.map({ $0 | 0x20 }) == Array("chunked".utf8)
       else { throw .malformed("a body whose end is not clear") }
       return .chunked
     }

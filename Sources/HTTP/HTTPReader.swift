@@ -56,6 +56,9 @@ package final class HTTPReader: @unchecked Sendable {
     return try HTTPHeadParser.request(head, limits: limits)
   }
 
+  /// Whether bytes have come that belong to no answer yet.
+  package var hasMore: Bool { !buffer.isEmpty }
+
   /// Interim answers (1xx) are read over.
   package func responseHead() async throws(HTTPError) -> HTTPResponseHead? {
     hasBegun = !buffer.isEmpty

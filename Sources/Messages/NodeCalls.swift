@@ -367,6 +367,8 @@ package struct HoldLease: Call {
       highestEpoch = try reader.varint()
       rootVersion = try reader.varint()
       root = try reader.blob(limit: 1 << 20)
+      // Both are counted up from.
+      guard highestEpoch < 1 << 62, rootVersion < 1 << 62 else { throw .invalid("epoch") }
     }
   }
 }

@@ -195,6 +195,8 @@ package struct RootRecord: Hashable, Sendable, WireValue {
     domains = try payload.list()
     links = try payload.list()
     checkpoint = try payload.optional()
+    // Both count up.
+    guard version < 1 << 62, epoch < 1 << 62 else { throw .invalid("root number") }
     try payload.finish()
   }
 }

@@ -4,18 +4,30 @@ package import Wire
 /// Refused: notLeader.
 package struct FollowLog: Call {
   package static let method: UInt16 = 541
-  /// Of the newest root record that the asker has; 0 for none.
+  /// Of the root record that the asker has: its cluster, epoch and version; 0 for none.
+  package var clusterID: UInt64
+  package var rootEpoch: UInt64
   package var rootVersion: UInt64
 
-  package init(rootVersion: UInt64) { self.rootVersion = rootVersion }
-  package func encode(into writer: inout ByteWriter) { writer.varint(rootVersion) }
+  package init(clusterID: UInt64, rootEpoch: UInt64, rootVersion: UInt64) {
+    self.clusterID = clusterID
+    self.rootEpoch = rootEpoch
+    self.rootVersion = rootVersion
+  }
+  package func encode(into writer: inout ByteWriter) {
+    writer.fixed(clusterID)
+    writer.varint(rootEpoch)
+    writer.varint(rootVersion)
+  }
   package init(from reader: inout ByteReader) throws(ValueError) {
+    clusterID = try reader.fixed()
+    rootEpoch = try reader.varint()
     rootVersion = try reader.varint()
   }
   package struct Answer: Hashable, Sendable, WireValue {
     /// What is acknowledged, and applied by the leader.
     package var position: UInt64
-    /// The root record's bytes, when it is newer than the asker's.
+    /// The root record's bytes, when it is another than the asker's.
     package var root: [UInt8]
 
     package init(position: UInt64, root: [UInt8]) {

@@ -197,6 +197,7 @@ package struct Hello: Call {
     domain = try reader.list()
     devices = try reader.list()
     highestEpoch = try reader.varint()
+    guard highestEpoch < 1 << 62 else { throw .invalid("epoch") }
     corruptBlocks = try reader.varint()
     damage = try reader.list()
   }

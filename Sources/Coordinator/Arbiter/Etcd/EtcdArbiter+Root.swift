@@ -62,16 +62,18 @@ extension EtcdArbiter {
             success: [.put(rootKey, bytes)], failure: [.get(epochKey), .get(rootKey)]),
           deadline: timing.duration)
       } catch {
+        detail = "etcd does not take the root record: \(error.reason)"
         guard await driver.sleep(.milliseconds(50)) else { throw .stopped }
         continue
       }
       if promise.isFulfilled { break }
+      if detail.hasPrefix("etcd does not take") { detail = "" }
       if answer.succeeded {
         rootRevision = answer.revision
         return
       }
       let current = answer.values[epochKey]
-      if current?.bytes != claimBytes {
+      if current?.bytes != claimBytes || current?.isGenuine == false {
         lose(Self.loss(current))
       } else if let found = answer.values[rootKey], found.bytes == bytes {
         rootRevision = found.revision

@@ -74,7 +74,9 @@ package final class EtcdArbiter: Arbiter, @unchecked Sendable {
     driver = site.driver
     nodes = site.nodes
     port = site.port
-    etcd = EtcdClient(driver: site.driver, configuration: configuration)
+    etcd = EtcdClient(
+      driver: site.driver, configuration: configuration,
+      signingKey: site.configuration.key.subkey("etcd records"))
     timing = site.configuration.lease
     expectedNodes = site.configuration.expectedNodes
     scheme = site.configuration.scheme
@@ -96,6 +98,10 @@ package final class EtcdArbiter: Arbiter, @unchecked Sendable {
     var claimBytes: [UInt8]?
     var renewal: EtcdRenewal?
     var leaseBytes: [UInt8]?
+    /// That wrote the lease: bytes that come again, as with a renewal that was on its way for long, are another.
+    var leaseRevision: UInt64
+    /// Of etcd's store. One that goes back was set back.
+    var revision: UInt64
     /// By our clock, when it was heard.
     var at: Duration
   }
@@ -104,6 +110,7 @@ package final class EtcdArbiter: Arbiter, @unchecked Sendable {
   private struct Sighting {
     var claimBytes: [UInt8]?
     var leaseBytes: [UInt8]?
+    var leaseRevision: UInt64
     var since: Duration
   }
 
@@ -115,6 +122,7 @@ package final class EtcdArbiter: Arbiter, @unchecked Sendable {
   package func acquire() async throws(ArbiterError) -> Term {
     isEstablished = false
     var sighting: Sighting?
+    var lastRevision: UInt64 = 0
     while true {
       if isReleased { throw .stopped }
       let look: Look
@@ -135,14 +143,19 @@ package final class EtcdArbiter: Arbiter, @unchecked Sendable {
         }
         highestSeen = max(highestSeen, claim.epoch)
       }
-      if sighting?.claimBytes != look.claimBytes || sighting?.leaseBytes != look.leaseBytes {
+      if sighting?.claimBytes != look.claimBytes || sighting?.leaseBytes != look.leaseBytes
+        || sighting?.leaseRevision != look.leaseRevision || look.revision < lastRevision
+      {
         sighting = Sighting(
-          claimBytes: look.claimBytes, leaseBytes: look.leaseBytes, since: look.at)
+          claimBytes: look.claimBytes, leaseBytes: look.leaseBytes,
+          leaseRevision: look.leaseRevision, since: look.at)
       }
+      lastRevision = look.revision
       let unchanged = look.at - (sighting?.since ?? look.at)
       let isOurs = look.claim?.instance == instance
       let isFree =
-        look.claim == nil || isOurs || look.renewal?.isReleased == true
+        look.claim == nil || isOurs
+        || look.renewal?.isReleased == true && look.renewal?.epoch == look.claim?.epoch
         || unchanged >= timing.duration
       guard isFree else {
         if let claim = look.claim {
@@ -181,9 +194,17 @@ package final class EtcdArbiter: Arbiter, @unchecked Sendable {
         guard let claim = EtcdClaim(decoding: value.bytes) else {
           throw .refused("\(epochKey) holds what is none of Cairn's")
         }
+        // Another cluster's says so below.
+        guard value.isGenuine || claim.cluster != tag else { throw Self.forged(epochKey) }
         return claim
-      }, claimBytes: claim?.bytes, renewal: lease.flatMap { EtcdRenewal(decoding: $0.bytes) },
-      leaseBytes: lease?.bytes, at: driver.now)
+      }, claimBytes: claim?.bytes,
+      renewal: lease.flatMap { $0.isGenuine ? EtcdRenewal(decoding: $0.bytes) : nil },
+      leaseBytes: lease?.bytes, leaseRevision: lease?.revision ?? 0, revision: answer.revision,
+      at: driver.now)
+  }
+
+  private static func forged(_ key: String) -> EtcdError {
+    .refused("\(key) in etcd is not signed with this cluster's key")
   }
 
   /// Whether a claim has a chance: who could not lead must not depose one who does.
@@ -229,6 +250,7 @@ package final class EtcdArbiter: Arbiter, @unchecked Sendable {
     record: RootRecord, revision: UInt64
   )? {
     guard let value else { return nil }
+    guard value.isGenuine else { throw forged("the root record") }
     guard let record = try? RootRecord(decoding: value.bytes) else {
       throw .refused("the root record in etcd is damaged")
     }
@@ -246,7 +268,10 @@ package final class EtcdArbiter: Arbiter, @unchecked Sendable {
     do throws(EtcdError) {
       let answer = try await etcd.perform(
         EtcdTransaction(
-          compares: [.value(epochKey, look.claimBytes), .value(leaseKey, look.leaseBytes)],
+          compares: [
+            .value(epochKey, look.claimBytes), .value(leaseKey, look.leaseBytes),
+            .revision(leaseKey, look.leaseRevision),
+          ],
           success: [
             .put(epochKey, record.encoded),
             .put(leaseKey, EtcdRenewal(epoch: next, count: 0).encoded), .get(rootKey),
@@ -473,7 +498,9 @@ package final class EtcdArbiter: Arbiter, @unchecked Sendable {
 
   /// What it means that the epoch is not the one of our claim.
   static func loss(_ value: EtcdTransaction.Value?) -> ArbiterError {
-    guard let value, let claim = EtcdClaim(decoding: value.bytes) else { return .expired }
+    guard let value, value.isGenuine, let claim = EtcdClaim(decoding: value.bytes) else {
+      return .expired
+    }
     return .deposed(epoch: claim.epoch)
   }
 }

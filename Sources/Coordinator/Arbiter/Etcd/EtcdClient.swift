@@ -1,3 +1,4 @@
+internal import Coding
 package import HTTP
 import Ring
 import Service
@@ -63,7 +64,10 @@ struct EtcdTransaction: Sendable {
   }
 
   struct Value: Sendable, Equatable {
+    /// Without its signature.
     var bytes: [UInt8]
+    /// Whether it is signed, under its key, with the cluster's.
+    var isGenuine = true
     /// That wrote it.
     var revision: UInt64
   }
@@ -86,9 +90,14 @@ final class EtcdClient: @unchecked Sendable {
   /// The member that answered last.
   private var current = 0
   private var token: String?
+  private let signingKey: [UInt8]
+  private static let signatureByteCount = 32
 
-  init(driver: any Driver, configuration: EtcdConfiguration) {
+  /// - Parameter signingKey: each value is kept with its HMAC-SHA256 under this key and its own: whoever can write to etcd
+  ///   cannot make one up. What was signed once may come again.
+  init(driver: any Driver, configuration: EtcdConfiguration, signingKey: [UInt8]) {
     self.driver = driver
+    self.signingKey = signingKey
     self.configuration = configuration
     clients = configuration.endpoints.map {
       HTTPClient(driver: driver, endpoint: $0, trust: configuration.trust)
@@ -105,46 +114,53 @@ final class EtcdClient: @unchecked Sendable {
       (
         "compare",
         .array(
-          transaction.compares.map(Self.encode))
+          transaction.compares.map(encode))
       ),
-      ("success", .array(transaction.success.map(Self.encode))),
-      ("failure", .array(transaction.failure.map(Self.encode))),
+      ("success", .array(transaction.success.map(encode))),
+      ("failure", .array(transaction.failure.map(encode))),
     ])
-    let answer = try await call("/v3/kv/txn", body, deadline: deadline)
-    return try Self.answer(answer)
+    return try answer(try await call("/v3/kv/txn", body, deadline: deadline))
+  }
+
+  private func signature(_ key: String, _ bytes: [UInt8]) -> [UInt8] {
+    HMACSHA256.authenticate(Array(key.utf8) + [0] + bytes, key: signingKey)
   }
 
   private static func encode(_ key: String) -> JSON { .string(Base64.encode(Array(key.utf8))) }
 
-  private static func encode(_ compare: EtcdTransaction.Compare) -> JSON {
+  private func encode(_ compare: EtcdTransaction.Compare) -> JSON {
     func equal(_ key: String, _ target: String, _ name: String, _ value: String) -> JSON {
       .object([
-        ("key", encode(key)), ("target", .string(target)), ("result", .string("EQUAL")),
+        ("key", Self.encode(key)), ("target", .string(target)), ("result", .string("EQUAL")),
         (name, .string(value)),
       ])
     }
     return switch compare {
-    case .value(let key, let value?): equal(key, "VALUE", "value", Base64.encode(value))
+    case .value(let key, let value?):
+      equal(key, "VALUE", "value", Base64.encode(value + signature(key, value)))
     case .value(let key, nil): equal(key, "MOD", "mod_revision", "0")
     case .revision(let key, let revision): equal(key, "MOD", "mod_revision", String(revision))
     }
   }
 
-  private static func encode(_ step: EtcdTransaction.Step) -> JSON {
+  private func encode(_ step: EtcdTransaction.Step) -> JSON {
     switch step {
-    case .get(let key): .object([("request_range", .object([("key", encode(key))]))])
+    case .get(let key): .object([("request_range", .object([("key", Self.encode(key))]))])
     case .put(let key, let value):
       .object([
         (
           "request_put",
-          .object([("key", encode(key)), ("value", .string(Base64.encode(value)))])
+          .object([
+            ("key", Self.encode(key)),
+            ("value", .string(Base64.encode(value + signature(key, value)))),
+          ])
         )
       ])
     }
   }
 
   /// What protocol buffers leave out is zero, false or empty.
-  private static func answer(_ json: JSON) throws(EtcdError) -> EtcdTransaction.Answer {
+  private func answer(_ json: JSON) throws(EtcdError) -> EtcdTransaction.Answer {
     guard let revision = json["header"]?["revision"]?.whole else {
       throw .unavailable("etcd's answer has no revision")
     }
@@ -155,7 +171,13 @@ final class EtcdClient: @unchecked Sendable {
           let bytes = Base64.decode(pair["value"]?.string ?? ""),
           let revision = pair["mod_revision"]?.whole
         else { throw .unavailable("etcd's answer cannot be read") }
-        values[String(decoding: key, as: UTF8.self)] = .init(bytes: bytes, revision: revision)
+        let name = String(decoding: key, as: UTF8.self)
+        let content = Array(bytes.dropLast(Self.signatureByteCount))
+        values[name] = .init(
+          bytes: content,
+          isGenuine: HMACSHA256.isValid(
+            Array(bytes.suffix(Self.signatureByteCount)),
+            for: Array(name.utf8) + [0] + content, key: signingKey), revision: revision)
       }
     }
     return EtcdTransaction.Answer(
@@ -173,14 +195,16 @@ final class EtcdClient: @unchecked Sendable {
     while asked < clients.count {
       let left = end - driver.now
       if left <= .zero || Task.isCancelled { break }
-      let client = clients[current]
+      let index = current
+      let client = clients[index]
       do throws(EtcdError) {
         return try await ask(client, target, body, deadline: min(left, configuration.attempt))
       } catch {
         switch error {
         case .unavailable(let reason):
           reasons.append(reason)
-          current = (current + 1) % clients.count
+          // Another request may have gone on to the next already.
+          if current == index { current = (current + 1) % clients.count }
           asked += 1
         case .refused:
           // Tokens end with time, and with a member's memory.

@@ -33,7 +33,7 @@ struct EtcdClaim: Equatable, Sendable {
   /// Nil when it is none of ours.
   init?(decoding bytes: [UInt8]) {
     guard let json = try? JSON(parsing: bytes), let cluster = json["cluster"]?.string,
-      let epoch = json["epoch"]?.whole, let holder = json["holder"]?.string,
+      let epoch = json["epoch"]?.whole, epoch < 1 << 62, let holder = json["holder"]?.string,
       let address = json["address"]?.string.flatMap({ SocketAddress($0) }),
       let instance = json["instance"]?.string
     else { return nil }
