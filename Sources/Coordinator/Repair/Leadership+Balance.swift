@@ -16,9 +16,12 @@ extension Leadership {
     while await pause(.seconds(2)) {
       guard isLeading(), configuration.balances else { continue }
       let doomed = await look { (machine) throws(StoreError) in
-        try machine.doomedShards(limit: 1).isEmpty
+        try machine.doomedShards(limit: Self.roundLimit)
       }
-      if doomed != true || !repairs.active.isEmpty || !repairs.leaving.isEmpty
+      guard let doomed else { continue }
+      // What a device that is away still has to drop counts only once it is back.
+      if doomed.contains(where: { !server.nodes.isDown($0.device) }) || !repairs.active.isEmpty
+        || !repairs.leaving.isEmpty
         || !repairs.silentSince.isEmpty || !repairs.plannedMoves.isEmpty
       {
         if !repairs.leaving.isEmpty { repairs.plannedMoves = [] }
