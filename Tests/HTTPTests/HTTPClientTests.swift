@@ -19,6 +19,8 @@ final class Server: @unchecked Sendable {
     ).encoded + body
   }
   var delay = Duration.zero
+  /// Sends each answer in one piece.
+  var isWhole = false
   /// Closes each connection after so many answers.
   var answersPerConnection = Int.max
 
@@ -46,7 +48,7 @@ final class Server: @unchecked Sendable {
         guard let bytes = answer(head, body) else { break }
         var rest = bytes[...]
         while !rest.isEmpty {
-          let piece = rest.prefix(Int(process.random() % 50) + 1)
+          let piece = isWhole ? rest : rest.prefix(Int(process.random() % 50) + 1)
           rest = rest.dropFirst(piece.count)
           try await stream.send([Slice(copying: Array(piece), pool: process.buffers)])
         }
@@ -176,6 +178,30 @@ struct HTTPClientTests {
           try await client.send(Self.post([1]), deadline: .seconds(2))
         }
       }
+    }
+  }
+
+  @Test(
+    "what comes behind an answer is not the answer to the next request", arguments: Seed.several)
+  func surplus(seed: Seed) throws {
+    try SimulatedWorld.run(seed: seed.value) { world in
+      let server = Server(world)
+      @Sendable func answer(_ body: [UInt8]) -> [UInt8] {
+        HTTPResponseHead(
+          status: 200, reason: "OK",
+          fields: HTTPFields([.init("Content-Length", String(body.count))])
+        ).encoded + body
+      }
+      try await server.start()
+      let client = Self.client(world)
+      server.answer = { _, body in answer(body) + answer(Array("forged".utf8)) }
+      server.isWhole = true
+      for count in UInt8(1)...5 {
+        let answer = try await client.send(Self.post([count]), deadline: .seconds(1))
+        #expect(answer.body == [count])
+      }
+      #expect(server.requests == 5)
+      await client.close()
     }
   }
 }

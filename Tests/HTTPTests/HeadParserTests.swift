@@ -92,6 +92,8 @@ struct HeadParserTests {
       [("Content-Length", "1"), ("Content-Length", "1")],
       [("Content-Length", "1"), ("Transfer-Encoding", "chunked")],
       [("Transfer-Encoding", "gzip, chunked")], [("Transfer-Encoding", "identity")],
+      // The sign for kelvin is k in lower case, to some.
+      [("Transfer-Encoding", "chun\u{212A}ed")],
       [("Content-Length", "+1")], [("Content-Length", "0x1")], [("Content-Length", "")],
       [("Content-Length", "-1")], [("Content-Length", "1, 1")],
       [("Content-Length", "99999999999999999999")],
@@ -101,6 +103,13 @@ struct HeadParserTests {
     #expect(throws: HTTPError.self) {
       try HTTPBodyFraming(request: HTTPRequestHead(method: "PUT", target: "/", fields: fields))
     }
+  }
+
+  @Test("codings are named in letters of either case")
+  func codings() throws {
+    let head = HTTPRequestHead(
+      method: "PUT", target: "/", fields: HTTPFields([.init("Transfer-Encoding", "ChunKed")]))
+    #expect(try HTTPBodyFraming(request: head) == .chunked)
   }
 
   @Test("limits hold")
@@ -167,10 +176,22 @@ struct ChunkedTests {
     "bad sizes are refused",
     arguments: [
       "\r\n", "g\r\n", "-1\r\n", "+1\r\n", "1\n", "0x1\r\n", "fffffffffffffffff\r\n", " 1\r\n",
+      "-0\r\n", "+5\r\n", "5 junk\r\n", "0x5\r\n", "\u{0661}\r\n",
     ])
   func sizes(text: String) {
     var decoder = ChunkedDecoder()
     var out: [UInt8] = []
     #expect(throws: HTTPError.self) { try decoder.feed(Array(text.utf8)[...], into: &out) }
+  }
+
+  @Test(
+    "sizes with extensions, and spaces before them, are taken",
+    arguments: ["5;ext=1", "5 ;ext=1", "5\t; ext", "05", "5"])
+  func extensions(size: String) throws {
+    var decoder = ChunkedDecoder()
+    var out: [UInt8] = []
+    let coded = Array("\(size)\r\nabcde\r\n0\r\n\r\n".utf8)
+    #expect(try decoder.feed(coded[...], into: &out) == coded.count)
+    #expect(decoder.isDone && out == Array("abcde".utf8))
   }
 }

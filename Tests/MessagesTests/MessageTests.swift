@@ -154,7 +154,7 @@ struct MessageTests {
             linkBytes: samples.number(), free: samples.number(), logFree: samples.number(),
             tier: samples.text(), isFailed: false, isRetired: false,
             damagedCount: samples.number(), lostCount: samples.number(), scrub: scrub)
-        ], highestEpoch: samples.number(), corruptBlocks: samples.number(),
+        ], highestEpoch: samples.number() >> 2, corruptBlocks: samples.number(),
         damage: [DeviceDamage(device: DeviceID(3), damaged: keys, suspected: keys.reversed())])
       let bytes = hello.encoded
       let same = try Hello(decoding: bytes)
@@ -185,6 +185,27 @@ struct MessageTests {
       try DeviceDamage(
         decoding: DeviceDamage(device: DeviceID(1), damaged: [], suspected: many).encoded)
     }
+  }
+
+  @Test(
+    "epochs and versions that could not be counted up from are refused",
+    arguments: [1 << 62, 1 << 63, UInt64.max])
+  func numbers(tooHigh: UInt64) throws {
+    func hello(_ epoch: UInt64) -> [UInt8] {
+      Hello(
+        clusterID: 1, node: NodeID(1), name: "n", host: "n", port: 7, domain: [], devices: [],
+        highestEpoch: epoch, corruptBlocks: 0
+      ).encoded
+    }
+    func held(_ epoch: UInt64, _ version: UInt64) -> [UInt8] {
+      HoldLease.Answer(clusterID: 1, highestEpoch: epoch, rootVersion: version, root: []).encoded
+    }
+    let highest: UInt64 = 1 << 62 - 1
+    #expect(try Hello(decoding: hello(highest)).highestEpoch == highest)
+    #expect(try HoldLease.Answer(decoding: held(highest, highest)).rootVersion == highest)
+    #expect(throws: ValueError.self) { try Hello(decoding: hello(tooHigh)) }
+    #expect(throws: ValueError.self) { try HoldLease.Answer(decoding: held(tooHigh, 1)) }
+    #expect(throws: ValueError.self) { try HoldLease.Answer(decoding: held(1, tooHigh)) }
   }
 
   @Test("a grant's signature covers every byte of it and needs the key")

@@ -75,7 +75,7 @@ extension EtcdArbiter {
       let current = answer.values[epochKey]
       if current?.bytes != claimBytes || current?.isGenuine == false {
         lose(Self.loss(current))
-      } else if let found = answer.values[rootKey], found.bytes == bytes {
+      } else if let found = answer.values[rootKey], found.isGenuine, found.bytes == bytes {
         rootRevision = found.revision
         return
       } else {

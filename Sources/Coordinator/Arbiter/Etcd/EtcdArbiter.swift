@@ -189,18 +189,21 @@ package final class EtcdArbiter: Arbiter, @unchecked Sendable {
       EtcdTransaction(success: [.get(epochKey), .get(leaseKey)]), deadline: timing.duration)
     let claim = answer.values[epochKey]
     let lease = answer.values[leaseKey]
+    let decoded = try claim.map { (value) throws(EtcdError) in
+      guard let claim = EtcdClaim(decoding: value.bytes) else {
+        throw .refused("\(epochKey) holds what is none of Cairn's")
+      }
+      return claim
+    }
+    // Another cluster's says so below.
+    if decoded == nil || decoded?.cluster == tag {
+      guard claim?.isGenuine != false else { throw Self.forged(epochKey) }
+      guard lease?.isGenuine != false else { throw Self.forged(leaseKey) }
+    }
     return Look(
-      claim: try claim.map { (value) throws(EtcdError) in
-        guard let claim = EtcdClaim(decoding: value.bytes) else {
-          throw .refused("\(epochKey) holds what is none of Cairn's")
-        }
-        // Another cluster's says so below.
-        guard value.isGenuine || claim.cluster != tag else { throw Self.forged(epochKey) }
-        return claim
-      }, claimBytes: claim?.bytes,
-      renewal: lease.flatMap { $0.isGenuine ? EtcdRenewal(decoding: $0.bytes) : nil },
-      leaseBytes: lease?.bytes, leaseRevision: lease?.revision ?? 0, revision: answer.revision,
-      at: driver.now)
+      claim: decoded, claimBytes: claim?.bytes,
+      renewal: lease.flatMap { EtcdRenewal(decoding: $0.bytes) }, leaseBytes: lease?.bytes,
+      leaseRevision: lease?.revision ?? 0, revision: answer.revision, at: driver.now)
   }
 
   private static func forged(_ key: String) -> EtcdError {
