@@ -9,8 +9,9 @@ package struct Balance: Sendable {
   /// Bytes on each device that takes part, as they will be after the moves so far.
   package private(set) var used: [DeviceID: UInt64]
   private let capacity: [DeviceID: UInt64]
-  /// The share of its capacity that each device would have in use.
-  package let ideal: Double
+  /// The share of its capacity that each device would have in use, by failure domain: the same everywhere, but where a domain
+  /// would need more than one shard of a container for it.
+  package let ideals: [UInt64: Double]
 
   /// A device that is nearer to its due than this part of it is left alone.
   package static let tolerance = 0.03
@@ -19,9 +20,11 @@ package struct Balance: Sendable {
 
   /// - Parameters:
   ///   - fill: used and usable bytes of devices that are there; others take no part.
+  ///   - width: shards of a container, as most have it.
   ///   - leastExcess: bytes above its due with which a device is left alone in any case.
   package init(
-    map: ClusterMap, fill: [DeviceID: (used: UInt64, capacity: UInt64)], leastExcess: UInt64
+    map: ClusterMap, fill: [DeviceID: (used: UInt64, capacity: UInt64)], width: Int,
+    leastExcess: UInt64
   ) {
     self.map = map
     self.leastExcess = Double(leastExcess)
@@ -40,12 +43,44 @@ package struct Balance: Sendable {
     self.domainOf = domainOf
     self.used = used
     self.capacity = capacity
-    let all = capacity.values.reduce(0) { $0 + Double($1) }
-    ideal = all > 0 ? used.values.reduce(0) { $0 + Double($1) } / all : 0
+    ideals = Self.ideals(domains, used, capacity, width)
+  }
+
+  private static func ideals(
+    _ domains: [FailureDomain], _ used: [DeviceID: UInt64], _ capacity: [DeviceID: UInt64],
+    _ width: Int
+  ) -> [UInt64: Double] {
+    var left = domains.reduce(0.0) { sum, domain in
+      domain.devices.reduce(sum) { $0 + Double(used[$1] ?? 0) }
+    }
+    let most = left / Double(max(1, width))
+    var sizes = domains.map { domain in
+      (id: domain.id, size: domain.devices.reduce(0.0) { $0 + Double(capacity[$1] ?? 0) })
+    }.filter { $0.size > 0 }
+    var ideals: [UInt64: Double] = [:]
+    // Those that cannot take their part leave more to the others.
+    while true {
+      let all = sizes.reduce(0.0) { $0 + $1.size }
+      guard all > 0 else { return ideals }
+      let ideal = left / all
+      let small = sizes.filter { ideal * $0.size > most }
+      if small.isEmpty {
+        for (id, _) in sizes { ideals[id] = ideal }
+        return ideals
+      }
+      for (id, size) in small {
+        ideals[id] = most / size
+        left -= most
+      }
+      sizes.removeAll { ideal * $0.size > most }
+    }
   }
 
   /// What a device would have in use.
-  private func due(_ device: DeviceID) -> Double { ideal * Double(capacity[device] ?? 0) }
+  package func due(_ device: DeviceID) -> Double {
+    guard let domain = domainOf[device], let ideal = ideals[domain.id] else { return 0 }
+    return ideal * Double(capacity[device] ?? 0)
+  }
   private func excess(_ device: DeviceID) -> Double {
     Double(used[device] ?? 0) - due(device)
   }
@@ -66,7 +101,10 @@ package struct Balance: Sendable {
     guard let here = domainOf[source], byteCount > 0 else { return nil }
     let others = devices.filter { $0 != source }.compactMap { map.node(holding: $0) }
     let otherNodes = Set(others.map(\.id))
-    let otherDomains = devices.filter { $0 != source }.compactMap { domainOf[$0] }
+    // Also those on devices that take nothing any more.
+    let otherDomains = others.map {
+      FailureDomain(id: $0.id.raw, path: $0.domain, node: $0.id, devices: [])
+    }
     let crowd = crowding(here, among: otherDomains)
     let size = Double(byteCount)
     // Both come closer to their dues.
@@ -87,6 +125,6 @@ package struct Balance: Sendable {
 
   /// How full a device is beside its due.
   private func relative(_ device: DeviceID) -> Double {
-    Double(used[device] ?? 0) / Double(max(1, capacity[device] ?? 1))
+    Double(used[device] ?? 0) / max(1, due(device))
   }
 }

@@ -13,6 +13,8 @@ import Wire
 extension Leadership {
   func balanceDevices() async {
     var quietSince = driver.now
+    /// What cannot be moved now is not looked at again at once.
+    var nextAt = driver.now
     while await pause(.seconds(2)) {
       guard isLeading(), configuration.balances else { continue }
       let doomed = await look { (machine) throws(StoreError) in
@@ -29,9 +31,12 @@ extension Leadership {
         continue
       }
       // Until every node has said what it holds now.
-      guard driver.now - quietSince > configuration.helloInterval * 4 else { continue }
+      guard driver.now - quietSince > configuration.helloInterval * 4, driver.now >= nextAt else {
+        continue
+      }
       await planRound()
       quietSince = driver.now
+      nextAt = driver.now + (repairs.plannedMoves.isEmpty ? .seconds(30) : .zero)
     }
   }
 
@@ -46,7 +51,9 @@ extension Leadership {
       fill[report.id] = (report.used, report.used + report.free)
     }
     var balance = Balance(
-      map: keeper.map, fill: fill, leastExcess: configuration.leastImbalance)
+      map: keeper.map, fill: fill,
+      width: (arbiter.root?.scheme ?? configuration.scheme).width,
+      leastExcess: configuration.leastImbalance)
     var cursors: [DeviceID: ContainerID] = [:]
     var exhausted = Set<DeviceID>()
     var taken = Set<ContainerID>()
