@@ -166,6 +166,11 @@ struct EtcdHostileTests {
       #expect(etcd.content.values[Self.epochKey]?.bytes == claim)
       let status = try #require(await cluster.status(standby, from: client))
       #expect(status.detail.contains("\(Self.leaseKey) in etcd is not signed"), "\(status.detail)")
+      // Nor one that gave up an earlier lead, whose words come again.
+      let earlier = EtcdRenewal(epoch: epoch - 1, count: 0, isReleased: true).encoded
+      Self.put(Self.signed(earlier, as: Self.leaseKey), Self.leaseKey, in: etcd)
+      await world.sleep(.milliseconds(500))
+      #expect(etcd.content.values[Self.epochKey]?.bytes == claim)
       // One that was given up, by whoever holds it, is.
       Self.put(Self.signed(release, as: Self.leaseKey), Self.leaseKey, in: etcd)
       let time = try await Self.timeToClaim(world, etcd)
