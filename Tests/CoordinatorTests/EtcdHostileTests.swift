@@ -203,6 +203,25 @@ struct EtcdHostileTests {
     }
   }
 
+  @Test("a hello of a node that has accepted another's epoch ends the lead, writes or none")
+  func deposingHello() throws {
+    try SimulatedWorld.run(seed: 4) { world in
+      let (cluster, client, _, leader, _) = try await Self.scene(world)
+      let status = try #require(await cluster.status(leader, from: client))
+      // Of another cluster's node it says nothing.
+      cluster.disks[0].clusterID = status.clusterID + 1
+      cluster.disks[0].highestEpoch = status.epoch + 5
+      await world.sleep(.seconds(5))
+      #expect(cluster.leaders == [leader])
+      #expect(await cluster.status(leader, from: client)?.epoch == status.epoch)
+      cluster.disks[0].clusterID = status.clusterID
+      await world.sleep(.seconds(3))
+      let next = try await cluster.waitForAnyLeader(client)
+      #expect(next.epoch > status.epoch + 5)
+      #expect(try await client.buckets() == ["first"])
+    }
+  }
+
   @Test("requests that fail at one member together all go on to the next", arguments: Seed.several)
   func members(seed: Seed) throws {
     try SimulatedWorld.run(seed: seed.value) { world in
