@@ -85,9 +85,14 @@ package struct Balance: Sendable {
     Double(used[device] ?? 0) - due(device)
   }
 
-  /// Devices with more than their due, those the furthest above it first.
+  /// Devices with more than their due, those the furthest above it first; as long as one is above it by more than a little, or
+  /// one as far below.
   package var sources: [DeviceID] {
-    used.keys.filter { excess($0) > max(leastExcess, due($0) * Self.tolerance) }
+    func isFar(_ difference: Double, _ device: DeviceID) -> Bool {
+      difference > max(leastExcess, due(device) * Self.tolerance)
+    }
+    let isShort = used.keys.contains { isFar(-excess($0), $0) }
+    return used.keys.filter { isShort ? excess($0) > 0 : isFar(excess($0), $0) }
       .sorted { (excess($0), $1) > (excess($1), $0) }
   }
 

@@ -36,7 +36,7 @@ extension Leadership {
       }
       await planRound()
       quietSince = driver.now
-      nextAt = driver.now + (repairs.plannedMoves.isEmpty ? .seconds(30) : .zero)
+      nextAt = driver.now + (repairs.plannedMoves.isEmpty ? .seconds(60) : .zero)
     }
   }
 
