@@ -86,6 +86,9 @@ final class DirectoryCache {
     )
     guard let entry = try view.scan(range, limit: 1, backward: true).first else { return nil }
     let stripe = DirectoryStripe(try StripeRecord(stored: entry.value))
+    guard try Key.number(in: entry.key, at: 9) == stripe.firstOrdinal else {
+      throw .corrupt("a stripe of \(container) under another's key")
+    }
     insert(stripe, of: container)
     return stripe
   }

@@ -156,7 +156,7 @@ let commandTable: [CommandSpec] = [
     usage: "[--cancel] [--force] NODE|DEVICE...",
     details: """
       Refused when the others have no room for it, or too few failure domains would be left. They serve until they are
-      empty ('cairn admin repair status' tells how far that is), and can then be switched off and retired.
+      empty ('cairn admin repair status' tells how far that is); then retire them, and switch them off.
       """,
     options: [
       OptionSpec("--cancel", "take it back: they take new data again"),

@@ -96,6 +96,29 @@ struct FormatTests {
     }
   }
 
+  @Test("a stripe's record that is not the one of its key is reported")
+  func strayStripe() throws {
+    let desk = try Desk()
+    let upload = try desk.openUpload()
+    let grant = try desk.grant(upload)
+    #expect(try desk.register(upload, grant, [desk.stripe(0, ordinal: 0, [1, 2, 3])]) == .done)
+    var harm = WriteBatch()
+    harm.put(
+      Key.of(.directory, grant.container.raw, 0), desk.stripe(0, ordinal: 2, [1, 2, 3]).encoded)
+    try desk.store.apply(harm)
+    // As after a start: nothing is cached.
+    let machine = try StateMachine(store: desk.store)
+    #expect(throws: StoreError.self) {
+      try machine.apply(
+        batch(
+          [
+            .client(
+              session: desk.session, sequence: 900, lowestUnanswered: 900,
+              command: .putPage(upload: upload, page: .runs([desk.run(grant, 1, [2])])))
+          ], after: machine.appliedPosition))
+    }
+  }
+
   @Test("a root record survives coding, and every flipped bit of it is noticed")
   func root() throws {
     let record = RootRecord(

@@ -86,6 +86,10 @@ private func onNodes(
   try await Client.with(context) { client throws(Failure) in
     nodes = try await client.ask(GetMap(level: .strong), about: "the map").map.nodes
   }
+  // Those that are given up hold nothing any more, and may be switched off.
+  nodes = nodes.filter { node in
+    context.arguments["--node"] != nil || node.devices.contains { $0.state != .retired }
+  }
   if let name = context.arguments["--node"] {
     nodes = nodes.filter { $0.name == name || $0.id.description == name }
     if nodes.isEmpty { throw .failed("no such node", name) }
