@@ -16,6 +16,8 @@ import Wire
 /// - `CommandPipeline`, `Leadership` and what follows from a term
 /// - `+Commands`, `+Queries`, `+Hello`, `+Status`: what is answered
 /// - `Leadership+…`: what a leader does of its own accord
+/// - `Repair/`      shards written anew elsewhere, blocks mended in place, full devices relieved
+/// - `StandbyTail`  what a standby does: follows the log and answers reads
 package final class CoordinatorServer: @unchecked Sendable {
   // Loop-confined.
   let configuration: CoordinatorConfiguration

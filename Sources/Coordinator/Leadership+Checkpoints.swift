@@ -29,8 +29,7 @@ extension Leadership {
         // Much of the log may be in the open link. Each link's beginning takes from what is kept for beginnings, so none
         // is begun while no checkpoint lets another go.
         if !hasFailed, let writer, writer.linkByteCount >= excess / 4 {
-          guard await writer.endLink(within: configuration.slowLogDevice) else { continue }
-          await keeper.waitForPosition(writer.link.firstPosition - 1) { !self.isLeading() }
+          guard await endLink(of: writer) else { continue }
         }
         guard isLeading(), let now = arbiter.root, now.links.count > 1 else { continue }
         root = now
@@ -40,8 +39,7 @@ extension Leadership {
           writer.link.devices.contains(where: { repairs.isLost($0) })
             || isDamaged(writer.link.place)
         {
-          guard await writer.endLink(within: configuration.slowLogDevice) else { continue }
-          await keeper.waitForPosition(writer.link.firstPosition - 1) { !self.isLeading() }
+          guard await endLink(of: writer) else { continue }
         }
         guard isLeading(), let now = arbiter.root else { continue }
         root = now
@@ -67,6 +65,13 @@ extension Leadership {
       checkpointUnderWay = nil
       await keeper.endSnapshot()
     }
+  }
+
+  /// Ends the open link and waits until all of it is applied; false when no other could be begun.
+  private func endLink(of writer: LogWriter) async -> Bool {
+    guard await writer.endLink(within: configuration.slowLogDevice) else { return false }
+    await keeper.waitForPosition(writer.link.firstPosition - 1) { !self.isLeading() }
+    return true
   }
 
   private struct CheckpointFailure: Error {

@@ -100,7 +100,7 @@ extension Leadership {
   /// Nodes all of whose devices are retired, once nothing of the log is on them. None when too few others would be left to
   /// hold it.
   private func retiredNodes(_ root: RootRecord) -> Set<NodeID> {
-    let used = Self.devices(of: root)
+    let used = root.logDevices
     let retired = keeper.map.nodes.filter { node in
       !node.devices.isEmpty && node.devices.allSatisfy { $0.state == .retired }
         && !node.devices.contains { used.contains($0.id) }

@@ -10,7 +10,8 @@ extension Leadership {
   ///
   /// Links and checkpoints: those that the root does not name any more, which take-overs and failed attempts left behind
   /// or a checkpoint made superfluous. Data: shards of containers that are forgotten, from devices that were not listed
-  /// then, and blocks of writers that went on under a grant that had ended.
+  /// then, and blocks of writers that went on under a grant that had ended. What devices lack is noted on the way
+  /// (`Repair/Leadership+Missing.swift`).
   func deleteStrays() async {
     var comparedAt = driver.now
     var comparisons = 0
@@ -100,69 +101,7 @@ extension Leadership {
       after = lastKey
     }
     return withData && withStripes
-      ? await findMissing(on: device, address, beside: seen, &counts) : true
-  }
-
-  /// Notes shards that the device should have and has nothing of.
-  ///
-  /// - Parameter seen: all that it has of data.
-  /// - Returns: whether it could be done.
-  private func findMissing(
-    on device: DeviceID, _ address: SocketAddress, beside seen: Set<ShardKey>,
-    _ counts: inout [ContainerID: BlockCounts]
-  ) async -> Bool {
-    var after: ContainerID?
-    while true {
-      let start = after
-      let page = await look { (machine) throws(StoreError) in
-        try machine.containers(on: device, after: start, limit: 256)
-      }
-      guard let page else { return false }
-      for record in page {
-        // What is written now may be newer than the inventory; it is looked at once it is done.
-        guard record.state == .sealed || record.state == .available,
-          let index = record.devices.firstIndex(of: device)
-        else { continue }
-        let shard = record.places.shards(of: record.id)[index]
-        guard !seen.contains(shard) else { continue }
-        guard await note(shard, on: device, address, &counts) else { return false }
-      }
-      guard page.count == 256, let last = page.last else { return true }
-      after = last.id
-    }
-  }
-
-  /// Notes the registered stripes of a shard that its device lacks.
-  ///
-  /// - Returns: whether it could be done.
-  private func note(
-    _ shard: ShardKey, on device: DeviceID, _ address: SocketAddress,
-    _ counts: inout [ContainerID: BlockCounts]
-  ) async -> Bool {
-    // Looked up before the listing: what is registered by then is in it.
-    let content = await look { (machine) throws(StoreError) in
-      try Self.content(of: shard.container, machine)
-    }
-    guard let content else { return false }
-    guard let (record, stripes) = content, Self.isCurrent(shard, in: record) else { return true }
-    var present = Set<UInt64>()
-    do throws(WireError) {
-      present = Set(
-        try await server.client.call(
-          ListShard(device: device, shard: shard), at: address, deadline: .seconds(10)
-        ).answer.blocks.map(\.stripe))
-    } catch {
-      guard error.refusalCode == .noSuchBlock else { return note(error, from: device) }
-    }
-    let missing = stripes.filter {
-      $0.layout.isStored(Int(shard.shardIndex)) && !present.contains($0.stripe)
-    }
-    guard !missing.isEmpty else { return true }
-    log.warning(
-      "blocks are missing",
-      ["device": device, "container": shard.container, "count": missing.count])
-    repairs.missing[shard] = (device, Set(missing.map(\.stripe)))
-    return true
+      ? await findMissing(on: device, address, beside: seen) : true
   }
 
   /// Those of data containers that were granted once and are forgotten, or that were written anew elsewhere: containers
@@ -226,7 +165,7 @@ extension Leadership {
       guard let known = counts[record.id], known.ofShards.count > shard.shardIndex else { continue }
       let wanted = known.ofShards[Int(shard.shardIndex)]
       if entry.blockCount < wanted {
-        guard await note(shard, on: device, address, &counts) else { return false }
+        guard await noteMissing(shard, on: device, address) else { return false }
         continue
       }
       guard entry.blockCount > wanted else { continue }
@@ -237,7 +176,7 @@ extension Leadership {
     return true
   }
 
-  private static func isCurrent(_ shard: ShardKey, in record: ContainerRecord) -> Bool {
+  static func isCurrent(_ shard: ShardKey, in record: ContainerRecord) -> Bool {
     record.state != .condemned && Int(shard.shardIndex) < record.places.count
       && record.places[Int(shard.shardIndex)].generation == shard.generation
   }
@@ -298,9 +237,7 @@ extension Leadership {
   /// this leader may be writing, are left alone.
   private func strayLinks(_ shards: [ShardKey]) -> [ShardKey]? {
     guard isLeading(), let root = arbiter.root, let last = root.links.last else { return nil }
-    let named = Set(
-      root.links.map { [$0.container.raw, $0.generation] }
-        + (root.checkpoint?.containers ?? []).map { [$0.container.raw, $0.generation] })
+    let named = Set(root.logContainers.map { [$0.container.raw, $0.generation] })
     return shards.filter { shard in
       if shard.container.kind == .data { return false }
       if named.contains([shard.container.raw, shard.generation]) { return false }

@@ -62,6 +62,13 @@ package struct RewriteShards: Call {
     else { throw .invalid("rewrite") }
   }
 
+  /// The key of the shard that a target is.
+  package func shard(_ target: Target) -> ShardKey {
+    ShardKey(
+      container: right.grant.container, generation: target.place.generation,
+      shardIndex: target.shardIndex)
+  }
+
   package struct Source: Hashable, Sendable, WireValue {
     package var place: ShardPlace
     /// Where its node serves blocks; no host: nobody knows.
@@ -152,6 +159,8 @@ package struct RewriteStatus: Call {
     /// Every block is on stable storage.
     case done = 2
     case failed = 3
+    /// A block could neither be read nor made from others: no fault of where it was to go.
+    case unreadable = 4
   }
 
   package struct Job: Hashable, Sendable, WireValue {

@@ -53,7 +53,7 @@ final class ShardRewriter: @unchecked Sendable {
 
   func begin(_ call: RewriteShards) throws(Refusal) {
     pace.byteRate = call.byteRate
-    if let known = jobs[call.job], known.status.state != .failed { return }
+    if let known = jobs[call.job], ![.failed, .unreadable].contains(known.status.state) { return }
     guard tasks.count < Self.jobLimit else {
       throw Refusal(.unavailable, "\(tasks.count) jobs are under way")
     }
@@ -76,7 +76,7 @@ final class ShardRewriter: @unchecked Sendable {
             "milliseconds": Int((driver.now - begun) / .milliseconds(1)),
           ])
       } catch {
-        job.status.state = .failed
+        job.status.state = error.isUnreadable ? .unreadable : .failed
         job.status.reason = error.reason
       }
       tasks[call.job] = nil
@@ -102,7 +102,12 @@ final class ShardRewriter: @unchecked Sendable {
 
   private struct RewriteFailure: Error {
     var reason: String
-    init(_ reason: String) { self.reason = reason }
+    /// Whether blocks could not be read, as against written.
+    var isUnreadable: Bool
+    init(_ reason: String, isUnreadable: Bool = false) {
+      self.reason = reason
+      self.isUnreadable = isUnreadable
+    }
   }
 
   private func run(_ call: RewriteShards, _ job: Job) async throws(RewriteFailure) {
@@ -111,7 +116,7 @@ final class ShardRewriter: @unchecked Sendable {
     let places = call.sources.map(\.place)
     var present: [UInt8: Set<UInt64>] = [:]
     for target in call.targets where !isInPlace(target, call) {
-      present[target.shardIndex] = try await stored(target, call, stripes)
+      present[target.shardIndex] = try await stored(target, call)
     }
     var next = call.stripes.makeIterator()
     // Blocks that are mended in place have nothing to do with each other; a shard is whole or of no use.
@@ -157,16 +162,13 @@ final class ShardRewriter: @unchecked Sendable {
   }
 
   /// The stripes that the target has already.
-  private func stored(_ target: RewriteShards.Target, _ call: RewriteShards, _ stripes: StripeIO)
+  private func stored(_ target: RewriteShards.Target, _ call: RewriteShards)
     async throws(RewriteFailure) -> Set<UInt64>
   {
-    let shard = ShardKey(
-      container: call.right.grant.container, generation: target.place.generation,
-      shardIndex: target.shardIndex)
     do throws(WireError) {
       return Set(
         try await client.call(
-          ListShard(device: target.place.device, shard: shard), at: target.address,
+          ListShard(device: target.place.device, shard: call.shard(target)), at: target.address,
           deadline: .seconds(10)
         ).answer.blocks.map(\.stripe))
     } catch {
@@ -195,7 +197,7 @@ final class ShardRewriter: @unchecked Sendable {
         ? try await stripes.rebuild(target, layout: layout, indices: indices)
         : try await stripes.copy(target, layout: layout, indices: indices)
     } catch {
-      throw RewriteFailure("stripe \(stripe.stripe): \(error)")
+      throw RewriteFailure("stripe \(stripe.stripe): \(error)", isUnreadable: true)
     }
     job.status.bytesRead += UInt64(readCount * layout.blockByteCount)
     for (aim, payload) in zip(missing, payloads) {
@@ -210,10 +212,7 @@ final class ShardRewriter: @unchecked Sendable {
     _ layout: StripeLayout, _ call: RewriteShards, _ stripes: StripeIO
   ) async throws(RewriteFailure) {
     if let local = localStore(aim.place.device) {
-      let key = BlockKey(
-        shard: ShardKey(
-          container: target.container, generation: aim.place.generation,
-          shardIndex: aim.shardIndex), stripe: target.stripe)
+      let key = BlockKey(shard: call.shard(aim), stripe: target.stripe)
       let block = StoredBlock(
         key: key, layout: layout, acknowledged: 0, epoch: call.right.grant.epoch)
       do throws(StoreError) {
@@ -233,7 +232,7 @@ final class ShardRewriter: @unchecked Sendable {
   }
 }
 
-/// Where the devices of one job are, as the leader said.
+/// Where the devices of one job are, as the leader said. Sound: nothing of it changes once it is made.
 private final class JobDirectory: DeviceDirectory, @unchecked Sendable {
   private var addresses: [DeviceID: SocketAddress] = [:]
   private var down: Set<DeviceID> = []

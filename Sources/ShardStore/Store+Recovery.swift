@@ -431,6 +431,7 @@ extension ShardStore {
     let newer = Place(
       block, volume: volume.number, offset: header.offset, sequence: header.sequence)
     guard let older else { return makeLive(block, header, in: volume) }
+    // A read that cannot be made now, for lack of descriptors or memory, speaks against neither.
     let isNewerWhole = await (try? isWhole(block.key, at: newer)) ?? true
     if !isNewerWhole, await isTwin(older, of: header) {
       recovery.note(volume.name, header.offset, "the copy is damaged; what it was made of counts")

@@ -28,6 +28,15 @@ extension RootRecord.Checkpoint.Part {
   }
 }
 
+extension RootRecord {
+  /// Everything that the log is in: links, then the parts of the checkpoint.
+  package var logContainers: [LogContainer] {
+    links.map(\.place) + (checkpoint?.containers ?? []).map(\.place)
+  }
+  /// All that it is on.
+  package var logDevices: Set<DeviceID> { Set(logContainers.flatMap(\.devices)) }
+}
+
 /// A device that did not store a block of the log.
 package struct LinkFailure: Sendable, Equatable {
   package var device: DeviceID

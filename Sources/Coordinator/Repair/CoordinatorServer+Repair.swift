@@ -139,10 +139,11 @@ extension CoordinatorServer {
     }
     guard state == .retired else { return }
     if let root = arbiter.root {
-      let copies = root.links.map(\.devices) + (root.checkpoint?.containers ?? []).map(\.devices)
       let repairs = try leading().repairs
-      let isLost = copies.contains { devices in
-        devices.allSatisfy { leaving.contains($0) || repairs.isLost($0) || nodes.isDown($0) }
+      let isLost = root.logContainers.contains { container in
+        container.devices.allSatisfy {
+          leaving.contains($0) || repairs.isLost($0) || nodes.isDown($0)
+        }
       }
       if isLost {
         throw Refusal(

@@ -54,7 +54,7 @@ extension Leadership {
         repairs.mends[shard]!.heardAt = driver.now
         return
       case .unknown: break
-      case .failed:
+      case .failed, .unreadable:
         log.warning(
           "blocks could not be mended",
           ["container": shard.container, "device": mend.device, "reason": job.reason])

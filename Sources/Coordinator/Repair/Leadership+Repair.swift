@@ -29,7 +29,7 @@ extension Leadership {
     let now = driver.now
     var leaving: [DeviceID: Bool] = [:]
     var silent: [DeviceID: Duration] = [:]
-    let named = arbiter.root.map(Self.devices) ?? []
+    let named = arbiter.root?.logDevices ?? []
     for device in Set(inUse).union(named) {
       let record = keeper.map.node(holding: device)?.devices.first { $0.id == device }
       if record?.state == .retired {
@@ -52,11 +52,6 @@ extension Leadership {
     repairs.leaving = leaving
   }
 
-  /// All that links and checkpoints are on.
-  static func devices(of root: RootRecord) -> Set<DeviceID> {
-    Set(root.links.flatMap(\.devices) + (root.checkpoint?.containers ?? []).flatMap(\.devices))
-  }
-
   private func patience(for device: DeviceID) -> Duration {
     guard let node = keeper.map.node(holding: device), let rack = node.domain.first else {
       return configuration.rebuildAfter
@@ -70,10 +65,7 @@ extension Leadership {
 
   /// Whether copies of the log are on devices that are gone: a checkpoint and a new link then replace them.
   func hasLostLogCopies(_ root: RootRecord) -> Bool {
-    if Self.devices(of: root).contains(where: { repairs.isLost($0) }) { return true }
-    let places =
-      root.links.map(\.place) + (root.checkpoint?.containers ?? []).map(\.place)
-    return places.contains { isDamaged($0) }
+    root.logDevices.contains { repairs.isLost($0) } || root.logContainers.contains { isDamaged($0) }
   }
 
   /// Whether a copy of it has blocks that are wrong. Nothing of the log is mended in place.
@@ -146,9 +138,8 @@ extension Leadership {
       switch answer.state {
       case .running: break
       case .unknown: await send(lease, to: address)
-      // A stripe that cannot be read is no fault of where it would go.
-      case .failed:
-        await giveUp(lease, answer.reason, isTargetsFault: !answer.reason.hasPrefix("stripe "))
+      case .failed: await giveUp(lease, answer.reason)
+      case .unreadable: await giveUp(lease, answer.reason, isTargetsFault: false)
       case .done:
         if repairs.active[lease.container]!.doneAt == nil {
           repairs.active[lease.container]!.doneAt = driver.now

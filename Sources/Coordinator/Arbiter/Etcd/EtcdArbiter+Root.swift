@@ -53,6 +53,7 @@ extension EtcdArbiter {
     async throws(ArbiterError)
   {
     let bytes = next.encoded
+    var isStuck = false
     while !promise.isFulfilled {
       let answer: EtcdTransaction.Answer
       do throws(EtcdError) {
@@ -62,12 +63,16 @@ extension EtcdArbiter {
             success: [.put(rootKey, bytes)], failure: [.get(epochKey), .get(rootKey)]),
           deadline: timing.duration)
       } catch {
+        isStuck = true
         detail = "etcd does not take the root record: \(error.reason)"
         guard await driver.sleep(.milliseconds(50)) else { throw .stopped }
         continue
       }
       if promise.isFulfilled { break }
-      if detail.hasPrefix("etcd does not take") { detail = "" }
+      if isStuck {
+        isStuck = false
+        detail = ""
+      }
       if answer.succeeded {
         rootRevision = answer.revision
         return
