@@ -100,6 +100,12 @@ struct ClusterDirectory: Sendable {
         decoding: try await driver.readFile(daemon.pidPath, limit: 64), as: UTF8.self)
       guard let pid = Int32(text.filter { !$0.isWhitespace }), pid > 0 else { return nil }
       let line = try await driver.readFile("/proc/\(pid)/cmdline", limit: 1 << 16)
+      if line.isEmpty {
+        // Just started: the kernel has let the parent go on and not yet laid out the new command line. What has ended has no
+        // executable any more, and a thread of the kernel none at all.
+        _ = try await driver.status("/proc/\(pid)/exe")
+        return pid
+      }
       let words = line.split(separator: 0)
       // A zombie has no command line, so what names the file lives.
       let name = daemon.role == .arbiter ? "--data-dir" : "--config"
