@@ -98,7 +98,7 @@ package struct StateAudit {
     }
     counts.append(("ended grants", ended.count))
     counts.append(("rewrites", try rows(.rewrite).count))
-    let doomed = try rows(.doomedShard).filter { try !isGone(Key.doomed(in: $0.key).device) }
+    let doomed = try doomedShards(in: store).filter { !isGone($0.device) }
     counts.append(("doomed shards", doomed.count))
     return counts.filter { $0.count > 0 }
   }
@@ -107,6 +107,11 @@ package struct StateAudit {
     try store.scan(KeyRange(prefix: Key.family(.session)), limit: 4).map { row in
       "\(try Key.number(in: row.key, at: 1)) of \(try SessionRecord(stored: row.value).client)"
     }
+  }
+
+  /// Every shard that its device has still to drop, though its container may be forgotten.
+  package static func doomedShards(in store: any OrderedStore) throws -> [DoomedShard] {
+    try store.scan(KeyRange(prefix: Key.family(.doomedShard))).map { try Key.doomed(in: $0.key) }
   }
 
   /// Every container with its registered stripes, ascending.

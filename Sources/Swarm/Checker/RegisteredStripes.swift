@@ -8,7 +8,8 @@ internal import Simulation
 /// container that is forgotten the state has nothing any more. Loop-confined.
 ///
 /// A container is forgotten once every device has dropped its shard, so none has a stripe of it afterwards that was
-/// registered: not those either that were away meanwhile, from the moment when they are back.
+/// registered: not those either that were away meanwhile, from the moment when they are back. Shards that a rewrite left
+/// behind outlive their container, though, until their device drops them.
 final class RegisteredStripes: @unchecked Sendable {
   private struct Container {
     var places: [ShardPlace]
@@ -16,16 +17,20 @@ final class RegisteredStripes: @unchecked Sendable {
   }
   private var living: [ContainerID: Container] = [:]
   /// Shards of forgotten containers that are still to be looked for on their devices.
-  private var unseen: [(device: DeviceID, shard: ShardKey, stripes: Set<UInt64>)] = []
+  private var unseen: [(shard: DoomedShard, stripes: Set<UInt64>)] = []
+  /// What devices have still to drop by the state last looked at.
+  private var doomed: Set<DoomedShard> = []
 
   /// Takes in what the state of the coordinator that leads has now.
   func look(_ cluster: SimulatedCluster) {
     // While it leads nothing is half made anew.
     guard let leader = cluster.coordinators.first(where: { $0.mayLead && $0.isLeading }),
       let store = leader.storage.opened.last, let position = try? store.appliedPosition(),
-      let containers = try? StateAudit.containers(in: store)
+      let containers = try? StateAudit.containers(in: store),
+      let doomed = try? StateAudit.doomedShards(in: store)
     else { return }
     checkState(of: leader, store, position, cluster)
+    self.doomed = Set(doomed)
     for (record, registered) in containers where !registered.isEmpty {
       living[record.id, default: Container(places: record.places)].places = record.places
       living[record.id]!.stripes.formUnion(registered.map(\.stripe))
@@ -35,7 +40,7 @@ final class RegisteredStripes: @unchecked Sendable {
     for id in living.keys.sorted() where !known.contains(id) && id.number <= position {
       let container = living.removeValue(forKey: id)!
       for (place, shard) in zip(container.places, container.places.shards(of: id)) {
-        unseen.append((place.device, shard, container.stripes))
+        unseen.append((DoomedShard(device: place.device, shard: shard), container.stripes))
       }
     }
   }
@@ -54,26 +59,26 @@ final class RegisteredStripes: @unchecked Sendable {
 
   /// Looks at the devices that are there for shards of forgotten containers.
   func check(_ cluster: SimulatedCluster) async {
-    var left: [(device: DeviceID, shard: ShardKey, stripes: Set<UInt64>)] = []
+    var left: [(shard: DoomedShard, stripes: Set<UInt64>)] = []
     let looked = unseen
     unseen = []
-    for (device, shard, stripes) in looked {
-      guard let (slot, store) = cluster.holder(of: device) else {
-        left.append((device, shard, stripes))
+    for (lost, stripes) in looked {
+      guard !doomed.contains(lost), let (slot, store) = cluster.holder(of: lost.device) else {
+        left.append((lost, stripes))
         continue
       }
       // What a damaged device forgets to have deleted comes back.
       if slot.isDamaged(store) { continue }
       do {
-        let stripe = try await store.list(shard).map(\.stripe).first { stripes.contains($0) }
-        guard let stripe, !slot.isDamaged(store), cluster.holder(of: device)?.store === store
+        let stripe = try await store.list(lost.shard).map(\.stripe).first { stripes.contains($0) }
+        guard let stripe, !slot.isDamaged(store), cluster.holder(of: lost.device)?.store === store
         else { continue }
         cluster.fail(
           "what is deleted is returned",
-          "\(slot.name) \(store.path): \(shard.container) is forgotten, its stripe \(stripe) is there"
+          "\(slot.name) \(store.path): \(lost.shard.container) is forgotten, its stripe \(stripe) is there"
         )
       } catch {
-        left.append((device, shard, stripes))
+        left.append((lost, stripes))
       }
     }
     unseen += left
