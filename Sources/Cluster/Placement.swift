@@ -125,6 +125,43 @@ package struct Placement: Sendable {
     return zip(leaving, chosen).map { ($0, $1.device) }
   }
 
+  /// A shard of a container that would lie better elsewhere, and where: one of two in a failure domain, or one that shares more
+  /// of its path with the others than it need. Nil when all lie as far apart as they can by moving one.
+  ///
+  /// Each such move leaves fewer pairs of shards that share the widest part of their paths, or as many and fewer that share
+  /// more, so a container comes to rest.
+  ///
+  /// - Parameters:
+  ///   - devices: of the container, by shard.
+  ///   - byteCount: of a shard.
+  package func closestShard(
+    of devices: [DeviceID], byteCount: UInt64, avoiding avoid: Set<DeviceID> = []
+  ) -> (shard: Int, device: DeviceID)? {
+    let homes = devices.map { device -> FailureDomain? in
+      guard let node = map.node(holding: device) else { return nil }
+      return FailureDomain(
+        id: map.nodes.count == 1 ? device.raw : node.id.raw, path: node.domain, node: node.id,
+        devices: [device])
+    }
+    for shard in devices.indices {
+      guard let home = homes[shard] else { continue }
+      let others = homes.indices.compactMap { $0 == shard ? nil : homes[$0] }
+      let isDouble = others.contains { $0.id == home.id }
+      let crowd = crowding(home, among: others)
+      // Where nothing is shared nothing can be won.
+      guard isDouble || crowd.contains(where: { $0 > 0 }),
+        let (_, device) = replacements(
+          of: devices, leaving: [shard], byteCount: byteCount, avoiding: avoid, turn: 0
+        ).first,
+        let target = domains.first(where: { $0.devices.contains(device) })
+      else { continue }
+      if isDouble || crowding(target, among: others).lexicographicallyPrecedes(crowd) {
+        return (shard, device)
+      }
+    }
+    return nil
+  }
+
   /// The first candidates, and of them those that share least of their path with the others chosen.
   private func spread(
     _ count: Int, of candidates: [Candidate], beside taken: [FailureDomain]

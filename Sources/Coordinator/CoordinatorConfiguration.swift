@@ -48,6 +48,8 @@ package struct CoordinatorConfiguration: Sendable {
   package var rebuildAfter = Duration.seconds(600)
   /// The same where everything in a rack (the widest part of a domain's path) is silent: most likely it comes back.
   package var rackRebuildAfter = Duration.seconds(3600)
+  /// Containers that are not as they would be made now are made so once there have been failure domains for it so long.
+  package var repackAfter = Duration.seconds(600)
   /// Containers that each node writes anew at a time.
   package var rewritesPerNode = 2
   /// Bytes that each node reads and writes in a second for that; 0: as many as it can.

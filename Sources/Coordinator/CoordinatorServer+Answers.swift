@@ -76,6 +76,10 @@ extension CoordinatorServer {
       return try await reply(packet) { (request: SetDevices) async throws(Refusal) in
         try await self.setDevices(request)
       }
+    case ChangeScheme.method:
+      return try await reply(packet) { (request: ChangeScheme) async throws(Refusal) in
+        try await self.changeScheme(request)
+      }
     case FollowLog.method:
       return try await reply(packet) { (request: FollowLog) throws(Refusal) in
         try self.followLog(request)
@@ -277,13 +281,14 @@ extension CoordinatorServer {
     return .grant(SignedGrant(signing: grant, key: grantKey).encoded)
   }
 
-  private var placement: Placement {
+  var placement: Placement {
     Placement(
       map: keeper.map, free: nodes.free, leastFree: configuration.leastFree,
       groupCache: placementGroups)
   }
 
-  private var scheme: Scheme { arbiter.root?.scheme ?? configuration.scheme }
+  /// Of the default class.
+  var scheme: Scheme { keeper.scheme ?? arbiter.root?.scheme ?? configuration.scheme }
 
   private func place(avoiding avoid: [DeviceID]) -> ClientCommand.Placement? {
     placementTurn &+= 1

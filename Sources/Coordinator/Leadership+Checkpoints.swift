@@ -33,11 +33,11 @@ extension Leadership {
         }
         guard isLeading(), let now = arbiter.root, now.links.count > 1 else { continue }
         root = now
-      } else if hasLostLogCopies(root), turn.isMultiple(of: 10) {
+      } else if hasLostLogCopies(root) || root.isNarrow, turn.isMultiple(of: 10) {
         // What replaces them is a new link, and a checkpoint that stands for the others.
         if let writer,
           writer.link.devices.contains(where: { repairs.isLost($0) })
-            || isDamaged(writer.link.place)
+            || isDamaged(writer.link.place) || writer.link.scheme.m < root.scheme.m
         {
           guard await endLink(of: writer) else { continue }
         }

@@ -131,10 +131,11 @@ extension Leadership {
     }
   }
 
-  /// How many blocks each shard of a container has by its directory: counted once for each number of stripes, for a
-  /// directory is long.
+  /// How many blocks each shard of a container has by its directory: counted once for each number of stripes and each
+  /// directory, for it is long.
   private struct BlockCounts {
     var stripeCount: UInt64
+    var places: [ShardPlace]
     var ofShards: [UInt64]
   }
 
@@ -157,7 +158,8 @@ extension Leadership {
     for (entry, record) in zip(entries, records) {
       let shard = entry.shard
       guard let record, Self.isCurrent(shard, in: record) else { continue }
-      if counts[record.id]?.stripeCount != record.stripeCount {
+      let known = counts[record.id]
+      if known?.stripeCount != record.stripeCount || known?.places != record.places {
         guard let fresh = await count(record.id) else { return false }
         counts[record.id] = fresh
       }
@@ -184,11 +186,12 @@ extension Leadership {
   private func count(_ id: ContainerID) async -> BlockCounts? {
     await look { (machine) throws(StoreError) in
       guard let record = try machine.container(id) else {
-        return BlockCounts(stripeCount: 0, ofShards: [])
+        return BlockCounts(stripeCount: 0, places: [], ofShards: [])
       }
       var counts = BlockCounts(
-        stripeCount: record.stripeCount, ofShards: record.devices.map { _ in 0 })
-      for stripe in try machine.stripes(of: id, from: 0, limit: Int(clamping: record.stripeCount)) {
+        stripeCount: record.stripeCount, places: record.places,
+        ofShards: record.devices.map { _ in 0 })
+      for stripe in try machine.storedStripes(of: id) {
         for index in stripe.layout.storedBlocks where index < counts.ofShards.count {
           counts.ofShards[index] += 1
         }
@@ -209,10 +212,7 @@ extension Leadership {
       let stray = await look { (machine) throws(StoreError) -> [UInt64] in
         guard let record = try machine.container(shard.container), Self.isCurrent(shard, in: record)
         else { return [] }
-        let registered = Set(
-          try machine.stripes(
-            of: shard.container, from: 0, limit: Int(clamping: record.stripeCount)
-          ).map(\.stripe))
+        let registered = Set(try machine.storedStripes(of: shard.container).map(\.stripe))
         return listing.blocks.map(\.stripe).filter {
           $0 < record.firstLiveStripe && !registered.contains($0)
         }

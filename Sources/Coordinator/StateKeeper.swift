@@ -1,4 +1,5 @@
 import Cluster
+import Coding
 import Messages
 package import Metadata
 import Ring
@@ -61,6 +62,8 @@ final class StateKeeper: @unchecked Sendable {
   private(set) var appliedPosition: UInt64 = 0
   /// As of the applied position.
   private(set) var map = ClusterMap()
+  /// Of the default class, as of the applied position; nil before the founding.
+  private(set) var scheme: Scheme?
   private var isDirty = false
   private let advanced = WaitQueue()
   /// Told of every batch before it is applied; for tests.
@@ -115,17 +118,22 @@ final class StateKeeper: @unchecked Sendable {
   private func openStore() async throws(StoreError) {
     let path = path(clusterID)
     let storage = storage
-    let (position, map) = try await onLane {
-      (box) throws(StoreError) -> (UInt64, ClusterMap) in
+    let (position, map, scheme) = try await onLane {
+      (box) throws(StoreError) -> (UInt64, ClusterMap, Scheme?) in
       let store = try storage.open(path)
       box.store = store
       let machine = try StateMachine(store: store)
       box.machine = machine
-      return (machine.appliedPosition, machine.map)
+      return (machine.appliedPosition, machine.map, Self.scheme(of: machine))
     }
     appliedPosition = position
     self.map = map
+    self.scheme = scheme
     isDirty = false
+  }
+
+  private static func scheme(of machine: StateMachine) -> Scheme? {
+    machine.clusterID == 0 ? nil : machine.scheme
   }
 
   /// Throws the state away and begins with an empty one: the log has it all.
@@ -155,15 +163,18 @@ final class StateKeeper: @unchecked Sendable {
   func apply(_ batch: LogBatch) async throws(StoreError) -> [CommandOutcome] {
     onApply?(batch)
     let before = map.epoch
-    let (outcomes, map) = try await onLane {
-      (box) throws(StoreError) -> ([CommandOutcome], ClusterMap?) in
+    let (outcomes, map, scheme) = try await onLane {
+      (box) throws(StoreError) -> ([CommandOutcome], ClusterMap?, Scheme?) in
       guard let machine = box.machine else { throw .device("the store is closed") }
       let outcomes = try machine.apply(batch)
-      return (outcomes, machine.map.epoch == before ? nil : machine.map)
+      return (
+        outcomes, machine.map.epoch == before ? nil : machine.map, Self.scheme(of: machine)
+      )
     }
     appliedPosition = max(appliedPosition, batch.lastPosition)
     isDirty = true
     if let map { self.map = map }
+    self.scheme = scheme
     advanced.wakeAll()
     return outcomes
   }

@@ -133,7 +133,7 @@ package struct RewriteShards: Call {
   }
 }
 
-/// How jobs of ``RewriteShards`` go. A node forgets them when it ends, and what is done after 256 others.
+/// How jobs of ``RewriteShards`` and ``RepackContainer`` go. A node forgets them when it ends, and what is done after 256 others.
 package struct RewriteStatus: Call {
   package static let method: UInt16 = 265
   package var jobs: [UInt64]

@@ -38,6 +38,11 @@ package enum Command: Hashable, Sendable, WireValue {
   /// forgotten or under a lease already, or a shard is elsewhere than said; unavailable when a device takes no new data;
   /// malformed. -> number(lease), the generation of what is written
   case beginRewrite(ContainerID, moves: [ShardMove])
+  /// A lease to write all of a container anew, its groups packed for `scheme`, to these devices by shard; seals it.
+  /// `isThinned`: groups that nothing leads to leave its directory in the same step. Refused: failed when it is open, condemned,
+  /// forgotten or under a lease already, cannot have that scheme, or has too many edges to be thinned; unavailable when a
+  /// device takes no new data; malformed. -> number(lease), the generation of what is written
+  case beginRepack(ContainerID, scheme: Scheme, devices: [DeviceID], isThinned: Bool)
   /// All shards of the lease are whole on their devices. Refused: grantEnded; unavailable when one of these is
   /// lost meanwhile. -> done
   case commitRewrite(ContainerID, lease: UInt64)
@@ -45,6 +50,9 @@ package enum Command: Hashable, Sendable, WireValue {
   case endRewrite(ContainerID, lease: UInt64)
   /// The devices have dropped these shards, or are gone for good. -> done
   case clearDoomedShards([DoomedShard])
+
+  /// The scheme of the default class from here on. Containers that there are get it when they are packed anew. -> done
+  case setScheme(Scheme)
 
   private static let version: UInt8 = 1
 
@@ -108,6 +116,15 @@ package enum Command: Hashable, Sendable, WireValue {
     case .clearDoomedShards(let shards):
       writer.fixed(UInt8(16))
       writer.list(shards)
+    case .beginRepack(let container, let scheme, let devices, let isThinned):
+      writer.fixed(UInt8(17))
+      writer.value(container)
+      writer.value(scheme)
+      writer.list(devices)
+      writer.bool(isThinned)
+    case .setScheme(let scheme):
+      writer.fixed(UInt8(18))
+      writer.value(scheme)
     }
   }
 
@@ -138,6 +155,11 @@ package enum Command: Hashable, Sendable, WireValue {
     case 14: self = .commitRewrite(try reader.value(), lease: try reader.varint())
     case 15: self = .endRewrite(try reader.value(), lease: try reader.varint())
     case 16: self = .clearDoomedShards(try reader.list())
+    case 17:
+      self = .beginRepack(
+        try reader.value(), scheme: try reader.value(),
+        devices: try reader.list(limit: Scheme.largestWidth), isThinned: try reader.bool())
+    case 18: self = .setScheme(try reader.value())
     default: throw .invalid("command")
     }
   }

@@ -8,9 +8,12 @@ internal import Wire
 package struct StateAudit {
   private struct Directory {
     var chunks: [UInt64: StripeRecord.Chunk] = [:]
-    var stripeCount = 0
-    var dataBytes = 0
+    var layouts: [UInt64: StripeLayout] = [:]
+    /// By stripe, where its groups are.
+    var places: [UInt64: [Range<Int>]] = [:]
     var groupBytes = 0
+    var stripeCount: Int { layouts.count }
+    var dataBytes: Int { layouts.values.reduce(0) { $0 + $1.byteCount } }
   }
   private final class Problems {
     var found: [String] = []
@@ -114,6 +117,11 @@ package struct StateAudit {
     try store.scan(KeyRange(prefix: Key.family(.doomedShard))).map { try Key.doomed(in: $0.key) }
   }
 
+  /// Of the default class.
+  package static func scheme(in store: any OrderedStore) throws -> Scheme? {
+    try store.get(Key.state).map { try MachineState(stored: $0).scheme }
+  }
+
   /// Every container with its registered stripes, ascending.
   package static func containers(in store: any OrderedStore) throws -> [(
     record: ContainerRecord, stripes: [StripeRecord]
@@ -164,16 +172,27 @@ package struct StateAudit {
       let id = try Key.container(in: row.key, at: 1)
       let stripe = try StripeRecord(stored: row.value)
       check(stripe.firstOrdinal == (try? Key.number(in: row.key, at: 9)), "directory key")
-      directories[id, default: Directory()].stripeCount += 1
-      directories[id]!.dataBytes += stripe.layout.byteCount
+      let known = directories[id, default: Directory()].layouts.updateValue(
+        stripe.layout, forKey: stripe.stripe)
+      check(known ?? stripe.layout == stripe.layout, "stripe \(stripe.stripe) of \(id) twice")
       var number = stripe.firstOrdinal
       for group in stripe.groups {
         directories[id]!.groupBytes += Int(group.storedByteCount)
+        directories[id]!.places[stripe.stripe, default: []].append(
+          Int(group.offset)..<Int(group.offset) + Int(group.storedByteCount))
         for chunk in group.chunks {
           check(directories[id]!.chunks[number] == nil, "ordinal \(number) of \(id) twice")
           directories[id]!.chunks[number] = chunk
           number += 1
         }
+      }
+    }
+    for (id, directory) in directories {
+      for (stripe, places) in directory.places {
+        let sorted = places.sorted { $0.lowerBound < $1.lowerBound }
+        check(
+          zip(sorted, sorted.dropFirst()).allSatisfy { $0.upperBound <= $1.lowerBound },
+          "groups of stripe \(stripe) of \(id) overlap")
       }
     }
   }
@@ -368,19 +387,27 @@ package struct StateAudit {
       check(record.dataByteCount == UInt64(directory.dataBytes), "bytes of \(id)")
       check(record.groupByteCount == UInt64(directory.groupBytes), "groups of \(id)")
       check(
-        record.nextOrdinal == (directory.chunks.keys.max().map { $0 + 1 } ?? 0), "ordinals of \(id)"
+        record.nextOrdinal >= (directory.chunks.keys.max().map { $0 + 1 } ?? 0), "ordinals of \(id)"
       )
+      check(
+        record.nextStripe > directory.layouts.keys.max() ?? 0 || directory.layouts.isEmpty,
+        "stripe numbers of \(id)")
     }
     for row in family(.rewrite) {
       let rewrite = try RewriteRecord(stored: row.value)
       let record = containers[rewrite.container]
       check(row.key == Key.of(.rewrite, rewrite.container.raw), "key of lease \(rewrite.id)")
       check(record?.state == .sealed, "lease \(rewrite.id) of a container that is not sealed")
-      for move in rewrite.moves {
-        check(
-          record?.places[Int(move.shardIndex)].device == move.from
-            && record?.devices.contains(move.to) == false, "a move of lease \(rewrite.id)")
+      if case .moves(let moves) = rewrite.work {
+        for move in moves {
+          check(
+            record?.places[Int(move.shardIndex)].device == move.from
+              && record?.devices.contains(move.to) == false, "a move of lease \(rewrite.id)")
+        }
       }
+      check(
+        record?.places.allSatisfy { $0.generation < rewrite.id } == true,
+        "generation of lease \(rewrite.id)")
       for target in rewrite.targets {
         check(!doomed.contains(Key.doomed(target)), "a target of lease \(rewrite.id) is doomed")
       }

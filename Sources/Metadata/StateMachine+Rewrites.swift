@@ -1,6 +1,6 @@
 package import Cluster
-internal import Coding
-internal import Messages
+package import Coding
+package import Messages
 package import Wire
 
 /// One shard of a container on its way to another device.
@@ -27,38 +27,66 @@ package struct ShardMove: Hashable, Sendable, WireValue {
   }
 }
 
-/// A lease to write shards of a container anew on other devices. Its number is the generation they get.
+/// A lease to write a container anew, or shards of it. Its number is the generation of what is written.
 package struct RewriteRecord: Hashable, Sendable, WireValue, StoredValue {
+  package enum Work: Hashable, Sendable {
+    /// Some shards, each to another device. Ascending by shard.
+    case moves([ShardMove])
+    /// All of it, packed anew (``Repacking``), to these devices by shard.
+    case repack(Scheme, devices: [DeviceID])
+  }
   package var id: UInt64
   package var container: ContainerID
-  /// Ascending by shard.
-  package var moves: [ShardMove]
+  package var work: Work
 
-  /// What is written under it.
+  /// What is written under it, ascending by shard.
   package var targets: [DoomedShard] {
-    moves.map {
-      DoomedShard(
-        device: $0.to,
-        shard: ShardKey(container: container, generation: id, shardIndex: $0.shardIndex))
+    switch work {
+    case .moves(let moves):
+      moves.map {
+        DoomedShard(
+          device: $0.to,
+          shard: ShardKey(container: container, generation: id, shardIndex: $0.shardIndex))
+      }
+    case .repack(_, let devices):
+      zip(devices, [ShardPlace](devices, generation: id).shards(of: container)).map {
+        DoomedShard(device: $0, shard: $1)
+      }
     }
   }
 
-  package init(id: UInt64, container: ContainerID, moves: [ShardMove]) {
+  package init(id: UInt64, container: ContainerID, work: Work) {
     self.id = id
     self.container = container
-    self.moves = moves
+    self.work = work
   }
   package func encode(into writer: inout ByteWriter) {
-    writer.fixed(UInt8(1))
+    writer.fixed(UInt8(2))
     writer.varint(id)
     writer.value(container)
-    writer.list(moves)
+    switch work {
+    case .moves(let moves):
+      writer.fixed(UInt8(0))
+      writer.list(moves)
+    case .repack(let scheme, let devices):
+      writer.fixed(UInt8(1))
+      writer.value(scheme)
+      writer.list(devices)
+    }
   }
   package init(from reader: inout ByteReader) throws(ValueError) {
-    try reader.version(1)
+    try reader.version(2)
     id = try reader.varint()
     container = try reader.value()
-    moves = try reader.list(limit: Scheme.largestWidth)
+    switch try reader.fixed(UInt8.self) {
+    case 0: work = .moves(try reader.list(limit: Scheme.largestWidth))
+    case 1:
+      let scheme: Scheme = try reader.value()
+      let devices: [DeviceID] = try reader.list(limit: Scheme.largestWidth)
+      guard devices.count == scheme.width else { throw .invalid("lease") }
+      work = .repack(scheme, devices: devices)
+    default: throw .invalid("lease")
+    }
   }
 }
 
@@ -81,7 +109,7 @@ package struct DoomedShard: Hashable, Sendable, WireValue {
   }
 }
 
-/// Shards written anew elsewhere: a lease, then one swap of the places, or its end.
+/// Shards written anew elsewhere, or whole containers: a lease, then one swap of the places, or its end.
 ///
 /// Only sealed containers are rewritten, so what is to be copied does not change. A container has one lease at a time, which
 /// ends with the container. What a swap or an end leaves behind is named until its devices have dropped it; as each lease
@@ -101,12 +129,49 @@ extension StateMachine {
       guard device == move.from else {
         return .refused(.failed, "shard \(move.shardIndex) of \(id) is on \(device)")
       }
-      guard isHealthy(move.to) else {
-        return .refused(.unavailable, "device \(move.to) takes no new data")
-      }
     }
-    let targets = Set(moves.map(\.to))
-    guard targets.count == moves.count, targets.isDisjoint(with: container.devices) else {
+    let targets = moves.map(\.to)
+    guard Set(targets).isDisjoint(with: container.devices) else {
+      return .refused(.malformed, "\(id) would have two shards on one device")
+    }
+    return try begin(.moves(moves), of: &container, on: targets) ?? .number(position)
+  }
+
+  /// A lease to pack all of a container anew. With `isThinned` its groups without a living chunk go out of the directory now, for
+  /// good: whether the lease is committed or not, they are not to be had any more.
+  func beginRepack(
+    _ id: ContainerID, _ scheme: Scheme, on devices: [DeviceID], isThinned: Bool
+  ) throws(StoreError) -> CommandOutcome {
+    guard var container = try containers.get(id) else {
+      return .refused(.failed, "\(id) is not there")
+    }
+    guard try rewrite(of: id) == nil else { return .refused(.failed, "\(id) is being rewritten") }
+    guard devices.count == scheme.width else { return .refused(.malformed, "devices of \(id)") }
+    if isThinned && container.edgeCount > Self.thinningLimit {
+      return .refused(.failed, "\(id) has \(container.edgeCount) edges")
+    }
+    guard Repacking(try rows(of: id), scheme: scheme) != nil else {
+      return .refused(.failed, "\(id) cannot be \(scheme)")
+    }
+    if let refusal = try begin(.repack(scheme, devices: devices), of: &container, on: devices) {
+      return refusal
+    }
+    if isThinned { try thin(&container) }
+    return .number(position)
+  }
+
+  /// More edges than this are not looked through in one command.
+  package static let thinningLimit: UInt64 = 1 << 16
+
+  /// What both kinds of lease need; seals the container.
+  private func begin(
+    _ work: RewriteRecord.Work, of container: inout ContainerRecord, on targets: [DeviceID]
+  ) throws(StoreError) -> CommandOutcome? {
+    let id = container.id
+    if let device = targets.first(where: { !isHealthy($0) }) {
+      return .refused(.unavailable, "device \(device) takes no new data")
+    }
+    guard Set(targets).count == targets.count else {
       return .refused(.malformed, "\(id) would have two shards on one device")
     }
     switch container.state {
@@ -117,12 +182,11 @@ extension StateMachine {
       containers.set(id, container)
     case .sealed: break
     }
-    view.put(
-      Key.of(.rewrite, id.raw), RewriteRecord(id: position, container: id, moves: moves))
-    return .number(position)
+    view.put(Key.of(.rewrite, id.raw), RewriteRecord(id: position, container: id, work: work))
+    return nil
   }
 
-  /// The moved shards are whole on their devices: they take the places of the old ones.
+  /// What was written under a lease is whole on its devices: it takes the place of the old.
   func commitRewrite(_ id: ContainerID, lease: UInt64) throws(StoreError) -> CommandOutcome {
     guard let rewrite = try rewrite(of: id), rewrite.id == lease else {
       return .refused(.grantEnded, "lease \(lease)")
@@ -131,15 +195,36 @@ extension StateMachine {
       throw .corrupt("\(id) is rewritten and not sealed")
     }
     // What went to a device that was given up meanwhile is lost already; the old shard may not be.
-    if let move = rewrite.moves.first(where: { isLost($0.to) }) {
-      return .refused(.unavailable, "device \(move.to) is gone")
+    if let target = rewrite.targets.first(where: { isLost($0.device) }) {
+      return .refused(.unavailable, "device \(target.device) is gone")
     }
-    for move in rewrite.moves {
-      let index = Int(move.shardIndex)
-      doom(DoomedShard(device: move.from, shard: container.places.shards(of: id)[index]))
-      container.places[index] = ShardPlace(device: move.to, generation: lease)
-      view.delete(Key.of(.deviceContainer, move.from.raw, id.raw))
-      view.put(Key.of(.deviceContainer, move.to.raw, id.raw), [move.shardIndex])
+    switch rewrite.work {
+    case .moves(let moves):
+      for move in moves {
+        let index = Int(move.shardIndex)
+        guard index < container.places.count else { throw .corrupt("lease \(lease)") }
+        doom(DoomedShard(device: move.from, shard: container.places.shards(of: id)[index]))
+        container.places[index] = ShardPlace(device: move.to, generation: lease)
+        view.delete(Key.of(.deviceContainer, move.from.raw, id.raw))
+        view.put(Key.of(.deviceContainer, move.to.raw, id.raw), [move.shardIndex])
+      }
+    case .repack(let scheme, let devices):
+      for (place, shard) in zip(container.places, container.places.shards(of: id)) {
+        doom(DoomedShard(device: place.device, shard: shard))
+        view.delete(Key.of(.deviceContainer, place.device.raw, id.raw))
+      }
+      for target in rewrite.targets {
+        view.put(
+          Key.of(.deviceContainer, target.device.raw, id.raw), [target.shard.shardIndex])
+      }
+      container.scheme = scheme
+      container.places = [ShardPlace](devices, generation: lease)
+      try repack(&container, scheme)
+      // All shards are of one generation again, so a writer may go on in it.
+      if !container.isFull && devices.allSatisfy({ isHealthy($0) }) {
+        container.state = .available
+        view.put(Key.available(id, scheme: scheme, devices: devices), [])
+      }
     }
     containers.set(id, container)
     view.delete(Key.of(.rewrite, id.raw))
@@ -155,6 +240,81 @@ extension StateMachine {
 
   private func doom(_ doomed: DoomedShard) { view.put(Key.doomed(doomed), []) }
 
+  // MARK: Directories
+
+  /// A whole directory, ascending by ordinal.
+  private func rows(of id: ContainerID) throws(StoreError) -> [StripeRecord] {
+    try stripes(of: id, from: 0, limit: .max)
+  }
+
+  private func replaceRows(of id: ContainerID, _ old: [StripeRecord], by new: [StripeRecord]) {
+    directory.remove(id)
+    for row in old { view.delete(Key.of(.directory, id.raw, row.firstOrdinal)) }
+    for row in new { view.put(Key.of(.directory, id.raw, row.firstOrdinal), row) }
+  }
+
+  /// The directory of the new generation takes the place of the old one.
+  private func repack(_ container: inout ContainerRecord, _ scheme: Scheme) throws(StoreError) {
+    let old = try rows(of: container.id)
+    guard let repacked = Repacking(old, scheme: scheme) else {
+      throw .corrupt("\(container.id) cannot be \(scheme)")
+    }
+    replaceRows(of: container.id, old, by: repacked.rows)
+    container.stripeCount = UInt64(repacked.stripes.count)
+    container.dataByteCount = UInt64(repacked.byteCount)
+    container.nextStripe = container.stripeCount
+  }
+
+  /// Takes groups out of the directory that no edge leads to.
+  private func thin(_ container: inout ContainerRecord) throws(StoreError) {
+    let id = container.id
+    let old = try rows(of: id)
+    let (living, dead) = Repacking.living(old, alive: try aliveOrdinals(of: id))
+    if dead.isEmpty { return }
+    replaceRows(of: id, old, by: living)
+    var chunkBytes: UInt64 = 0
+    var groupBytes: UInt64 = 0
+    for (firstOrdinal, group) in dead {
+      groupBytes += UInt64(group.storedByteCount)
+      container.chunkCount &-= UInt64(group.chunks.count)
+      for (index, chunk) in group.chunks.enumerated() {
+        chunkBytes += UInt64(chunk.byteCount)
+        let key = Key.fingerprint(chunk.fingerprint)
+        if let hint: FingerprintHint = try view.value(key), hint.container == id,
+          hint.ordinal == firstOrdinal + UInt64(index)
+        {
+          view.delete(key)
+        }
+      }
+    }
+    container.chunkByteCount &-= chunkBytes
+    container.groupByteCount &-= groupBytes
+    state.usage.chunkBytes &-= chunkBytes
+    state.usage.groupBytes &-= groupBytes
+    let stored = Self.storedStripes(living)
+    container.stripeCount = UInt64(stored.count)
+    container.dataByteCount = stored.reduce(0) { $0 + UInt64($1.layout.byteCount) }
+    containers.set(id, container)
+  }
+
+  /// Ordinals that edges lead to, ascending and separate.
+  private func aliveOrdinals(of id: ContainerID) throws(StoreError) -> [NumberRun] {
+    var runs: [NumberRun] = []
+    for edge in try view.scan(KeyRange(prefix: Key.of(.containerEdge, id.raw))) {
+      runs += try OrdinalSet(stored: edge.value).runs
+    }
+    return NumberRun.normalized(runs)
+  }
+
+  /// Stripes that a directory names, each once, ascending.
+  private static func storedStripes(_ rows: [StripeRecord]) -> [RewriteShards.Stripe] {
+    var result: [RewriteShards.Stripe] = []
+    for row in rows.sorted(by: { $0.stripe < $1.stripe }) where result.last?.stripe != row.stripe {
+      result.append(RewriteShards.Stripe(stripe: row.stripe, layout: row.layout))
+    }
+    return result
+  }
+
   func clearDoomed(_ shards: [DoomedShard]) {
     for shard in shards { view.delete(Key.doomed(shard)) }
   }
@@ -164,6 +324,16 @@ extension StateMachine {
   /// The live lease of a container.
   package func rewrite(of id: ContainerID) throws(StoreError) -> RewriteRecord? {
     try view.value(Key.of(.rewrite, id.raw))
+  }
+
+  /// The stripes of a container as its directory says, ascending.
+  package func storedStripes(of id: ContainerID) throws(StoreError) -> [RewriteShards.Stripe] {
+    Self.storedStripes(try rows(of: id))
+  }
+
+  /// What a container would hold under `scheme`; nil when it cannot be so.
+  package func repacking(_ id: ContainerID, scheme: Scheme) throws(StoreError) -> Repacking? {
+    Repacking(try rows(of: id), scheme: scheme)
   }
 
   /// All live leases, ascending by container.

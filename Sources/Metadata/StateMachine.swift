@@ -11,7 +11,7 @@ internal import Wire
 /// - `StateMachine.swift`: batches, commands that concern the cluster
 /// - `+Sessions`: exactly-once commands, uploads
 /// - `+Containers`: grants, registered stripes, held chunks
-/// - `+Rewrites`: shards written anew on other devices
+/// - `+Rewrites`: shards and containers written anew, `Repacking`: what these then hold
 /// - `+Pages`, `+Objects`: manifests, buckets and keys
 /// - `+Trash`: edges returned, pages and containers without any taken apart
 /// - `+Queries`: what the coordinator answers and what its leader needs to know
@@ -161,10 +161,15 @@ package final class StateMachine: @unchecked Sendable {
       state.time = overflow ? .max : time
       return .done
     case .beginRewrite(let container, let moves): return try beginRewrite(container, moves)
+    case .beginRepack(let container, let scheme, let devices, let isThinned):
+      return try beginRepack(container, scheme, on: devices, isThinned: isThinned)
     case .commitRewrite(let container, let lease):
       return try commitRewrite(container, lease: lease)
     case .endRewrite(let container, let lease):
       try endRewrite(container, lease: lease)
+      return .done
+    case .setScheme(let scheme):
+      state.scheme = scheme
       return .done
     case .clearDoomedShards(let shards):
       clearDoomed(shards)

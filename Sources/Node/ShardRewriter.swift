@@ -7,7 +7,8 @@ internal import ShardStore
 internal import Stripes
 internal import Wire
 
-/// Writes shards anew that the leader asks for: reads or rebuilds block after block and stores each where it is to be.
+/// Writes shards anew that the leader asks for: reads or rebuilds block after block and stores each where it is to be. And
+/// whole containers (`ContainerRepacker.swift`).
 ///
 /// It decides nothing. What is to be written stands in the job, and whatever it wrote counts only once the leader has
 /// looked at it and swapped the places; so it may die, or go on too long, at any point. A job that is begun again goes on
@@ -52,26 +53,44 @@ final class ShardRewriter: @unchecked Sendable {
   }
 
   func begin(_ call: RewriteShards) throws(Refusal) {
-    pace.byteRate = call.byteRate
-    if let known = jobs[call.job], ![.failed, .unreadable].contains(known.status.state) { return }
+    try begin(
+      call.job, byteRate: call.byteRate, stripeCount: call.stripes.count,
+      call.targets.allSatisfy { isInPlace($0, call) } ? "blocks mended" : "shards written",
+      of: call.right.grant.container
+    ) { [self] (job) async throws(RewriteFailure) in try await run(call, job) }
+  }
+
+  func begin(_ call: RepackContainer) throws(Refusal) {
+    try begin(
+      call.job, byteRate: call.byteRate, stripeCount: call.repacked.count, "container packed anew",
+      of: call.right.grant.container
+    ) { [self] (job) async throws(RewriteFailure) in try await run(call, job) }
+  }
+
+  private func begin(
+    _ number: UInt64, byteRate: UInt64, stripeCount: Int, _ what: String, of container: ContainerID,
+    _ work: @escaping @Sendable (Job) async throws(RewriteFailure) -> Void
+  ) throws(Refusal) {
+    pace.byteRate = byteRate
+    if let known = jobs[number], ![.failed, .unreadable].contains(known.status.state) { return }
     guard tasks.count < Self.jobLimit else {
       throw Refusal(.unavailable, "\(tasks.count) jobs are under way")
     }
-    let job = Job(stripeCount: call.stripes.count)
-    if jobs.updateValue(job, forKey: call.job) == nil { order.append(call.job) }
+    let job = Job(stripeCount: stripeCount)
+    if jobs.updateValue(job, forKey: number) == nil { order.append(number) }
     while order.count > Self.keptCount, let old = order.first(where: { tasks[$0] == nil }) {
       order.removeAll { $0 == old }
       jobs[old] = nil
     }
-    tasks[call.job] = driver.spawn("rewrite") { [self] in
+    tasks[number] = driver.spawn("rewrite") { [self] in
       do throws(RewriteFailure) {
         let begun = driver.now
-        try await run(call, job)
+        try await work(job)
         job.status.state = .done
         log.info(
-          call.targets.allSatisfy { isInPlace($0, call) } ? "blocks mended" : "shards written",
+          what,
           [
-            "container": call.right.grant.container, "stripes": call.stripes.count,
+            "container": container, "stripes": stripeCount,
             "read": job.status.bytesRead, "written": job.status.bytesWritten,
             "milliseconds": Int((driver.now - begun) / .milliseconds(1)),
           ])
@@ -79,7 +98,7 @@ final class ShardRewriter: @unchecked Sendable {
         job.status.state = error.isUnreadable ? .unreadable : .failed
         job.status.reason = error.reason
       }
-      tasks[call.job] = nil
+      tasks[number] = nil
     }
   }
 
@@ -100,23 +119,14 @@ final class ShardRewriter: @unchecked Sendable {
 
   // MARK: A job
 
-  private struct RewriteFailure: Error {
-    var reason: String
-    /// Whether blocks could not be read, as against written.
-    var isUnreadable: Bool
-    init(_ reason: String, isUnreadable: Bool = false) {
-      self.reason = reason
-      self.isUnreadable = isUnreadable
-    }
-  }
-
   private func run(_ call: RewriteShards, _ job: Job) async throws(RewriteFailure) {
     let stripes = StripeIO(
       driver: driver, client: client, directory: JobDirectory(call))
     let places = call.sources.map(\.place)
     var present: [UInt8: Set<UInt64>] = [:]
     for target in call.targets where !isInPlace(target, call) {
-      present[target.shardIndex] = try await stored(target, call)
+      present[target.shardIndex] = try await stored(
+        call.shard(target), on: target.place.device, target.address)
     }
     var next = call.stripes.makeIterator()
     // Blocks that are mended in place have nothing to do with each other; a shard is whole or of no use.
@@ -156,24 +166,67 @@ final class ShardRewriter: @unchecked Sendable {
     if Task.isCancelled { throw RewriteFailure("the node stops") }
   }
 
+  private func run(_ call: RepackContainer, _ job: Job) async throws(RewriteFailure) {
+    var present: [Set<UInt64>] = []
+    for (place, (shard, address)) in zip(
+      call.places, zip(call.places.shards(of: call.right.grant.container), call.targets))
+    {
+      present.append(try await stored(shard, on: place.device, address))
+    }
+    let wanted = call.repacked.filter { stripe in
+      !stripe.layout.storedBlocks.allSatisfy { present[$0].contains(stripe.stripe) }
+    }
+    job.status.stripesDone = UInt64(call.repacked.count - wanted.count)
+    let stripes = StripeIO(driver: driver, client: client, directory: JobDirectory(call))
+    let repacker = ContainerRepacker(
+      driver: driver, stripes: stripes, call: call, wanted: wanted
+    ) { [self] in await pace.take($0) }
+    var next = wanted.makeIterator()
+    let failure = await withTaskGroup(of: RewriteFailure?.self) { group in
+      var running = 0
+      var failure: RewriteFailure?
+      while true {
+        while running < ContainerRepacker.window, failure == nil, !Task.isCancelled,
+          let stripe = next.next()
+        {
+          running += 1
+          group.addTask {
+            do throws(RewriteFailure) {
+              job.status.bytesWritten += UInt64(try await repacker.write(stripe))
+              job.status.bytesRead = UInt64(repacker.bytesRead)
+              job.status.stripesDone += 1
+              return nil
+            } catch {
+              return error
+            }
+          }
+        }
+        guard running > 0, let result = await group.next() else { return failure }
+        running -= 1
+        failure = failure ?? result
+      }
+    }
+    if let failure { throw failure }
+    if Task.isCancelled { throw RewriteFailure("the node stops") }
+  }
+
   /// Whether the target is the shard's own place: its blocks there are wrong or gone.
   private func isInPlace(_ target: RewriteShards.Target, _ call: RewriteShards) -> Bool {
     call.sources[Int(target.shardIndex)].place == target.place
   }
 
-  /// The stripes that the target has already.
-  private func stored(_ target: RewriteShards.Target, _ call: RewriteShards)
+  /// The stripes that a target has already.
+  private func stored(_ shard: ShardKey, on device: DeviceID, _ address: SocketAddress)
     async throws(RewriteFailure) -> Set<UInt64>
   {
     do throws(WireError) {
       return Set(
         try await client.call(
-          ListShard(device: target.place.device, shard: call.shard(target)), at: target.address,
-          deadline: .seconds(10)
+          ListShard(device: device, shard: shard), at: address, deadline: .seconds(10)
         ).answer.blocks.map(\.stripe))
     } catch {
       if error.refusalCode == .noSuchBlock { return [] }
-      throw RewriteFailure("device \(target.place.device): \(error)")
+      throw RewriteFailure("device \(device): \(error)")
     }
   }
 
@@ -232,17 +285,34 @@ final class ShardRewriter: @unchecked Sendable {
   }
 }
 
+struct RewriteFailure: Error {
+  var reason: String
+  /// Whether blocks could not be read, as against written.
+  var isUnreadable: Bool
+  init(_ reason: String, isUnreadable: Bool = false) {
+    self.reason = reason
+    self.isUnreadable = isUnreadable
+  }
+}
+
 /// Where the devices of one job are, as the leader said. Sound: nothing of it changes once it is made.
 private final class JobDirectory: DeviceDirectory, @unchecked Sendable {
   private var addresses: [DeviceID: SocketAddress] = [:]
   private var down: Set<DeviceID> = []
 
   init(_ call: RewriteShards) {
-    for source in call.sources {
+    add(call.sources)
+    for target in call.targets { addresses[target.place.device] = target.address }
+  }
+  init(_ call: RepackContainer) {
+    add(call.sources)
+    for (place, address) in zip(call.places, call.targets) { addresses[place.device] = address }
+  }
+  private func add(_ sources: [RewriteShards.Source]) {
+    for source in sources {
       if !source.address.host.isEmpty { addresses[source.place.device] = source.address }
       if source.isDown { down.insert(source.place.device) }
     }
-    for target in call.targets { addresses[target.place.device] = target.address }
   }
   func address(of device: DeviceID) -> SocketAddress? { addresses[device] }
   func isDown(_ device: DeviceID) -> Bool { down.contains(device) }

@@ -17,6 +17,7 @@ extension StorageNode {
     case HoldLease.method: try await answer(request, holdLease)
     case Inventory.method: try await answer(request, inventory)
     case RewriteShards.method: try await answer(request, rewriteShards)
+    case RepackContainer.method: try await answer(request, repackContainer)
     case EndRewrites.method: try await answer(request, endRewrites)
     case RewriteStatus.method: try await answer(request, rewriteStatus)
     case ReportDamage.method: try await answer(request, reportDamage)
@@ -154,6 +155,16 @@ extension StorageNode {
   }
 
   private func rewriteShards(_ call: RewriteShards, _ body: [Slice]) async throws(Refusal) -> Done {
+    try checkEpoch(call.epoch)
+    guard let rewriter else { throw Refusal(.unavailable, "starting or stopping") }
+    try grants.check(call.right)
+    try rewriter.begin(call)
+    return Done()
+  }
+
+  private func repackContainer(_ call: RepackContainer, _ body: [Slice]) async throws(Refusal)
+    -> Done
+  {
     try checkEpoch(call.epoch)
     guard let rewriter else { throw Refusal(.unavailable, "starting or stopping") }
     try grants.check(call.right)

@@ -26,6 +26,40 @@ extension StripeIO {
     try await payloads(target, layout: layout, indices: indices, lost: [])
   }
 
+  /// All data bytes of a stripe, padding included, when its blocks agree: a parity block that is read with them is what they
+  /// make it. So what is coded anew is what was coded once.
+  ///
+  /// - Returns: `layout.blockByteCount` bytes for each data block that is stored, in order.
+  package func readAgreeing(_ target: StripeTarget, layout: StripeLayout)
+    async throws(StripeError) -> [Slice]
+  {
+    guard target.places.count == layout.scheme.width else {
+      throw .corrupt("\(target.places.count) devices for a scheme of \(layout.scheme)")
+    }
+    let data = Array(0..<layout.dataBlockCount)
+    let scheme = layout.scheme
+    let parity = (scheme.k..<scheme.width).first { !directory.isDown(target.device($0)) }
+    let blocks = try await payloads(
+      target, layout: layout, indices: data + (parity.map { [$0] } ?? []), lost: [])
+    guard let parity else { return blocks }
+    let expected = driver.buffers.slice(layout.blockByteCount)
+    do throws(CodingError) {
+      // Every slice is alive to the end of this scope, so the pointers are.
+      try StripeCoder.shared(scheme).rebuild(
+        wanted: [(parity, expected.withMutableBytes { $0.baseAddress! })],
+        present: data.map { ($0, blocks[$0].withBytes { $0.baseAddress! }) },
+        zeros: (0..<scheme.k).filter { !layout.isStored($0) }, byteCount: layout.blockByteCount)
+    } catch {
+      throw .corrupt("\(error)")
+    }
+    withExtendedLifetime(blocks) {}
+    let sums = [expected, blocks[data.count]].map { slice in
+      slice.withBytes { CRC32C.checksums(of: $0) }
+    }
+    guard sums[0] == sums[1] else { throw .corrupt("its blocks contradict each other") }
+    return Array(blocks.prefix(data.count))
+  }
+
   private func payloads(_ target: StripeTarget, layout: StripeLayout, indices: [Int], lost: [Int])
     async throws(StripeError) -> [Slice]
   {

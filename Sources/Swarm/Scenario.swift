@@ -56,6 +56,8 @@ package struct Scenario: Sendable {
   package var wallClockError: Duration = .zero
   package var readBudgetByteCount = 8 << 20
   package var faults = FaultShape()
+  /// What the operator has it be meanwhile, and when.
+  package var schemeChange: (scheme: Scheme, time: Duration)?
   /// Whether at the end everything loses its power and coordinators their disks, and all is checked once more.
   package var endsInDarkness = false
   /// Whether faults come while the cluster is founded.
@@ -88,6 +90,8 @@ package struct Scenario: Sendable {
     /// A device that is silent for so long is rebuilt elsewhere.
     var rebuildAfter: Duration = .seconds(600)
     var repairByteRate: UInt64 = 64 << 20
+    /// Containers that could be better are made so when there was room for it so long.
+    var repackAfter: Duration = .seconds(600)
     var rewritesPerNode = 2
     var balances = true
   }
@@ -104,6 +108,7 @@ package struct Scenario: Sendable {
     if let seconds { workload.duration = seconds }
     drawFaults()
     drawRepair()
+    drawRepack()
   }
 
   // MARK: drawing
@@ -114,6 +119,23 @@ package struct Scenario: Sendable {
     coordinator.repairByteRate = random.pick([0, 1 << 20, 64 << 20, 64 << 20])
     coordinator.rewritesPerNode = random.pick([1, 2, 2, 8])
     coordinator.balances = random.chance(1, in: 2)
+  }
+
+  private mutating func drawRepack() {
+    var random = stream("repack")
+    coordinator.repackAfter = .seconds(random.pick([1, 2, 5, 12, 600]))
+    guard random.chance(1, in: 3), !isTight else { return }
+    let domains = nodeCount == 1 ? devicesPerNode : nodeCount
+    // What faults may take is what the old scheme bears, and what leaves the new one enough to write to.
+    let victims = faults.victims.count
+    var schemes: [Scheme] = []
+    for m in max(victims, min(1, scheme.m))...3 where domains > m + victims {
+      for k in 1...8 where k + m <= domains { schemes.append(Scheme(k: k, m: m)!) }
+    }
+    schemes.removeAll { $0 == scheme }
+    if schemes.isEmpty { return }
+    let time = random.within(.zero...workload.duration)
+    schemeChange = (random.pick(schemes), .nanoseconds(time))
   }
 
   private func stream(_ name: String) -> SimulationRandom {
@@ -358,6 +380,7 @@ package struct Scenario: Sendable {
     configuration.inventoryInterval = coordinator.inventoryInterval
     configuration.rebuildAfter = coordinator.rebuildAfter
     configuration.repairByteRate = coordinator.repairByteRate
+    configuration.repackAfter = coordinator.repackAfter
     configuration.rewritesPerNode = coordinator.rewritesPerNode
     configuration.balances = coordinator.balances
     configuration.leastImbalance = 1 << 20
@@ -396,7 +419,8 @@ package struct Scenario: Sendable {
         + (hasStrayCoordinator ? " and a stray one" : "")
         + (hasWildClocks ? ", wild clocks" : "") + (isTight ? ", tight" : "")
         + (isFoundedUnderFaults ? ", founded under faults" : "")
-        + (emphasis == .none ? "" : ", about \(emphasis.rawValue)"),
+        + (emphasis == .none ? "" : ", about \(emphasis.rawValue)")
+        + (schemeChange.map { ", \($0.scheme) from \($0.time) on" } ?? ""),
       "\(workload.clientCount) clients for \(workload.duration), "
         + "\(workload.operationsPerSecond) operations a second up to \(workload.largestByteCount) bytes"
         + workload.largeByteCounts.map { ", one of \($0)" }.joined(),

@@ -177,6 +177,16 @@ let commandTable: [CommandSpec] = [
     summary: "Show how many losses everything survives, and what is being rebuilt.",
     usage: "[--json]", options: [json, config], run: repairStatus),
   CommandSpec(
+    path: ["admin", "scheme"],
+    summary: "Show or change how many data and parity blocks a stripe has.",
+    usage: "[--json] [K+M]",
+    details: """
+      What is stored already is coded anew bit by bit, while it is read and written ('cairn admin repair status' tells how far
+      that is). Refused when there are fewer failure domains than K+M. With a larger M the metadata log gets more copies first,
+      which takes some ten seconds.
+      """,
+    options: [json, config], operands: 0...1, run: adminScheme),
+  CommandSpec(
     path: ["admin", "scrub", "status"],
     summary: "Show how far each device's scrub is and what it found.",
     usage: "[--node NODE] [--device DEVICE] [--json]",

@@ -31,9 +31,13 @@ struct Model {
     var isSealed = false
     var isCondemned = false
     var nextStripe: UInt64 = 0
+    var nextOrdinal: UInt64 = 0
     var chunks: [UInt64: StripeRecord.Chunk] = [:]
     var stripes: Set<UInt64> = []
-    var dataBytes = 0
+    /// By first ordinal.
+    var groups: [UInt64: (stripe: UInt64, group: StripeRecord.Group)] = [:]
+    var layouts: [UInt64: StripeLayout] = [:]
+    var dataBytes: Int { layouts.values.reduce(0) { $0 + $1.byteCount } }
     var groupBytes = 0
     var devices: [DeviceID] { places.devices }
   }
@@ -225,19 +229,30 @@ struct Model {
     case .forgetContainers(let ids):
       for id in ids where containers[id]?.isCondemned == true { containers[id] = nil }
       return .done
-    case .clearEndedGrants, .advanceTime, .clearDoomedShards: return .done
+    case .clearEndedGrants, .advanceTime, .clearDoomedShards, .setScheme: return .done
     case .beginRewrite(let id, let moves): return beginRewrite(id, moves)
     case .commitRewrite(let id, let lease):
       guard let rewrite = containers[id]?.rewrite, rewrite.id == lease else {
         return refused(.grantEnded)
       }
-      if rewrite.moves.contains(where: { isLost($0.to) }) { return refused(.unavailable) }
-      for move in rewrite.moves {
-        containers[id]!.places[Int(move.shardIndex)] = ShardPlace(
-          device: move.to, generation: lease)
-      }
+      if rewrite.targets.contains(where: { isLost($0.device) }) { return refused(.unavailable) }
       containers[id]!.rewrite = nil
+      switch rewrite.work {
+      case .moves(let moves):
+        for move in moves {
+          containers[id]!.places[Int(move.shardIndex)] = ShardPlace(
+            device: move.to, generation: lease)
+        }
+      case .repack(let scheme, let devices):
+        containers[id]!.scheme = scheme
+        containers[id]!.places = devices.map { ShardPlace(device: $0, generation: lease) }
+        repack(&containers[id]!)
+        containers[id]!.isSealed =
+          isFull(containers[id]!) || devices.contains { deviceState($0) != .healthy }
+      }
       return .done
+    case .beginRepack(let id, let scheme, let devices, let isThinned):
+      return beginRepack(id, scheme, devices, isThinned)
     case .endRewrite(let id, let lease):
       if containers[id]?.rewrite?.id == lease { containers[id]?.rewrite = nil }
       return .done
@@ -251,14 +266,72 @@ struct Model {
     else { return refused(.malformed) }
     for move in moves {
       if container.devices[Int(move.shardIndex)] != move.from { return refused(.failed) }
-      if deviceState(move.to) != .healthy { return refused(.unavailable) }
     }
-    let after = container.devices + moves.map(\.to)
-    guard Set(after).count == after.count else { return refused(.malformed) }
+    let targets = moves.map(\.to)
+    if targets.contains(where: container.devices.contains) { return refused(.malformed) }
+    if targets.contains(where: { deviceState($0) != .healthy }) { return refused(.unavailable) }
+    guard Set(targets).count == targets.count else { return refused(.malformed) }
     guard container.grant == nil, !container.isCondemned else { return refused(.failed) }
     containers[id]!.isSealed = true
-    containers[id]!.rewrite = RewriteRecord(id: position, container: id, moves: moves)
+    containers[id]!.rewrite = RewriteRecord(
+      id: position, container: id, work: .moves(moves))
     return .number(position)
+  }
+
+  private mutating func beginRepack(
+    _ id: ContainerID, _ scheme: Scheme, _ devices: [DeviceID], _ isThinned: Bool
+  ) -> CommandOutcome {
+    guard let container = containers[id], container.rewrite == nil else { return refused(.failed) }
+    guard devices.count == scheme.width else { return refused(.malformed) }
+    guard !container.groups.isEmpty else { return refused(.failed) }
+    guard devices.allSatisfy({ deviceState($0) == .healthy }) else { return refused(.unavailable) }
+    guard Set(devices).count == devices.count else { return refused(.malformed) }
+    guard container.grant == nil, !container.isCondemned else { return refused(.failed) }
+    containers[id]!.isSealed = true
+    containers[id]!.rewrite = RewriteRecord(
+      id: position, container: id, work: .repack(scheme, devices: devices))
+    guard isThinned else { return .number(position) }
+    let alive = marks().ordinals
+    for (first, known) in container.groups {
+      let ordinals = (0..<UInt64(known.group.chunks.count)).map {
+        Ordinal(container: id, number: first + $0)
+      }
+      if ordinals.contains(where: alive.contains) { continue }
+      containers[id]!.groups[first] = nil
+      containers[id]!.groupBytes -= Int(known.group.storedByteCount)
+      for ordinal in ordinals { containers[id]!.chunks[ordinal.number] = nil }
+      hints = hints.filter { !ordinals.contains($0.value) }
+    }
+    containers[id]!.stripes = Set(containers[id]!.groups.values.map(\.stripe))
+    containers[id]!.layouts = containers[id]!.layouts.filter {
+      containers[id]!.stripes.contains($0.key)
+    }
+    return .number(position)
+  }
+
+  /// Groups one after the other, a new stripe whenever the next does not fit.
+  private func repack(_ container: inout Container) {
+    var sizes: [Int] = []
+    for first in container.groups.keys.sorted() {
+      let size = Int(container.groups[first]!.group.storedByteCount)
+      if sizes.isEmpty || sizes.last! + size > StripeLayout.capacity(of: container.scheme) {
+        sizes.append(0)
+      }
+      container.groups[first]!.stripe = UInt64(sizes.count - 1)
+      container.groups[first]!.group.offset = UInt32(sizes.last!)
+      sizes[sizes.count - 1] += size
+    }
+    container.stripes = Set(sizes.indices.map(UInt64.init))
+    container.nextStripe = UInt64(sizes.count)
+    container.layouts = [:]
+    for (stripe, size) in sizes.enumerated() {
+      container.layouts[UInt64(stripe)] = .smallest(for: size, scheme: container.scheme)
+    }
+  }
+
+  private func isFull(_ container: Container) -> Bool {
+    container.dataBytes + StripeLayout.capacity(of: container.scheme) > 1 << 30
+      || container.stripes.count >= 1 << 13
   }
 
   private mutating func adoptMap() {
@@ -289,10 +362,7 @@ struct Model {
     let grant = grants.removeValue(forKey: id)!
     var container = containers[grant.container]!
     container.grant = nil
-    let isFull =
-      container.dataBytes + StripeLayout.capacity(of: container.scheme) > 1 << 30
-      || container.stripes.count >= 1 << 13
-    if isFull || container.devices.contains(where: { deviceState($0) != .healthy }) {
+    if isFull(container) || container.devices.contains(where: { deviceState($0) != .healthy }) {
       container.isSealed = true
     }
     containers[grant.container] = container
@@ -449,13 +519,14 @@ struct Model {
     container.grant = position
     let grant = OpenGrant(
       session: session, container: id, firstStripe: container.nextStripe,
-      firstOrdinal: (container.chunks.keys.max() ?? 0) + (container.chunks.isEmpty ? 0 : 1))
+      firstOrdinal: container.nextOrdinal)
     container.nextStripe += 4096
     containers[id] = container
     grants[position] = grant
     return .grant(
       Grant(
-        id: position, container: id, generation: id.number, scheme: placement.scheme,
+        id: position, container: id, generation: container.places[0].generation,
+        scheme: placement.scheme,
         devices: placement.devices, firstStripe: grant.firstStripe,
         endStripe: grant.firstStripe + 4096, firstOrdinal: grant.firstOrdinal,
         byteLimit: UInt64(max(0, 1 << 30 - container.dataBytes)), epoch: mapEpoch
@@ -481,6 +552,7 @@ struct Model {
         else { return refused(.malformed) }
         end = group.offset + group.storedByteCount
         container.groupBytes += Int(group.storedByteCount)
+        container.groups[number] = (stripe.stripe, group)
         for chunk in group.chunks {
           guard number >= grant.firstOrdinal, number < grant.firstOrdinal + 1 << 20,
             container.chunks[number] == nil
@@ -495,7 +567,8 @@ struct Model {
           number += 1
         }
       }
-      container.dataBytes += stripe.layout.byteCount
+      container.nextOrdinal = max(container.nextOrdinal, number)
+      container.layouts[stripe.stripe] = stripe.layout
     }
     hints = newHints
     containers[grant.container] = container

@@ -91,7 +91,7 @@ struct ModelTests {
       "holdChunks missing", "putPage done", "putPage missing", "commitObject done",
       "commitObject missing", "copyObject done", "deleteObject done", "endUpload done",
       "returnEdges done", "commitObject refused outcomeUnknown", "beginRewrite done",
-      "commitRewrite done", "endRewrite done",
+      "commitRewrite done", "endRewrite done", "beginRepack done",
     ] { #expect(tally.counts[kind, default: 0] > 0, "\(kind)") }
   }
 
@@ -301,6 +301,10 @@ struct ModelTests {
     for (id, container) in model.containers where !container.isCondemned {
       #expect(try machine.container(id)?.places == container.places)
       #expect(try machine.rewrite(of: id) == container.rewrite)
+      #expect(
+        try Set(machine.storedStripes(of: id).map(\.layout)) == Set(container.layouts.values))
+      let record = try machine.container(id)
+      #expect(record?.stripeCount == UInt64(container.stripes.count))
     }
     let prints = (0..<40).map(Workload.fingerprint)
     let found = try machine.findChunks(prints)

@@ -74,9 +74,10 @@ struct Workload {
   }
 
   private mutating func internalCommand() -> Command? {
-    switch number(0..<18) {
+    switch number(0..<22) {
     case 11, 12, 15, 16: return beginRewrite()
-    case 13, 14: return endRewrite()
+    case 13, 14, 18: return endRewrite()
+    case 19, 20: return beginRepack()
     case 0:
       guard chance(25) else { return nil }
       return .closeSession(session: chance(10) ? 3 : pick(model.sessions.keys.sorted()) ?? 3)
@@ -98,6 +99,7 @@ struct Workload {
       guard !smallSteps else { return nil }
       return .forgetContainers(model.containers.keys.sorted())
     case 10: return .clearEndedGrants([UInt64(number(1..<50))])
+    case 17: return .setScheme(chance(50) ? Scheme(k: 2, m: 2)! : Self.scheme)
     default: return .advanceTime(milliseconds: UInt64(number(0..<100)))
     }
   }
@@ -118,6 +120,26 @@ struct Workload {
         to: chance(95) ? free.popLast() ?? DeviceID(70) : DeviceID(UInt64(number(1..<8)) * 10))
     }
     return .beginRewrite(id, moves: moves)
+  }
+
+  private mutating func beginRepack() -> Command? {
+    let living = model.containers.filter { !$0.value.isCondemned && $0.value.grant == nil }
+    guard let id = pick(chance(90) ? living.keys.sorted() : model.containers.keys.sorted()) else {
+      return nil
+    }
+    let scheme = pick([(1, 1), (1, 2), (2, 1), (2, 1), (2, 1), (2, 2), (4, 2)]) ?? (2, 1)
+    var devices = (1...6).map { DeviceID($0 * 10) }
+    devices.shuffle(using: &random)
+    // Those that new containers have, so that writers go on in it.
+    if chance(50) { devices.sort() }
+    devices.sort {
+      (model.deviceState($0) == .healthy ? 0 : 1) < (model.deviceState($1) == .healthy ? 0 : 1)
+    }
+    devices = Array(devices.prefix(scheme.0 + scheme.1))
+    if chance(3) { devices[0] = devices[devices.count - 1] }
+    if chance(3) { devices.removeLast() }
+    return .beginRepack(
+      id, scheme: Scheme(k: scheme.0, m: scheme.1)!, devices: devices, isThinned: chance(50))
   }
 
   private mutating func endRewrite() -> Command? {
@@ -172,7 +194,7 @@ struct Workload {
   private mutating func stripes(_ grant: Model.OpenGrant) -> [StripeRecord] {
     let container = model.containers[grant.container]!
     var stripe = max(grant.firstStripe, (container.stripes.max() ?? 0) + 1)
-    var ordinal = max(grant.firstOrdinal, (container.chunks.keys.max().map { $0 + 1 } ?? 0))
+    var ordinal = max(grant.firstOrdinal, container.nextOrdinal)
     if chance(10) { ordinal += UInt64(number(0..<4)) }
     if chance(4) { ordinal = grant.firstOrdinal + UInt64(number(0..<6)) }
     if chance(3) { stripe = grant.firstStripe + UInt64(number(0..<4)) }
@@ -194,7 +216,7 @@ struct Workload {
       }
       let record = StripeRecord(
         stripe: stripe,
-        layout: StripeLayout.smallest(for: Int(offset), scheme: Self.scheme),
+        layout: StripeLayout.smallest(for: Int(offset), scheme: container.scheme),
         firstOrdinal: ordinal, groups: groups)
       stripe += 1
       ordinal += UInt64(record.chunkCount)

@@ -24,6 +24,10 @@ extension CoordinatorServer {
       }
       for record in page where record.state != .condemned {
         var missing = 0
+        if let work = leadership.repackWork(record) {
+          answer.repackContainers += 1
+          answer.repackBytes += work
+        }
         let shardBytes = record.dataByteCount / UInt64(record.scheme.k)
         for place in record.places {
           counts[place.device, default: 0] += 1
@@ -74,7 +78,8 @@ extension CoordinatorServer {
       answer.rewrites.append(
         GetRepairStatus.Rewrite(
           container: id, worker: nodes.name(of: active.worker),
-          targets: active.lease.moves.map(\.to), progress: active.progress))
+          targets: active.lease.targets.map(\.device),
+          progress: active.progress))
     }
     return answer
   }
@@ -129,7 +134,6 @@ extension CoordinatorServer {
         "they hold \(ByteSize(held)), and the other devices have room for \(ByteSize(room)): add devices first"
       )
     }
-    let scheme = arbiter.root?.scheme ?? configuration.scheme
     let domains = left.failureDomains.count
     if domains < scheme.width {
       throw Refusal(

@@ -52,7 +52,7 @@ extension Leadership {
     }
     var balance = Balance(
       map: keeper.map, fill: fill,
-      width: (arbiter.root?.scheme ?? configuration.scheme).width,
+      width: server.scheme.width,
       leastExcess: configuration.leastImbalance)
     var cursors: [DeviceID: ContainerID] = [:]
     var exhausted = Set<DeviceID>()
@@ -75,7 +75,7 @@ extension Leadership {
         else { continue }
         guard
           let target = balance.move(
-            Self.shardByteCount(record), from: source, of: record.devices)
+            Self.shardByteCount(record, record.scheme), from: source, of: record.devices)
         else { continue }
         taken.insert(record.id)
         moves.append((record.id, ShardMove(shardIndex: UInt8(index), from: source, to: target)))
@@ -84,11 +84,5 @@ extension Leadership {
     guard !moves.isEmpty else { return }
     log.info("balancing devices", ["moves": moves.count])
     repairs.plannedMoves = moves
-  }
-
-  /// About what each shard of a container occupies on its device.
-  static func shardByteCount(_ record: ContainerRecord) -> UInt64 {
-    record.dataByteCount / UInt64(record.scheme.k) + record.stripeCount * 2
-      * UInt64(StripeLayout.unit)
   }
 }

@@ -135,8 +135,8 @@ extension Leadership {
       ],
       stripes: Array(wanted),
       right: right(
-        to: record, generation: shard.generation, devices: record.devices,
-        endStripe: record.nextStripe),
+        to: record.id, generation: shard.generation, scheme: record.scheme,
+        devices: record.devices, endStripe: record.nextStripe),
       byteRate: configuration.repairByteRate)
     do throws(WireError) {
       _ = try await server.client.call(request, at: address, deadline: .seconds(10))

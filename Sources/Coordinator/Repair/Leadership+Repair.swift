@@ -87,7 +87,7 @@ extension Leadership {
     }
     for lease in leases where repairs.active[lease.container] == nil {
       guard let worker = worker(of: lease) else {
-        await giveUp(lease, "no node holds device \(lease.moves[0].to)")
+        await giveUp(lease, "its worker is not known")
         continue
       }
       repairs.active[lease.container] = RepairState.Active(
@@ -95,9 +95,15 @@ extension Leadership {
     }
   }
 
-  /// The node that a lease's first shard goes to.
-  private func worker(of lease: RewriteRecord) -> NodeID? {
-    server.nodes.holder(of: lease.moves[0].to)
+  /// The node that works on a lease: one that gets a shard of it.
+  func worker(of lease: RewriteRecord) -> NodeID? {
+    let targets = lease.targets
+    guard !targets.isEmpty else { return nil }
+    let turn = Int(lease.container.number % UInt64(targets.count))
+    switch lease.work {
+    case .moves: return server.nodes.holder(of: targets[0].device)
+    case .repack: return server.nodes.holder(of: targets[turn].device)
+    }
   }
 
   private func followLeases() async {
@@ -156,28 +162,70 @@ extension Leadership {
       return await giveUp(lease, "\(server.nodes.name(of: active.worker)) forgets it")
     }
     repairs.active[lease.container]!.requestCount += 1
+    let addresses = lease.targets.compactMap { server.nodes.address(of: $0.device) }
+    guard addresses.count == lease.targets.count else {
+      return await giveUp(lease, "a device it goes to is not known")
+    }
+    switch lease.work {
+    case .moves(let moves): await send(lease, moves, addresses, to: address)
+    case .repack(let scheme, let devices):
+      await send(lease, scheme, devices, addresses, to: address)
+    }
+  }
+
+  private func send(
+    _ lease: RewriteRecord, _ moves: [ShardMove], _ addresses: [SocketAddress],
+    to address: SocketAddress
+  ) async {
     let content = await look { (machine) throws(StoreError) in
       try Self.content(of: lease.container, machine)
     }
     guard let content else { return }
     guard let (record, stripes) = content else { return await giveUp(lease, "it is gone") }
     var devices = record.devices
-    for move in lease.moves { devices[Int(move.shardIndex)] = move.to }
-    let targets = lease.moves.compactMap { move -> RewriteShards.Target? in
-      guard let address = server.nodes.address(of: move.to) else { return nil }
-      return RewriteShards.Target(
+    for move in moves { devices[Int(move.shardIndex)] = move.to }
+    let targets = zip(moves, addresses).map { move, address in
+      RewriteShards.Target(
         shardIndex: move.shardIndex, place: ShardPlace(device: move.to, generation: lease.id),
         address: address)
     }
-    guard targets.count == lease.moves.count else {
-      return await giveUp(lease, "a device it goes to is not known")
+    await send(
+      RewriteShards(
+        job: lease.id, epoch: epoch, sources: sources(of: record), targets: targets,
+        stripes: stripes,
+        right: right(
+          to: record.id, generation: lease.id, scheme: record.scheme, devices: devices,
+          endStripe: record.nextStripe),
+        byteRate: configuration.repairByteRate), of: lease, to: address)
+  }
+
+  private func send(
+    _ lease: RewriteRecord, _ scheme: Scheme, _ devices: [DeviceID], _ addresses: [SocketAddress],
+    to address: SocketAddress
+  ) async {
+    let found = await look { (machine) throws(StoreError) in
+      (
+        try Self.content(of: lease.container, machine),
+        try machine.repacking(lease.container, scheme: scheme)
+      )
     }
-    let request = RewriteShards(
-      job: lease.id, epoch: epoch, sources: sources(of: record), targets: targets,
-      stripes: stripes,
-      right: right(
-        to: record, generation: lease.id, devices: devices, endStripe: record.nextStripe),
-      byteRate: configuration.repairByteRate)
+    guard let found else { return }
+    guard let (record, stripes) = found.0, let repacking = found.1 else {
+      return await giveUp(lease, "it is gone")
+    }
+    await send(
+      RepackContainer(
+        job: lease.id, epoch: epoch, sources: sources(of: record), stripes: stripes,
+        targets: addresses, repacked: repacking.stripes,
+        right: right(
+          to: record.id, generation: lease.id, scheme: scheme, devices: devices,
+          endStripe: UInt64(repacking.stripes.count)),
+        byteRate: configuration.repairByteRate), of: lease, to: address)
+  }
+
+  private func send<Request: Call>(
+    _ request: Request, of lease: RewriteRecord, to address: SocketAddress
+  ) async {
     do throws(WireError) {
       _ = try await server.client.call(request, at: address, deadline: .seconds(10))
     } catch {
@@ -206,11 +254,12 @@ extension Leadership {
 
   /// What lets a node write blocks of a container that is sealed.
   func right(
-    to record: ContainerRecord, generation: UInt64, devices: [DeviceID], endStripe: UInt64
+    to container: ContainerID, generation: UInt64, scheme: Scheme, devices: [DeviceID],
+    endStripe: UInt64
   ) -> SignedGrant {
     SignedGrant(
       signing: Grant(
-        id: generation, container: record.id, generation: generation, scheme: record.scheme,
+        id: generation, container: container, generation: generation, scheme: scheme,
         devices: devices, firstStripe: 0, endStripe: endStripe, firstOrdinal: 0, byteLimit: 0,
         epoch: keeper.map.epoch), key: server.grantKey)
   }
@@ -220,22 +269,22 @@ extension Leadership {
     record: ContainerRecord, stripes: [RewriteShards.Stripe]
   )? {
     guard let record = try machine.container(id), record.state != .condemned else { return nil }
-    let stripes = try machine.stripes(of: id, from: 0, limit: Int(clamping: record.stripeCount))
-    return (
-      record,
-      stripes.map { RewriteShards.Stripe(stripe: $0.stripe, layout: $0.layout) }.sorted {
-        $0.stripe < $1.stripe
-      }
-    )
+    return (record, try machine.storedStripes(of: id))
   }
 
   /// Looks whether all is there, and then swaps the places.
   private func finish(_ lease: RewriteRecord) async {
-    let content = await look { (machine) throws(StoreError) in
-      try Self.content(of: lease.container, machine)
+    let found = await look { (machine) throws(StoreError) -> [RewriteShards.Stripe]? in
+      switch lease.work {
+      case .moves: try Self.content(of: lease.container, machine)?.stripes
+      case .repack(let scheme, _):
+        try machine.repacking(lease.container, scheme: scheme)?.stripes.map {
+          RewriteShards.Stripe(stripe: $0.stripe, layout: $0.layout)
+        }
+      }
     }
-    guard let content else { return }
-    guard let (_, stripes) = content else { return await giveUp(lease, "it is gone") }
+    guard let found else { return }
+    guard let stripes = found else { return await giveUp(lease, "it is gone") }
     for target in lease.targets {
       guard let address = server.nodes.address(of: target.device) else { return }
       do throws(WireError) {
@@ -263,7 +312,12 @@ extension Leadership {
       if case .refused(_, let reason) = outcome { return await giveUp(lease, reason) }
       repairs.active[lease.container] = nil
       repairs.failures[lease.container] = nil
-      log.info("shards rewritten", ["container": lease.container, "count": lease.moves.count])
+      switch lease.work {
+      case .moves(let moves):
+        log.info("shards rewritten", ["container": lease.container, "count": moves.count])
+      case .repack(let scheme, _):
+        log.info("container packed anew", ["container": lease.container, "scheme": scheme])
+      }
     } catch {
       // Tried again, by us or by the next leader.
     }
@@ -295,8 +349,9 @@ extension Leadership {
     let failures = repairs.failures[lease.container, default: 0]
     repairs.failures[lease.container] = failures + 1
     repairs.restUntil[lease.container] = driver.now + .seconds(5 << min(failures, 7))
-    if isTargetsFault {
-      for move in lease.moves { repairs.refusedUntil[move.to] = driver.now + .seconds(30) }
+    // Of all the devices of a whole container it is not known which it was.
+    if isTargetsFault, case .moves(let moves) = lease.work {
+      for move in moves { repairs.refusedUntil[move.to] = driver.now + .seconds(30) }
     }
     guard let worker, server.nodes.isUp(worker), let address = server.nodes.address(of: worker)
     else { return }
@@ -314,12 +369,14 @@ extension Leadership {
 
   private func beginLeases() async {
     let now = driver.now
+    noteDomains()
     repairs.restUntil = repairs.restUntil.filter { $0.value > now }
     repairs.refusedUntil = repairs.refusedUntil.filter { $0.value > now }
     let devices = repairs.leaving.keys.sorted()
     guard !devices.isEmpty else {
       repairs.waiting = []
       repairs.cursors = [:]
+      await beginRepacks()
       return await beginPlannedMoves()
     }
     let cursors = repairs.cursors
@@ -355,6 +412,8 @@ extension Leadership {
       guard isLeading() else { return }
       await begin(record)
     }
+    // What has nowhere to go does not hold up the rest.
+    if urgent.allSatisfy({ repairs.waiting.contains($0.0.id) }) { await beginRepacks() }
   }
 
   /// Those of a round of balancing, as far as their workers have time.
@@ -383,18 +442,10 @@ extension Leadership {
         (repairs.isLost(record.places[$0].device) ? 0 : 1, $0)
           < (repairs.isLost(record.places[$1].device) ? 0 : 1, $1)
       }
-    let byteCount = Self.shardByteCount(record)
-    var free = server.nodes.free
-    var avoided = Set(repairs.refusedUntil.keys).union(repairs.silentSince.keys)
-    for active in repairs.active.values {
-      for move in active.lease.moves {
-        free[move.to] = (free[move.to] ?? 0) - min(free[move.to] ?? 0, active.shardByteCount)
-      }
-    }
-    for device in free.keys {
-      guard let node = server.nodes.holder(of: device) else { continue }
-      if repairs.count(on: node) >= configuration.rewritesPerNode { avoided.insert(device) }
-    }
+    let byteCount = Self.shardByteCount(record, record.scheme)
+    let free = freeForRewrites()
+    let avoided = Set(repairs.refusedUntil.keys).union(repairs.silentSince.keys)
+      .union(busyDevices(free))
     let placement = Placement(map: keeper.map, free: free, leastFree: configuration.leastFree)
     let chosen = placement.replacements(
       of: record.devices, leaving: leaving, byteCount: byteCount, avoiding: avoided,
@@ -414,21 +465,48 @@ extension Leadership {
     await begin(record, moves)
   }
 
+  /// What devices have room for beside the leases under way.
+  func freeForRewrites() -> [DeviceID: UInt64] {
+    var free = server.nodes.free
+    for active in repairs.active.values {
+      for device in active.lease.targets.map(\.device) {
+        free[device] = (free[device] ?? 0) - min(free[device] ?? 0, active.shardByteCount)
+      }
+    }
+    return free
+  }
+
+  /// Those of nodes that have as many leases to work on as they may.
+  func busyDevices(_ free: [DeviceID: UInt64]) -> [DeviceID] {
+    free.keys.filter { device in
+      guard let node = server.nodes.holder(of: device) else { return false }
+      return repairs.count(on: node) >= configuration.rewritesPerNode
+    }
+  }
+
+  func begin(_ record: ContainerRecord, _ moves: [ShardMove]) async {
+    await begin(
+      record, .beginRewrite(record.id, moves: moves), .moves(moves),
+      shardByteCount: Self.shardByteCount(record, record.scheme))
+  }
+
   /// Has the log hand out a lease, and its worker begin.
-  private func begin(_ record: ContainerRecord, _ moves: [ShardMove]) async {
+  func begin(
+    _ record: ContainerRecord, _ command: Command, _ work: RewriteRecord.Work,
+    shardByteCount: UInt64
+  ) async {
     do throws(Refusal) {
-      let (_, outcome) = try await submit(.beginRewrite(record.id, moves: moves))
+      let (_, outcome) = try await submit(command)
       guard case .number(let id) = outcome else {
         repairs.restUntil[record.id] = driver.now + .seconds(5)
         return
       }
-      let lease = RewriteRecord(id: id, container: record.id, moves: moves)
+      let lease = RewriteRecord(id: id, container: record.id, work: work)
       guard let worker = worker(of: lease), let address = server.nodes.address(of: worker) else {
         return
       }
       repairs.active[record.id] = RepairState.Active(
-        lease: lease, worker: worker, heardAt: driver.now,
-        shardByteCount: Self.shardByteCount(record))
+        lease: lease, worker: worker, heardAt: driver.now, shardByteCount: shardByteCount)
       await send(lease, to: address)
     } catch {
       // Looked at again with the next turn, by us or by the next leader.

@@ -41,6 +41,11 @@ final class RepairState: @unchecked Sendable {
   var missing: [ShardKey: (device: DeviceID, stripes: Set<UInt64>)] = [:]
   /// What is still to be begun of a round of balancing.
   var plannedMoves: [(container: ContainerID, move: ShardMove)] = []
+  /// Since when there have been one, two, three… failure domains with room.
+  var domainsSince: [Duration] = []
+  /// Where to go on looking for containers that could be better.
+  var repackCursor: ContainerID?
+  var repackTurn: UInt64 = 0
   /// How often leases of a container failed, one after the other.
   var failures: [ContainerID: Int] = [:]
   /// Containers that have no failure domain to go to, as of the last look at each.

@@ -23,6 +23,10 @@ package struct GetRepairStatus: Call {
     package var bytesLeft: UInt64
     /// Containers that have too few failure domains to go to.
     package var waitingContainers: UInt64
+    /// Containers to be packed anew because they have another scheme than they are to have.
+    package var repackContainers: UInt64
+    /// Bytes to be written for that.
+    package var repackBytes: UInt64
     /// Blocks that nodes found damaged.
     package var damagedBlocks: UInt64
     /// Whether links or checkpoints of the log are on devices that are gone.
@@ -37,6 +41,8 @@ package struct GetRepairStatus: Call {
       drainedShards = 0
       bytesLeft = 0
       waitingContainers = 0
+      repackContainers = 0
+      repackBytes = 0
       damagedBlocks = 0
       isLogHurt = false
       devices = []
@@ -49,6 +55,8 @@ package struct GetRepairStatus: Call {
       writer.varint(drainedShards)
       writer.varint(bytesLeft)
       writer.varint(waitingContainers)
+      writer.varint(repackContainers)
+      writer.varint(repackBytes)
       writer.varint(damagedBlocks)
       writer.bool(isLogHurt)
       writer.list(devices)
@@ -61,6 +69,8 @@ package struct GetRepairStatus: Call {
       drainedShards = try reader.varint()
       bytesLeft = try reader.varint()
       waitingContainers = try reader.varint()
+      repackContainers = try reader.varint()
+      repackBytes = try reader.varint()
       damagedBlocks = try reader.varint()
       isLogHurt = try reader.bool()
       devices = try reader.list()

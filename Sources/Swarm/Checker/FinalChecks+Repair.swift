@@ -51,6 +51,12 @@ extension FinalChecks {
       && scenario.coordinator.inventoryInterval < .seconds(60)
   }
 
+  /// Whether what has another scheme than it should is written anew while it is waited for.
+  private var isRepacked: Bool {
+    let coordinator = cluster.scenario.coordinator
+    return coordinator.repackAfter < .seconds(60) && coordinator.repairByteRate != 1 << 20
+  }
+
   /// Whether there is a failure domain for each shard.
   private func isWide(_ holders: [DeviceID: HeldBy], _ width: Int) -> Bool {
     let healthy = holders.values.filter { $0.store.state == .healthy }
@@ -62,8 +68,13 @@ extension FinalChecks {
   /// Something that is not as it should be; nil when all is well.
   private func firstIll() async throws -> String? {
     let holders = holders()
-    for (record, stripes) in try StateAudit.containers(in: leadingStore())
+    let store = try leadingStore()
+    let wanted = try StateAudit.scheme(in: store)
+    for (record, stripes) in try StateAudit.containers(in: store)
     where record.state != .condemned && !stripes.isEmpty {
+      if isRepacked, let wanted, record.scheme != wanted, isWide(holders, wanted.width) {
+        return "\(record.id) is \(record.scheme) and is to be \(wanted)"
+      }
       for (index, shard) in record.places.shards(of: record.id).enumerated() {
         let device = record.places[index].device
         let held = holders[device]

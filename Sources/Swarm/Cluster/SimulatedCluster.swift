@@ -72,6 +72,46 @@ package final class SimulatedCluster: @unchecked Sendable {
     }
   }
 
+  // MARK: the operator
+
+  private var isChangingScheme = false
+
+  /// Has the operator change the scheme, again and again until it is so.
+  func changeScheme() {
+    guard let (scheme, time) = scenario.schemeChange else { return }
+    isChangingScheme = true
+    world.harness.spawn("operator") { [self] in
+      defer { isChangingScheme = false }
+      guard await world.harness.sleep(time) else { return }
+      let client = client(named: "operator")
+      while true {
+        do throws(DataPathError) {
+          if try await client.coordinator.query(ChangeScheme(scheme: scheme)).scheme == scheme {
+            break
+          }
+        } catch {
+          // Nodes may be gone for good.
+          if error.refusalCode == .tooLittleLeft { break }
+        }
+        guard await world.harness.sleep(.seconds(1)) else { break }
+      }
+      await client.close()
+    }
+  }
+
+  /// Waits until it is.
+  func waitForScheme(within limit: Duration) async throws {
+    let end = world.now + limit
+    while isChangingScheme {
+      if let failure { throw failure }
+      if world.now > end {
+        throw TrialFailure(
+          property: "the scheme changes", detail: "not within \(limit)", at: world.now)
+      }
+      await world.sleep(.milliseconds(200))
+    }
+  }
+
   // MARK: life
 
   /// Starts everything; see ``waitUntilFounded()``.

@@ -22,6 +22,8 @@ private func json(_ status: GetRepairStatus.Answer) -> JSON {
     ("minMargin", status.margins.first.map { .signed($0.losses) } ?? .null),
     ("bytesLeft", .number(status.bytesLeft)),
     ("waitingContainers", .number(status.waitingContainers)),
+    ("reencodeContainers", .number(status.repackContainers)),
+    ("reencodeBytes", .number(status.repackBytes)),
     ("damagedBlocks", .number(status.damagedBlocks)), ("logHurt", .bool(status.isLogHurt)),
     (
       "margins",
@@ -83,6 +85,10 @@ private func lines(_ status: GetRepairStatus.Answer) -> [String] {
     lines.append(
       "waiting           \(status.waitingContainers) containers have too few failure domains with room: add nodes or devices"
     )
+  }
+  if status.repackContainers > 0 {
+    lines.append(
+      "to be re-encoded  \(status.repackContainers) containers, \(byteText(status.repackBytes))")
   }
   if status.isLogHurt { lines.append("metadata log      copies on lost devices") }
   for device in status.devices {

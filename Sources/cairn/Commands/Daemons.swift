@@ -42,6 +42,9 @@ func runCoordinator(_ context: Context) async throws(Failure) {
       configuration.rackRebuildAfter = try repair.value(
         "rack_after", default: configuration.rackRebuildAfter,
         in: .seconds(1) ... .seconds(86400 * 30))
+      configuration.repackAfter = try repair.value(
+        "reencode_after", default: configuration.repackAfter,
+        in: .seconds(1) ... .seconds(86400 * 30))
       configuration.rewritesPerNode = try repair.value(
         "rewrites_per_node", default: configuration.rewritesPerNode, in: 1...8)
       configuration.balances = try repair.value("balance", default: configuration.balances)
