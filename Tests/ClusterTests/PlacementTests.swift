@@ -157,6 +157,42 @@ struct PlacementTests {
   }
 
   @Test(
+    "shards that came to lie close together part, one move at a time, and come to rest",
+    arguments: Seed.several)
+  func closestShard(seed: Seed) {
+    var random = seed.generator
+    var moved = 0
+    for _ in 0..<60 {
+      let nodeCount = Int.random(in: 2...12, using: &random)
+      let map = Self.map(
+        racks: (0..<nodeCount).map { _ in ["a", "b", "c"].randomElement(using: &random)! },
+        devicesPerNode: Int.random(in: 1...3, using: &random), random: &random)
+      let width = Int.random(in: 1...nodeCount, using: &random)
+      let placement = Placement(map: map, free: Self.allFree(map))
+      // As a map may leave them that changed: anywhere.
+      var devices = Array(
+        map.nodes.flatMap(\.devices).map(\.id).shuffled(using: &random).prefix(width))
+      var rounds = 0
+      while let (shard, device) = placement.closestShard(of: devices, byteCount: 1), rounds < 100 {
+        #expect(!devices.contains(device))
+        devices[shard] = device
+        rounds += 1
+      }
+      #expect(rounds < 100)
+      moved += rounds
+      #expect(Set(devices.map { map.node(holding: $0)!.id }).count == width)
+      // No rack has two shards more than another that could take one.
+      let racks = Dictionary(grouping: map.nodes, by: { $0.domain[0] }).mapValues(\.count)
+      var counts: [String: Int] = [:]
+      for device in devices { counts[map.node(holding: device)!.domain[0], default: 0] += 1 }
+      for (rack, size) in racks where counts[rack, default: 0] < size {
+        #expect(counts.values.max()! <= counts[rack, default: 0] + 1)
+      }
+    }
+    #expect(moved > 0)
+  }
+
+  @Test(
     "a choice is alive, avoids what it should and shrinks by the table", arguments: Seed.several)
   func choice(seed: Seed) throws {
     var random = seed.generator

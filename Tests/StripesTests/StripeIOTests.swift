@@ -239,6 +239,31 @@ import Wire
     }
   }
 
+  @Test(
+    "bytes are given for another code only when data and parity agree", arguments: Seed.several)
+  func agreeing(seed: Seed) throws {
+    try SimulatedWorld.run(seed: seed.value) { world in
+      var random = seed.generator
+      let stripe = TrueStripe.random(&random)
+      let layout = stripe.layout
+      let cluster = try await FakeCluster(world, nodeCount: layout.scheme.width)
+      let target = cluster.target(layout.scheme)
+      _ = await cluster.write(stripe, target)
+      let found = try await cluster.io.readAgreeing(target, layout: layout)
+      #expect(found.map(\.array) == (0..<layout.dataBlockCount).map { stripe.blocks[$0]!.array })
+      guard layout.scheme.m > 0 else { return }
+      let lost = layout.storedBlocks.randomElement(using: &random)!
+      cluster.nodes[lost].mood = .empty
+      let again = try await cluster.io.readAgreeing(target, layout: layout)
+      #expect(again.map(\.array) == found.map(\.array))
+      cluster.nodes[lost].mood = .good
+      cluster.nodes[Int.random(in: 0..<layout.dataBlockCount, using: &random)].mood = .lying
+      await #expect(throws: StripeError.corrupt("its blocks contradict each other")) {
+        _ = try await cluster.io.readAgreeing(target, layout: layout)
+      }
+    }
+  }
+
   @Test("a cancelled read ends soon and says so")
   func cancelled() throws {
     try SimulatedWorld.run(seed: 4) { world in

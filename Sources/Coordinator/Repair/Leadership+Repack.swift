@@ -7,7 +7,8 @@ import Service
 import Wire
 
 /// Containers that are not as they would be made now are made so, when nothing has to be repaired: those with another scheme
-/// than they are to have are packed anew, and shards that lie closer together than they need go elsewhere.
+/// than they are to have, or with many short stripes, are packed anew, and shards that lie closer together than they need go
+/// elsewhere.
 ///
 /// Nothing of it need be remembered: all containers are looked through, a page at a time, again and again.
 extension Leadership {
@@ -66,7 +67,9 @@ extension Leadership {
       })
     else { return .nothing }
     let wanted = wantedScheme(of: record)
-    if record.scheme != wanted, isPlaceable(wanted) { return await repack(record, wanted) }
+    if record.scheme != wanted || Self.isLoose(record), isPlaceable(wanted) {
+      return await repack(record, wanted)
+    }
     return await spread(record)
   }
 
@@ -115,6 +118,17 @@ extension Leadership {
     return .begun
   }
 
+  /// Whether a container is full of stripes that are not half full themselves. One that is packed is not: of two stripes next to
+  /// each other the second did not fit into the first.
+  static func isLoose(_ record: ContainerRecord) -> Bool {
+    let capacity = UInt64(StripeLayout.capacity(of: record.scheme))
+    return record.state == .sealed && record.stripeCount >= looseStripes
+      && record.stripeCount > 2 * (record.dataByteCount / capacity + 1)
+  }
+
+  /// Fewer stripes are not worth it.
+  private static let looseStripes: UInt64 = 16
+
   /// About what each shard of a container would occupy on its device under `scheme`.
   static func shardByteCount(_ record: ContainerRecord, _ scheme: Scheme) -> UInt64 {
     record.dataByteCount / UInt64(scheme.k) + record.stripeCount * 2 * UInt64(StripeLayout.unit)
@@ -123,7 +137,9 @@ extension Leadership {
   /// What containers that are not as they are to be would be written with: how many, and bytes.
   func repackWork(_ record: ContainerRecord) -> UInt64? {
     let scheme = wantedScheme(of: record)
-    guard record.scheme != scheme, record.stripeCount > 0 else { return nil }
+    guard record.scheme != scheme || Self.isLoose(record), record.stripeCount > 0 else {
+      return nil
+    }
     return record.dataByteCount / UInt64(scheme.k) * UInt64(scheme.width)
   }
 }

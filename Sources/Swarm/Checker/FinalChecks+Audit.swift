@@ -435,7 +435,9 @@ extension FinalChecks {
   /// they lack they lack anyway.
   private func absentees(_ random: inout SimulationRandom) -> [NodeSlot] {
     guard cluster.nodes.count > 1 else { return [] }
-    let m = cluster.scenario.scheme.m
+    let scenario = cluster.scenario
+    // Some may have the one scheme and some the other.
+    let m = min(scenario.scheme.m, scenario.schemeChange?.scheme.m ?? .max)
     var damaged = cluster.nodes.filter { !$0.damaged.isEmpty }
     var whole = cluster.nodes.filter { $0.damaged.isEmpty }
     func shuffle(_ slots: inout [NodeSlot]) {

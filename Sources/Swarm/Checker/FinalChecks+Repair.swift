@@ -75,6 +75,12 @@ extension FinalChecks {
       if isRepacked, let wanted, record.scheme != wanted, isWide(holders, wanted.width) {
         return "\(record.id) is \(record.scheme) and is to be \(wanted)"
       }
+      let homes = record.devices.compactMap { holders[$0]?.slot.number }
+      if cluster.nodes.count > 1, Set(homes).count < homes.count,
+        isWide(holders, record.scheme.width)
+      {
+        return "\(record.id) has two shards on one node"
+      }
       for (index, shard) in record.places.shards(of: record.id).enumerated() {
         let device = record.places[index].device
         let held = holders[device]
