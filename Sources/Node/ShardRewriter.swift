@@ -243,6 +243,7 @@ final class ShardRewriter: @unchecked Sendable {
     let mayRead = indices.allSatisfy { !call.sources[$0].isDown } && !inPlace
     let readCount = mayRead ? indices.count : layout.dataBlockCount
     await pace.take((readCount + indices.count) * layout.blockByteCount)
+    if driver.meets(.rewriteStalls) { await driver.sleep(.seconds(5)) }
     let payloads: [Slice]
     do throws(StripeError) {
       payloads =

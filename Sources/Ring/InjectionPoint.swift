@@ -29,6 +29,10 @@ package enum InjectionPoint: UInt8, CaseIterable, Sendable {
   /// A read asks further devices at once, as if the first were slow.
   case hedgeEarly
 
+  // Node
+  /// A rewrite of shards rests for seconds between two stripes.
+  case rewriteStalls
+
   // ShardStore
   /// A record is written alone though others wait beside it.
   case appendAlone

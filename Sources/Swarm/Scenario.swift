@@ -24,6 +24,8 @@ package struct Scenario: Sendable {
     case holes
     /// What is deleted goes slowly, and others store the same meanwhile.
     case churn
+    /// Several shards of a container are lost at once, with room for all of them elsewhere.
+    case repair
   }
 
   package struct Network: Sendable {
@@ -119,6 +121,10 @@ package struct Scenario: Sendable {
     coordinator.repairByteRate = random.pick([0, 1 << 20, 64 << 20, 64 << 20])
     coordinator.rewritesPerNode = random.pick([1, 2, 2, 8])
     coordinator.balances = random.chance(1, in: 2)
+    if random.chance(1, in: 2), !faults.isCalm { injections.append((.rewriteStalls, 100_000)) }
+    guard emphasis == .repair else { return }
+    coordinator.rebuildAfter = .seconds(random.pick([2, 5]))
+    coordinator.inventoryInterval = .seconds(random.pick([2, 5, 20]))
   }
 
   private mutating func drawRepack() {
@@ -253,6 +259,8 @@ package struct Scenario: Sendable {
   private mutating func drawEmphasis() {
     var random = stream("emphasis")
     emphasis = random.pick([.none, .none, .none, .none, .leads, .leads, .holes, .churn])
+    var other = stream("emphasis/repair")
+    if emphasis == .none, !isTight, other.chance(1, in: 4) { emphasis = .repair }
     switch emphasis {
     case .none: break
     case .leads:
@@ -274,6 +282,10 @@ package struct Scenario: Sendable {
       if nodeCount == 1 { nodeCount = random.pick([3, 4, 5]) }
       if scheme.m == 0 || nodeCount < scheme.m + 2 { scheme = Scheme("2+1")! }
       nodeCount = max(nodeCount, 3)
+    case .repair:
+      nodeCount = random.pick([7, 8, 9])
+      devicesPerNode = random.pick([1, 1, 2])
+      scheme = Scheme(random.pick(["2+2", "3+2", "3+3"]))!
     case .churn:
       workload.clientCount = max(workload.clientCount, 2)
       workload.keyCount = random.pick([2, 4, 8])
@@ -322,6 +334,13 @@ package struct Scenario: Sendable {
     case .leads:
       faults.emphasize([(.strayCoordinator, 2), (.cutLeaderOff, 2), (.pauseLeader, 1)], self)
     case .holes: faults.emphasize([(.holeInLog, 1)], self)
+    case .repair:
+      faults.emphasize(
+        faults.damage == .loss
+          ? [(.wipeNode, 2), (.wipeDevice, 2), (.killNode, 1)]
+          : [(.lostWrites, 2), (.flipBits, 1), (.killNode, 2)], self, mostPerMinute: 15)
+      // Both victims within seconds.
+      faults.burstCount = random.pick([1, 2])
     case .churn:
       // Nodes are away when containers are deleted.
       faults.emphasize(

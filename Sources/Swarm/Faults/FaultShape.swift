@@ -48,15 +48,21 @@ package struct FaultShape: Sendable {
     let m = scheme(scenario)
     let domainCount = scenario.nodeCount == 1 ? scenario.devicesPerNode : scenario.nodeCount
     let mostLost = min(m, domainCount - m - 1)
-    // A hole in the log is a loss.
-    switch scenario.emphasis == .holes ? 3 : random.below(10) {
+    let lot =
+      switch scenario.emphasis {
+      // A hole in the log is a loss.
+      case .holes: 3
+      case .repair: random.pick([3, 3, 9])
+      default: random.below(10)
+      }
+    switch lot {
     case 0..<3: damage = .none
     case 3..<7: damage = mostLost > 0 ? .loss : m > 0 ? .silent : .none
     default: damage = m > 0 ? .silent : .none
     }
     if damage != .none {
       let most = damage == .loss ? mostLost : m
-      let count = 1 + random.below(most)
+      let count = scenario.emphasis == .repair ? most : 1 + random.below(most)
       var left = Array(0..<domainCount)
       for _ in 0..<count { victims.append(left.remove(at: random.below(left.count))) }
       victims.sort()
