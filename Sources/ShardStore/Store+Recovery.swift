@@ -415,6 +415,8 @@ extension ShardStore {
         {
           await bury(block.place, of: block.key)
           index.put(block.key, Place(deletedAt: header.sequence))
+          // A record on the way to here that was punched out when this came looked damaged.
+          forgetDamage(block.key, at: block.place)
         }
       }
     case .fence, .mark:

@@ -118,6 +118,8 @@ package final class ShardStore: @unchecked Sendable {
   // Scrub (Scrub/).
   var scrubNote: ScrubNote
   var scrubNoteChanged = false
+  /// Whether the note of earlier sessions has been read, or is not there.
+  var isScrubRecalled = false
   var scrubNoteTime: Duration?
   var isWritingScrubNote = false
   /// Bytes a second of the round under way, where it was asked for.

@@ -416,6 +416,42 @@ struct ScrubTests {
     }
   }
 
+  @Test(
+    "what was mended and then deleted is no damage after a crash, and the history of the scrub stays"
+  )
+  func mendedAndDeleted() throws {
+    try withDevice { world, process in
+      var store = try await StoreScene.open(process)
+      let samples = (0..<6 as Range<UInt64>).map { Sample(key(1, $0), units: 3, fill: $0) }
+      for sample in samples { try await sample.write(to: store) }
+      try await Sample(key(2, 0), units: 1, fill: 9).write(to: store)
+      for sample in samples {
+        let place = try #require(try await store.find(sample.block.key))
+        try world.disk("node").flipBit(
+          "/device/" + store.volumes[place.volume]!.name, bit: Int(place.offset + 5000) * 8)
+      }
+      await store.waitForScrub(try store.scrubNow())
+      let history = store.scrubState
+      #expect(history.foundInAll == 6)
+      await store.writeScrubNote()
+      for sample in samples { try await sample.write(to: store) }
+      try await store.delete([shard(1)], epoch: 0)
+      // The payloads of all of them are punched out by now.
+      while store.pendingPunches > 0 { await store.punchesDone.wait() }
+      #expect(store.damagedBlockCount == 0)
+      process.kill()
+      let second = world.process("node")
+      store = try await StoreScene.open(second)
+      while store.backgroundTasks > 0 { await store.idle.wait() }
+      #expect(store.damagedBlockCount == 0)
+      #expect(store.scrubState == history)
+      second.kill()
+      store = try await StoreScene.open(world.process("node"))
+      #expect(store.scrubState == history)
+      await store.close()
+    }
+  }
+
   @Test("of two records of a block the newer counts, unless it is damaged and the older is not")
   func twoRecords() throws {
     for damagesNewer in [false, true] {

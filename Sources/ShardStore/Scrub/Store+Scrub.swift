@@ -333,6 +333,11 @@ extension ShardStore {
 
   /// Reads the note that was left, and looks at the blocks it names in the background.
   func recallScrub() async {
+    defer {
+      isScrubRecalled = true
+      // What recovery found.
+      if scrubNoteChanged { damageChanged() }
+    }
     guard let bytes = try? await driver.readFile(path + ScrubNote.name, limit: 16 << 20),
       let note = ScrubNote(decoding: bytes, device: device)
     else { return }
@@ -361,7 +366,8 @@ extension ShardStore {
   /// Damage became known, or is no more.
   func damageChanged() {
     scrubNoteChanged = true
-    guard !isWritingScrubNote, !isClosing, case .healthy = state else { return }
+    // A note that is written before the one of old is read would take its place.
+    guard isScrubRecalled, !isWritingScrubNote, !isClosing, case .healthy = state else { return }
     background("note damage") { [self] in await writeScrubNote(olderThan: .seconds(10)) }
   }
 
