@@ -24,28 +24,7 @@ extension StateMachine {
     return .done
   }
 
-  /// S3's rules: 3 to 63 of a-z, 0-9, '.' and '-'; first and last a letter or digit; no two dots in a row;
-  /// no dotted IPv4 address; no prefix or suffix that S3 keeps for itself.
-  package static func isBucketName(_ name: String) -> Bool {
-    let bytes = Array(name.utf8)
-    guard (3...63).contains(bytes.count) else { return false }
-    func isDigit(_ byte: UInt8) -> Bool { byte >= UInt8(ascii: "0") && byte <= UInt8(ascii: "9") }
-    func isAlphanumeric(_ byte: UInt8) -> Bool {
-      isDigit(byte) || (byte >= UInt8(ascii: "a") && byte <= UInt8(ascii: "z"))
-    }
-    let dot = UInt8(ascii: ".")
-    guard isAlphanumeric(bytes[0]), isAlphanumeric(bytes[bytes.count - 1]) else { return false }
-    for (index, byte) in bytes.enumerated() {
-      guard isAlphanumeric(byte) || byte == dot || byte == UInt8(ascii: "-") else { return false }
-      if byte == dot && bytes[index - 1] == dot { return false }
-    }
-    let labels = bytes.split(separator: dot)
-    if labels.count == 4 && labels.allSatisfy({ $0.count <= 3 && $0.allSatisfy(isDigit) }) {
-      return false
-    }
-    if ["xn--", "sthree-"].contains(where: { name.hasPrefix($0) }) { return false }
-    return !["-s3alias", "--ol-s3", "--x-s3"].contains { name.hasSuffix($0) }
-  }
+  package static func isBucketName(_ name: String) -> Bool { BucketName.brokenRule(name) == nil }
 
   // MARK: Objects
 

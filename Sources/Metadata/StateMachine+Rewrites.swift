@@ -358,6 +358,11 @@ extension StateMachine {
     return result
   }
 
+  /// Whether a device is still to drop this shard.
+  package func isDoomed(_ shard: DoomedShard) throws(StoreError) -> Bool {
+    try view.get(Key.doomed(shard)) != nil
+  }
+
   /// Devices that containers have shards on, listed or not, ascending. Its cost follows their number.
   package func devicesInUse() throws(StoreError) -> [DeviceID] {
     var result: [DeviceID] = []

@@ -5,6 +5,8 @@ internal import CRocks
 package protocol StoreSnapshot: AnyObject, Sendable {
   /// The next entries in key order, until they have `byteCount` bytes of keys and values; empty at the end.
   func next(byteCount: Int) throws(StoreError) -> [StoreEntry]
+  /// At most `limit` entries of a range in key order. ``next(byteCount:)`` then goes on behind the last of them.
+  func scan(_ range: KeyRange, limit: Int) throws(StoreError) -> [StoreEntry]
   /// Later calls of ``next(byteCount:)`` throw. May be called twice.
   func close()
 }
@@ -38,6 +40,18 @@ private final class MemorySnapshot: StoreSnapshot, @unchecked Sendable {
     return entries
   }
 
+  func scan(_ range: KeyRange, limit: Int) throws(StoreError) -> [StoreEntry] {
+    guard let map else { throw .device("the snapshot is closed") }
+    var entries: [StoreEntry] = []
+    map.visit(range) { key, value in
+      guard entries.count < limit else { return false }
+      entries.append(StoreEntry(key: key, value: value))
+      return entries.count < limit
+    }
+    if let last = entries.last { self.range.lower = last.key + [0] }
+    return entries
+  }
+
   func close() { map = nil }
 }
 
@@ -57,19 +71,39 @@ final class RocksSnapshot: StoreSnapshot, @unchecked Sendable {
 
   deinit { close() }
 
+  func scan(_ range: KeyRange, limit: Int) throws(StoreError) -> [StoreEntry] {
+    guard let iterator else { throw .device("the snapshot is closed") }
+    range.lower.withUnsafeBytes { lower in
+      rocksdb_iter_seek(
+        iterator, lower.baseAddress?.assumingMemoryBound(to: CChar.self), lower.count)
+    }
+    return try take(iterator) { count, _, key in
+      guard count < limit, let upper = range.upper else { return count < limit }
+      return keyPrecedes(key, upper)
+    }
+  }
+
   func next(byteCount: Int) throws(StoreError) -> [StoreEntry] {
     guard let iterator else { throw .device("the snapshot is closed") }
+    return try take(iterator) { _, bytes, _ in bytes < byteCount }
+  }
+
+  /// Entries from where the iterator is, as long as `goesOn` with the number and bytes of those before and the next key.
+  private func take(
+    _ iterator: OpaquePointer, while goesOn: (_ count: Int, _ bytes: Int, _ key: [UInt8]) -> Bool
+  ) throws(StoreError) -> [StoreEntry] {
     var entries: [StoreEntry] = []
     var bytes = 0
-    while bytes < byteCount, rocksdb_iter_valid(iterator) != 0 {
+    while rocksdb_iter_valid(iterator) != 0 {
       var keyCount = 0
       var valueCount = 0
-      let key = rocksdb_iter_key(iterator, &keyCount)
+      let found = rocksdb_iter_key(iterator, &keyCount)
+      let key = Array(UnsafeRawBufferPointer(start: found, count: keyCount))
+      guard goesOn(entries.count, bytes, key) else { break }
       let value = rocksdb_iter_value(iterator, &valueCount)
       entries.append(
         StoreEntry(
-          key: Array(UnsafeRawBufferPointer(start: key, count: keyCount)),
-          value: Array(UnsafeRawBufferPointer(start: value, count: valueCount))))
+          key: key, value: Array(UnsafeRawBufferPointer(start: value, count: valueCount))))
       bytes += keyCount + valueCount
       rocksdb_iter_next(iterator)
     }
