@@ -18,7 +18,7 @@ build: deps
 	$(SWIFT) build -c release --static-swift-stdlib --product cairn
 
 install: build
-	install -m 0755 "$$($(SWIFT) build -c release --static-swift-stdlib --show-bin-path)/cairn" $(or $(PREFIX),/usr/local)/bin/cairn
+	install -D -m 0755 "$$($(SWIFT) build -c release --static-swift-stdlib --show-bin-path)/cairn" $(or $(PREFIX),/usr/local)/bin/cairn
 
 run: build
 	@scripts/demo

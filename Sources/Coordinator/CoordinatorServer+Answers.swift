@@ -80,6 +80,14 @@ extension CoordinatorServer {
       return try await reply(packet) { (request: ChangeScheme) async throws(Refusal) in
         try await self.changeScheme(request)
       }
+    case StartCheck.method:
+      return try await reply(packet) { (request: StartCheck) throws(Refusal) in
+        try self.leading().startCheck(request)
+      }
+    case CheckStatus.method:
+      return try await reply(packet) { (request: CheckStatus) throws(Refusal) in
+        try self.leading().checkStatus(request)
+      }
     case FollowLog.method:
       return try await reply(packet) { (request: FollowLog) throws(Refusal) in
         try self.followLog(request)
@@ -292,10 +300,17 @@ extension CoordinatorServer {
 
   private func place(avoiding avoid: [DeviceID]) -> ClientCommand.Placement? {
     placementTurn &+= 1
-    guard
-      let (scheme, devices) = placement.choose(
-        class: scheme, avoiding: avoid, turn: placementTurn)
-    else { return nil }
+    let placement = placement
+    let turn = placementTurn
+    guard let chosen = placement.choose(class: scheme, avoiding: avoid, turn: turn) else {
+      return nil
+    }
+    // Slow devices get nothing new as long as the others are enough for as wide a scheme.
+    let slow = nodes.degraded
+    let quick =
+      slow.isEmpty
+      ? nil : placement.choose(class: scheme, avoiding: avoid + slow.sorted(), turn: turn)
+    let (scheme, devices) = quick?.scheme == chosen.scheme ? quick! : chosen
     return ClientCommand.Placement(scheme: scheme, devices: devices)
   }
 
@@ -363,17 +378,22 @@ extension CoordinatorServer {
     let (map, scheme) = try await query(request.level) { (machine) throws(StoreError) in
       (machine.map, machine.scheme)
     }
-    return GetMap.Answer(map: map, down: nodes.down, scheme: scheme)
+    return GetMap.Answer(
+      map: map, down: nodes.down, scheme: scheme, degraded: nodes.degraded.sorted())
   }
 
   private func stat(_ request: StatObject) async throws(Refusal) -> StatObject.Answer {
     var answer = try await query(request.level) { (machine) throws(StoreError) in
       try machine.stat(request.name)
     }
+    let margins = margins
     for index in answer.containers.indices {
-      let missing = answer.containers[index].places.count { nodes.isDown($0.device) }
+      let missing = answer.containers[index].places.count { margins.isMissing($0.device) }
       answer.containers[index].missing = max(
         answer.containers[index].missing, UInt32(missing))
+      answer.containers[index].damaged = UInt32(
+        margins.worstDamage(
+          of: answer.containers[index].container, places: answer.containers[index].places))
     }
     return answer
   }
@@ -411,9 +431,22 @@ extension CoordinatorServer {
 
   /// What it waits for, for people; empty when all is well.
   var detail: String {
-    if let leadership, leadership.isLeading() { return leadership.writer?.detail ?? "" }
+    if let leadership, leadership.isLeading() {
+      return leadership.writer?.blocked ?? leadership.logShortage ?? ""
+    }
     if !takeOverDetail.isEmpty { return takeOverDetail }
     return arbiter.detail.isEmpty ? "starting" : arbiter.detail
+  }
+
+  private func standing(of device: DeviceRecord) -> DeviceStanding {
+    if device.state == .retired { return .retired }
+    if leadership?.repairs.isLost(device.id) == true { return .lost }
+    if nodes.isLate(device.id) {
+      if nodes.silence(of: device.id) == nil && nodes.isNew { return .unknown }
+      return nodes.isFailed(device.id) ? .failed : .offline
+    }
+    if device.state == .draining { return .draining }
+    return nodes.degraded.contains(device.id) ? .degraded : .healthy
   }
 
   private func status() -> GetStatus.Answer {
@@ -431,7 +464,8 @@ extension CoordinatorServer {
       position: keeper.appliedPosition, scheme: scheme,
       nodes: records.keys.sorted().map { id in
         GetStatus.Node(
-          record: records[id]!, isUp: nodes.isUp(id), devices: nodes.entry(id)?.reports ?? [])
+          record: records[id]!, isUp: nodes.isUp(id), devices: nodes.entry(id)?.reports ?? [],
+          standings: records[id]!.devices.map { standing(of: $0) })
       })
   }
 }

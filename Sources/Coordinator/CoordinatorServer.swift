@@ -40,6 +40,7 @@ package final class CoordinatorServer: @unchecked Sendable {
   private var server: WireServer?
   private var isStopping = false
   private var mainTask: SpawnedTask?
+  private var watchTask: SpawnedTask?
   private let ended = Promise<CoordinatorEnd>()
   var placementTurn: UInt64 = 0
   let placementGroups = PlacementGroupCache()
@@ -55,7 +56,9 @@ package final class CoordinatorServer: @unchecked Sendable {
     self.driver = driver
     self.configuration = configuration
     self.log = log ?? Log(driver: driver)
-    nodes = NodeTable(driver: driver, silence: configuration.nodeSilence)
+    nodes = NodeTable(
+      driver: driver, silence: configuration.nodeSilence,
+      helloInterval: configuration.helloInterval)
     client = WireClient(
       driver: driver, key: configuration.key, name: "coordinator " + configuration.name,
       security: configuration.security)
@@ -87,6 +90,7 @@ package final class CoordinatorServer: @unchecked Sendable {
     log.info(
       "coordinator started",
       ["name": configuration.name, "address": address, "kernel": driver.features])
+    watchTask = driver.spawn("watch devices") { [self] in await watchDevices() }
     mainTask = driver.spawn("coordinator") { [self] in
       let end = await run()
       ended.fulfil(end)
@@ -110,6 +114,8 @@ package final class CoordinatorServer: @unchecked Sendable {
     server = nil
     await arbiter.release()
     _ = await ended.get()
+    watchTask?.cancel()
+    await watchTask?.wait()
     await client.close()
     await log.flush()
   }
@@ -137,6 +143,23 @@ package final class CoordinatorServer: @unchecked Sendable {
     }
     await keeper.close()
     return .stopped
+  }
+
+  /// Tells slow devices from others, leading or not: whoever leads next knows them then.
+  private func watchDevices() async {
+    while await driver.sleep(.seconds(1)), !isStopping {
+      let (degraded, recovered) = nodes.judgeDevices()
+      for device in degraded {
+        log.warning(
+          "device degraded: much slower than others of its kind",
+          ["device": device, "node": nodes.nodeName(of: device)])
+      }
+      for device in recovered {
+        log.info(
+          "device is not degraded any more",
+          ["device": device, "node": nodes.nodeName(of: device)])
+      }
+    }
   }
 
   /// Waits for the lead; meanwhile follows whoever has it.

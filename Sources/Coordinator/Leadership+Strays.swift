@@ -57,10 +57,19 @@ extension Leadership {
     }
   }
 
+  /// Compares all of a device for a check, which is told what disagrees and says whether anything is done about it.
+  ///
+  /// - Returns: whether it could be done.
+  func compareAll(_ device: DeviceID, for check: CheckRun) async -> Bool {
+    var counts: [ContainerID: BlockCounts] = [:]
+    return await deleteStrays(on: device, withData: true, withStripes: true, &counts, for: check)
+  }
+
+  /// - Parameter check: told of each disagreement; nil: all is acted on.
   /// - Returns: whether the device surely has none that is not named.
   private func deleteStrays(
     on device: DeviceID, withData: Bool, withStripes: Bool,
-    _ counts: inout [ContainerID: BlockCounts]
+    _ counts: inout [ContainerID: BlockCounts], for check: CheckRun? = nil
   ) async -> Bool {
     guard let address = server.nodes.address(of: device) else { return false }
     // Data containers sort before links.
@@ -82,32 +91,40 @@ extension Leadership {
       }
       // What is known now: the inventory is older, so nothing newer can be in it by mistake.
       let shards = page.shards.map(\.shard)
-      guard let forgotten = await forgotten(shards), let stray = strayLinks(shards) else {
+      guard let forgotten = await forgotten(shards, on: device), let stray = strayLinks(shards)
+      else {
         return false
       }
       for shard in forgotten { counts[shard.container] = nil }
       let doomed = forgotten + stray
-      if !doomed.isEmpty {
+      for shard in doomed {
+        check?.add(
+          .stray, subject(device),
+          "shard \(shard.shardIndex) of \(shard.container), generation \(shard.generation), is named by nothing",
+          isRepaired: check?.repairs == true)
+      }
+      if !doomed.isEmpty, check?.repairs != false {
         guard isLeading(), await delete(doomed, from: device) else { return false }
         log.info(
           "stray shards deleted",
           ["device": device, "data": forgotten.count, "links": stray.count])
       }
       if withStripes {
-        guard await compareStripes(page.shards, on: device, address, &counts) else { return false }
+        guard await compareStripes(page.shards, on: device, address, &counts, for: check)
+        else { return false }
         seen.formUnion(shards)
       }
       guard !page.isComplete, let lastKey = shards.last else { break }
       after = lastKey
     }
     return withData && withStripes
-      ? await findMissing(on: device, address, beside: seen) : true
+      ? await findMissing(on: device, address, beside: seen, for: check) : true
   }
 
   /// Those of data containers that were granted once and are forgotten, or that were written anew elsewhere: containers
   /// and generations are numbered by positions, so one at or below the applied position that is not known will never be
   /// again.
-  private func forgotten(_ shards: [ShardKey]) async -> [ShardKey]? {
+  private func forgotten(_ shards: [ShardKey], on device: DeviceID) async -> [ShardKey]? {
     let data = shards.filter { $0.container.kind == .data }
     if data.isEmpty { return [] }
     return await look { (machine) throws(StoreError) in
@@ -125,6 +142,8 @@ extension Leadership {
           continue
         }
         if try machine.rewrite(of: shard.container)?.id == shard.generation { continue }
+        // It goes by itself, after the grace that readers get.
+        if try machine.isDoomed(DoomedShard(device: device, shard: shard)) { continue }
         forgotten.append(shard)
       }
       return forgotten
@@ -145,7 +164,7 @@ extension Leadership {
   /// - Returns: whether it could be done.
   private func compareStripes(
     _ entries: [Inventory.Entry], on device: DeviceID, _ address: SocketAddress,
-    _ counts: inout [ContainerID: BlockCounts]
+    _ counts: inout [ContainerID: BlockCounts], for check: CheckRun?
   ) async -> Bool {
     let entries = entries.filter { $0.shard.container.kind == .data }
     if entries.isEmpty { return true }
@@ -167,11 +186,12 @@ extension Leadership {
       guard let known = counts[record.id], known.ofShards.count > shard.shardIndex else { continue }
       let wanted = known.ofShards[Int(shard.shardIndex)]
       if entry.blockCount < wanted {
-        guard await noteMissing(shard, on: device, address) else { return false }
+        guard await noteMissing(shard, on: device, address, for: check) else { return false }
         continue
       }
       guard entry.blockCount > wanted else { continue }
-      guard isLeading(), await deleteUnregistered(shard, from: device, address) else {
+      guard isLeading(), await deleteUnregistered(shard, from: device, address, for: check)
+      else {
         return false
       }
     }
@@ -201,7 +221,7 @@ extension Leadership {
   }
 
   private func deleteUnregistered(
-    _ shard: ShardKey, from device: DeviceID, _ address: SocketAddress
+    _ shard: ShardKey, from device: DeviceID, _ address: SocketAddress, for check: CheckRun?
   ) async -> Bool {
     do throws(WireError) {
       let listing = try await server.client.call(
@@ -213,12 +233,20 @@ extension Leadership {
         guard let record = try machine.container(shard.container), Self.isCurrent(shard, in: record)
         else { return [] }
         let registered = Set(try machine.storedStripes(of: shard.container).map(\.stripe))
-        return listing.blocks.map(\.stripe).filter {
-          $0 < record.firstLiveStripe && !registered.contains($0)
+        let ended = try machine.endedGrants(limit: .max).filter { $0.container == shard.container }
+        return listing.blocks.map(\.stripe).filter { stripe in
+          stripe < record.firstLiveStripe && !registered.contains(stripe)
+            // Those of a grant that has just ended are being seen to.
+            && !ended.contains { $0.firstStripe <= stripe && stripe < $0.endStripe }
         }
       }
       guard let stray else { return false }
       if stray.isEmpty { return true }
+      check?.add(
+        .unregistered, subject(device),
+        "\(counted(stray.count, "block")) of shard \(shard.shardIndex) of \(shard.container) in no directory",
+        isRepaired: check?.repairs == true)
+      if check?.repairs == false { return true }
       guard isLeading() else { return false }
       _ = try await server.client.call(
         DeleteStripes(device: device, epoch: epoch, shard: shard, stripes: stray), at: address,

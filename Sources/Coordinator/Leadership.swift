@@ -40,6 +40,8 @@ final class Leadership: @unchecked Sendable {
   /// Devices that did not take a piece of one, and when: others are tried first.
   var refusedCheckpoint: [DeviceID: Duration] = [:]
   let repairs = RepairState()
+  /// The last one that an operator asked for.
+  var check: CheckRun?
 
   init(server: CoordinatorServer, epoch: UInt64) {
     self.server = server
@@ -279,7 +281,7 @@ final class Leadership: @unchecked Sendable {
   }
 
   /// Starts a duty: a task that ends with the term.
-  private func duty(_ name: String, _ body: @escaping @Sendable () async -> Void) {
+  func duty(_ name: String, _ body: @escaping @Sendable () async -> Void) {
     duties.append(driver.spawn(name, body))
   }
 

@@ -30,10 +30,17 @@ package final class NodeTable: DeviceDirectory, @unchecked Sendable {
   private var rootHolders: [DeviceID: NodeID] = [:]
   private var retired: Set<DeviceID> = []
   private let startedAt: Duration
+  private let helloInterval: Duration
+  private var damaged = DamageLedger()
+  private var suspected = DamageLedger()
+  private(set) var watch = DeviceWatch()
 
   /// - Parameter silence: a node not heard of for longer counts as down.
-  package init(driver: any Driver, silence: Duration = .seconds(5)) {
+  package init(
+    driver: any Driver, silence: Duration = .seconds(5), helloInterval: Duration = .seconds(1)
+  ) {
     self.driver = driver
+    self.helloInterval = helloInterval
     self.silence = silence
     startedAt = driver.now
   }
@@ -68,7 +75,13 @@ package final class NodeTable: DeviceDirectory, @unchecked Sendable {
       reports: hello.devices.sorted { $0.id < $1.id }, clusterID: hello.clusterID,
       highestEpoch: hello.highestEpoch, corruptBlocks: hello.corruptBlocks,
       damage: hello.damage.sorted { $0.device < $1.device }, lastHeard: driver.now)
-    for device in hello.devices { holders[device.id] = hello.node }
+    for device in hello.devices {
+      holders[device.id] = hello.node
+      watch.note(device.load, of: device.id, tier: device.tier, at: driver.now)
+      let damage = hello.damage.first { $0.device == device.id }
+      damaged.note(damage?.damaged ?? [], of: device.id, at: driver.now, every: helloInterval)
+      suspected.note(damage?.suspected ?? [], of: device.id, at: driver.now, every: helloInterval)
+    }
     return nil
   }
 
@@ -112,6 +125,42 @@ package final class NodeTable: DeviceDirectory, @unchecked Sendable {
   package func isUp(_ node: NodeID) -> Bool {
     guard let entry = entries[node] else { return false }
     return driver.now - entry.lastHeard <= silence
+  }
+
+  /// Whether the device's node has missed hellos, or the device takes no part: sooner than ``isDown(_:)`` says so.
+  package func isLate(_ device: DeviceID) -> Bool {
+    if isDown(device) { return true }
+    guard let entry = holder(of: device).flatMap({ entries[$0] }) else { return false }
+    return driver.now - entry.lastHeard > min(silence, helloInterval * 3)
+  }
+
+  /// Many times slower than others of their kind.
+  package var degraded: Set<DeviceID> { watch.degraded }
+
+  /// Looks which devices are slow beside others; about each second.
+  ///
+  /// - Returns: those that are degraded now and were not, and those that are not any more.
+  func judgeDevices() -> (degraded: [DeviceID], recovered: [DeviceID]) {
+    // Who is silent is not compared, and begins anew.
+    watch.forget { isDown($0) }
+    return watch.judge(at: driver.now)
+  }
+
+  /// Whether its node is there and says that the device takes no writes.
+  package func isFailed(_ device: DeviceID) -> Bool {
+    guard let node = holder(of: device), isUp(node) else { return false }
+    return entries[node]?.reports.first { $0.id == device }?.isFailed ?? false
+  }
+
+  /// For how long the device's node has not been heard of; nil when it never was.
+  package func silence(of device: DeviceID) -> Duration? {
+    holder(of: device).flatMap { entries[$0] }.map { driver.now - $0.lastHeard }
+  }
+
+  /// Every block that its device says is wrong, or that a reader found wrong, by container.
+  package var wrongBlocks: [ContainerID: [BlockKey]] {
+    let isKnown = { [holders] in holders[$0] != nil }
+    return damaged.blocks(of: isKnown).merging(suspected.blocks(of: isKnown)) { $0 + $1 }
   }
 
   /// Whether we started so lately that who is silent may be merely unheard yet.

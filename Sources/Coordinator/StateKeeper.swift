@@ -3,6 +3,7 @@ import Coding
 import Messages
 package import Metadata
 import Ring
+import Synchronization
 import Wire
 
 /// Where the state machine's store comes from: RocksDB, or memory in simulation. Called on offload lane 0.
@@ -65,6 +66,8 @@ final class StateKeeper: @unchecked Sendable {
   /// Of the default class, as of the applied position; nil before the founding.
   private(set) var scheme: Scheme?
   private var isDirty = false
+  private var audit: Audit?
+  private let auditEnded = WaitQueue()
   private let advanced = WaitQueue()
   /// Told of every batch before it is applied; for tests.
   var onApply: ((LogBatch) -> Void)?
@@ -95,6 +98,7 @@ final class StateKeeper: @unchecked Sendable {
       return
     }
     await close()
+    await endAudit()
     do throws(RingError) {
       try await driver.makeDirectories(folder)
     } catch {
@@ -139,6 +143,7 @@ final class StateKeeper: @unchecked Sendable {
   /// Throws the state away and begins with an empty one: the log has it all.
   func discard() async throws(StoreError) {
     isOpen = false
+    await endAudit()
     let path = path(clusterID)
     let storage = storage
     try await onLane { (box) throws(StoreError) in
@@ -154,6 +159,7 @@ final class StateKeeper: @unchecked Sendable {
   func close() async {
     guard isOpen else { return }
     isOpen = false
+    await endAudit()
     let storage = storage
     // Closing does not fail: what it could not flush is in the log.
     _ = try? await onLane { (box) throws(StoreError) in box.close(storage) }
@@ -196,6 +202,73 @@ final class StateKeeper: @unchecked Sendable {
     }
   }
 
+  // MARK: audits
+
+  /// Whether the audit under way is to end, and how many entries it has read.
+  private final class Audit: Sendable {
+    let isCancelled = Atomic(false)
+    let readCount = Atomic(0)
+  }
+
+  /// Reads a copy of the state as it is now, on a lane of its own while the state goes on. One at a time.
+  ///
+  /// - Parameter run: told now and then how many entries were read.
+  /// - Throws: `device` also when the state was closed meanwhile.
+  func audit<Value: Sendable>(
+    for run: CheckRun,
+    _ body: @escaping @Sendable (AuditSource, UsageCounters) throws(StoreError) -> Value
+  ) async throws(StoreError) -> Value {
+    guard isOpen, self.audit == nil else { throw .device("the state cannot be read now") }
+    let audit = Audit()
+    self.audit = audit
+    defer {
+      self.audit = nil
+      auditEnded.wakeAll()
+    }
+    let (snapshot, usage) = try await onLane {
+      (box) throws(StoreError) -> (any StoreSnapshot, UsageCounters) in
+      guard let machine = box.machine, let store = box.store else {
+        throw .device("the store is closed")
+      }
+      return (try store.snapshot(), machine.usage)
+    }
+    let outcome = Promise<Result<Value, StoreError>>()
+    driver.spawn("audit") { [driver] in
+      outcome.fulfil(
+        await driver.offload(lane: 1) { () -> Result<Value, StoreError> in
+          defer { snapshot.close() }
+          do throws(StoreError) {
+            let source = AuditSource(snapshot) { (count) throws(StoreError) in
+              audit.readCount.store(count, ordering: .relaxed)
+              if audit.isCancelled.load(ordering: .relaxed) {
+                throw .device("the state was closed while it was read")
+              }
+            }
+            return .success(try body(source, usage))
+          } catch {
+            return .failure(error)
+          }
+        })
+    }
+    while !outcome.isFulfilled {
+      guard await driver.sleep(.milliseconds(50)) else {
+        audit.isCancelled.store(true, ordering: .relaxed)
+        break
+      }
+      run.done = UInt64(clamping: audit.readCount.load(ordering: .relaxed))
+    }
+    // The store must not be closed before its copy is.
+    return try await outcome.get().get()
+  }
+
+  /// Ends the audit under way, before its store goes.
+  private func endAudit() async {
+    while let audit {
+      audit.isCancelled.store(true, ordering: .relaxed)
+      await auditEnded.wait()
+    }
+  }
+
   // MARK: checkpoints
 
   /// Begins a copy of the state as it is now; one at a time.
@@ -234,6 +307,7 @@ final class StateKeeper: @unchecked Sendable {
     let storage = storage
     let clusterID = clusterID
     isOpen = false
+    await endAudit()
     try await onLane { (box) throws(StoreError) in
       box.close(storage)
       try storage.discard(path)

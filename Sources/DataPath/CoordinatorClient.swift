@@ -13,6 +13,8 @@ package final class CoordinatorClient: @unchecked Sendable {
     package var patience: Duration
     /// Unanswered changes; the protocol allows 1,024.
     package var outstandingLimit: Int
+    /// When somebody is told that nobody leads; it is tried on.
+    package var noticeAfter = Duration.seconds(3)
     package init(patience: Duration = .seconds(30), outstandingLimit: Int = 512) {
       self.patience = patience
       self.outstandingLimit = outstandingLimit
@@ -26,6 +28,10 @@ package final class CoordinatorClient: @unchecked Sendable {
   private let options: Options
   /// Index of the address that led when we last knew.
   private var leader = 0
+  /// Called with the reason when something has waited for a leader for a while; see ``Options/noticeAfter``. One call for all
+  /// that wait, until somebody has led again.
+  package var onWait: (@Sendable (String) -> Void)?
+  private var hasToldWait = false
 
   private(set) var session: UInt64?
   private let tasks: OwnedTasks
@@ -87,6 +93,13 @@ package final class CoordinatorClient: @unchecked Sendable {
       }
     }
     return try await send(request)
+  }
+
+  /// Asks a question of that level, of whoever may answer it.
+  package func query<Request: Call>(_ request: Request, at level: ReadLevel)
+    async throws(DataPathError) -> Request.Answer
+  {
+    level == .strong ? try await query(request) : try await queryAnyone(request)
   }
 
   /// Makes a change, exactly once.
@@ -227,7 +240,8 @@ package final class CoordinatorClient: @unchecked Sendable {
   private func send<Request: Call>(_ request: Request, mayHaveArrived: inout Bool)
     async throws(DataPathError) -> Request.Answer
   {
-    var end = driver.now + options.patience
+    let start = driver.now
+    var end = start + options.patience
     var pause = Duration.milliseconds(20)
     var misses = 0
     while true {
@@ -238,6 +252,7 @@ package final class CoordinatorClient: @unchecked Sendable {
           request, at: addresses[leader], deadline: Self.callDeadline
         ).answer
         hasMetCluster = true
+        hasToldWait = false
         return answer
       } catch {
         if Task.isCancelled || isClosed { throw .cancelled }
@@ -271,6 +286,10 @@ package final class CoordinatorClient: @unchecked Sendable {
           || (!hasMetCluster && misses >= 3 * addresses.count && isUnreachable(error))
         {
           throw describe(error)
+        }
+        if let onWait, !hasToldWait, driver.now - start >= options.noticeAfter {
+          hasToldWait = true
+          onWait("\(describe(error))")
         }
         // Once round, where there are several: one of them is to lead soon.
         guard misses.isMultiple(of: addresses.count) else { continue }

@@ -1,5 +1,5 @@
 package import Cluster
-import Messages
+package import Messages
 package import Ring
 import Stripes
 
@@ -19,9 +19,12 @@ package final class MapCache: DeviceDirectory, @unchecked Sendable {
   private let coordinator: CoordinatorClient
   private var places: [DeviceID: Place] = [:]
   private var down: Set<NodeID> = []
+  private var degraded: Set<DeviceID> = []
   private var epoch: UInt64 = 0
   private var fetchedAt: Duration?
   private let fetching: SharedWork<Void>
+  /// How fresh the map is to be, and where objects are, for those who read.
+  package var level = ReadLevel.strong
 
   private static let lifetime = Duration.seconds(2)
 
@@ -35,6 +38,7 @@ package final class MapCache: DeviceDirectory, @unchecked Sendable {
   package func isDown(_ device: DeviceID) -> Bool {
     places[device].map { down.contains($0.node) } ?? true
   }
+  package func isSlow(_ device: DeviceID) -> Bool { degraded.contains(device) }
   package func nodeName(of device: DeviceID) -> String {
     places[device]?.name ?? device.description
   }
@@ -53,7 +57,7 @@ package final class MapCache: DeviceDirectory, @unchecked Sendable {
   /// Fetches the map; concurrent callers share one fetch, also one that began before.
   package func refresh() async throws(DataPathError) {
     try await fetching.run { [self] () async throws(DataPathError) in
-      let answer = try await coordinator.query(GetMap(level: .strong))
+      let answer = try await coordinator.query(GetMap(level: level), at: level)
       places = [:]
       for node in answer.map.nodes {
         for device in node.devices {
@@ -61,6 +65,7 @@ package final class MapCache: DeviceDirectory, @unchecked Sendable {
         }
       }
       down = Set(answer.down)
+      degraded = Set(answer.degraded)
       epoch = answer.map.epoch
       fetchedAt = driver.now
     }

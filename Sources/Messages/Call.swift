@@ -45,6 +45,7 @@ package enum RefusalCode: UInt16, Sendable {
   case noSuchContainer = 28
   /// What would be left could not do without it.
   case tooLittleLeft = 29
+  case noSuchCheck = 30
 
   /// A node that does not have this device (or another incarnation of it).
   case noSuchDevice = 40

@@ -56,6 +56,8 @@ extension StorageNode {
     try grants.check(call.right, for: call.block, on: call.device)
     if case .leader(let epoch) = call.right { try checkEpoch(epoch) }
     let payload = gather(packet.body)
+    let begun = beginCall(on: call.device)
+    defer { endCall(on: call.device, \.writes, begun) }
     do throws(StoreError) {
       // A body of one piece, at 4096 of its own buffer, is the wire's: what is before it is free.
       try await store.write(
@@ -66,6 +68,20 @@ extension StorageNode {
       throw Refusal(error)
     }
     return Packet(message: Done().encoded)
+  }
+
+  private func beginCall(on device: DeviceID) -> Duration {
+    loads[device, default: DeviceLoad()].underWay += 1
+    return driver.now
+  }
+
+  private func endCall(
+    on device: DeviceID, _ kind: WritableKeyPath<DeviceLoad, DeviceLoad.Tally>, _ begun: Duration
+  ) {
+    loads[device, default: DeviceLoad()].underWay -= 1
+    loads[device]![keyPath: kind].count += 1
+    loads[device]![keyPath: kind].microseconds += UInt64(
+      max(0, (driver.now - begun) / .microseconds(1)))
   }
 
   private func gather(_ body: [Slice]) -> Slice {
@@ -91,6 +107,8 @@ extension StorageNode {
     let room = byteCount + RecordLayout.headerByteCount
     await readRoom.acquire(room)
     defer { readRoom.release(room) }
+    let begun = beginCall(on: call.device)
+    defer { endCall(on: call.device, \.reads, begun) }
     do throws(StoreError) {
       let found = try await store.read(
         call.key, offset: Int(call.offset), byteCount: byteCount)

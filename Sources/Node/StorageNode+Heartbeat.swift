@@ -104,7 +104,8 @@ extension StorageNode {
           logFree: usage.linkFreeByteCount, tier: device.tier,
           isFailed: store.state != .healthy,
           isRetired: store.retiredForGood != nil, damagedCount: store.damagedBlockCount,
-          lostCount: store.recovery.lostRecordCount, scrub: ScrubReport(store.scrubState)))
+          lostCount: store.recovery.lostRecordCount, scrub: ScrubReport(store.scrubState),
+          load: loads[store.device] ?? DeviceLoad()))
       corrupt += store.corruptReadCount
       if let some = self.damage(of: store, &told) { damage.append(some) }
     }

@@ -50,6 +50,8 @@ package final class StorageNode: @unchecked Sendable {
   var toldCorrupt: [DeviceID: UInt64] = [:]
   var toldDamaged: [DeviceID: UInt64] = [:]
   var toldFallbacks: [DeviceID: Int] = [:]
+  /// What calls asked of devices, and how long that took.
+  var loads: [DeviceID: DeviceLoad] = [:]
   var toldUnjoined: [DeviceID: String] = [:]
 
   package init(_ configuration: NodeConfiguration, driver: any Driver, log: Log) {

@@ -50,11 +50,13 @@ package enum HostProcess {
     }
   }
 
-  /// `path`, made absolute against the working directory; not otherwise changed.
+  /// `path`, made absolute against the working directory, without what names nothing: `.` and empty components. `..` stays,
+  /// for what it means depends on links.
   package static func absolute(_ path: String) -> String {
-    if path.utf8.first == UInt8(ascii: "/") { return path }
-    let folder = currentDirectory
-    return folder == "/" ? "/" + path : folder + "/" + path
+    let slash = UInt8(ascii: "/")
+    let whole = path.utf8.first == slash ? path : currentDirectory + "/" + path
+    let names = whole.utf8.split(separator: slash).map(Substring.init).filter { $0 != "." }
+    return "/" + names.joined(separator: "/")
   }
 
   package static func exit(_ status: Int32) -> Never { Glibc.exit(status) }

@@ -38,7 +38,8 @@ extension StripeIO {
     let now = driver.now
     let avoided = target.places.indices.filter {
       let device = target.device($0)
-      return directory.isDown(device) || suspects.contains(device, now: now)
+      return directory.isDown(device) || directory.isSlow(device)
+        || suspects.contains(device, now: now)
     }
     let start = ReadPlan(layout: layout, wanted: wanted, avoided: avoided, lost: lost)
     let (plan, isDone) = await withTaskGroup(of: Event.self) { group in

@@ -9,8 +9,14 @@ package protocol DeviceDirectory: AnyObject, Sendable {
   func address(of device: DeviceID) -> SocketAddress?
   /// A hint: such a device is asked last.
   func isDown(_ device: DeviceID) -> Bool
+  /// A hint: much slower than others of its kind, so asked last too.
+  func isSlow(_ device: DeviceID) -> Bool
   /// For error messages: the name of the node that holds it.
   func nodeName(of device: DeviceID) -> String
+}
+
+extension DeviceDirectory {
+  package func isSlow(_ device: DeviceID) -> Bool { false }
 }
 
 /// One stripe of a container, and where its shards are.

@@ -12,13 +12,17 @@ final class Client: @unchecked Sendable {
   let output: Output
   let access: ClusterAccess
   private let wire: WireClient
+  private let session: SessionFile?
   var coordinator: CoordinatorClient { access.coordinator }
+  /// How fresh what is read must be.
+  var level: ReadLevel { access.map.level }
 
-  private init(output: Output, access: ClusterAccess, wire: WireClient) {
+  private init(output: Output, access: ClusterAccess, wire: WireClient, session: SessionFile?) {
     driver = access.driver
     self.output = output
     self.access = access
     self.wire = wire
+    self.session = session
   }
 
   /// Reads the configuration, finds the leader, gives the client to `body` and closes it after.
@@ -27,24 +31,38 @@ final class Client: @unchecked Sendable {
   ) async throws(Failure) {
     let configuration = try await ClientConfiguration.load(
       ClientConfiguration.path(context.arguments), on: context.driver)
+    let session = context.arguments["--session"].map {
+      SessionFile(driver: context.driver, path: $0)
+    }
+    let level = try await readLevel(context.arguments, session)
     let wire = WireClient(
       driver: context.driver, key: configuration.key, name: "client",
       security: configuration.security)
     let coordinator = CoordinatorClient(
       driver: context.driver, wire: wire, addresses: configuration.coordinators, name: "cairn")
+    coordinator.onWait = { reason in
+      context.driver.spawn("notice") {
+        await context.output.error("cairn: \(reason); trying on")
+      }
+    }
     let map = MapCache(driver: context.driver, coordinator: coordinator)
+    map.level = level
     let client = Client(
       output: context.output,
       access: ClusterAccess(
         driver: context.driver, coordinator: coordinator, map: map,
-        stripes: StripeIO(driver: context.driver, client: wire, directory: map)), wire: wire)
+        stripes: StripeIO(driver: context.driver, client: wire, directory: map)), wire: wire,
+      session: session)
     do throws(Failure) {
       try await body(client)
       await client.close()
     } catch {
       await client.close()
+      // Some of it may have been done.
+      try? await session?.note(coordinator.position)
       throw error
     }
+    try await session?.note(coordinator.position)
   }
 
   /// Runs to its end also when the command was cancelled, so that nothing is left to expire.
@@ -59,12 +77,14 @@ final class Client: @unchecked Sendable {
     }.wait()
   }
 
-  /// A read, always at the strong level.
-  func ask<Request: Call>(_ request: Request, about subject: String) async throws(Failure)
-    -> Request.Answer
-  {
+  /// A question.
+  ///
+  /// - Parameter level: the one that the request names.
+  func ask<Request: Call>(
+    _ request: Request, at level: ReadLevel = .strong, about subject: String
+  ) async throws(Failure) -> Request.Answer {
     do throws(DataPathError) {
-      return try await coordinator.query(request)
+      return try await coordinator.query(request, at: level)
     } catch {
       throw failure(error, subject)
     }

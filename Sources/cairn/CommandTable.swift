@@ -36,6 +36,11 @@ struct CommandSpec: Sendable {
 private let config = OptionSpec(
   "--config", value: "FILE",
   "the client's configuration (default: $CAIRN_CONFIG, ./.cairn/client.toml)")
+private let session = OptionSpec(
+  "--session", value: "FILE", "remembers there how far the log is, for --consistency read-own")
+private let consistency = OptionSpec(
+  "--consistency", value: "LEVEL", "strong, read-own (with --session) or eventual (default: strong)"
+)
 private let json = OptionSpec("--json", "machine-readable output, an object a line")
 private let recursive = OptionSpec("--recursive", short: "-r", "a whole tree")
 private let directory = OptionSpec(
@@ -77,14 +82,17 @@ let commandTable: [CommandSpec] = [
   CommandSpec(
     path: ["cluster", "status"], summary: "Show every daemon of the cluster.",
     usage: "[--dir DIR] [--json]",
-    details: "Exit status 1 when no coordinator leads.",
+    details: """
+      Exit status 1 when no coordinator leads, or the one that does takes no writes: too few nodes take the metadata log, or
+      all devices are full. The last line then says why.
+      """,
     options: [directory, json], run: clusterStatus),
   CommandSpec(
     path: ["mb"], summary: "Make a bucket.", usage: "BUCKET",
     details: "3 to 63 lower-case letters, digits, dots and hyphens, as S3 has it.",
-    options: [config], operands: 1...1, run: makeBucket),
+    options: [session, config], operands: 1...1, run: makeBucket),
   CommandSpec(
-    path: ["rb"], summary: "Remove an empty bucket.", usage: "BUCKET", options: [config],
+    path: ["rb"], summary: "Remove an empty bucket.", usage: "BUCKET", options: [session, config],
     operands: 1...1, run: removeBucket),
   CommandSpec(
     path: ["put"], summary: "Store files, standard input (-), or with -r whole trees.",
@@ -95,7 +103,7 @@ let commandTable: [CommandSpec] = [
       attributes is left as it is. An object becomes visible when all of it is stored. A file that changes while
       it is read is read again, a few times, and then refused; the other files are stored all the same.
       """,
-    options: [recursive, jobs, config], operands: 2...Int.max, run: put),
+    options: [recursive, jobs, session, config], operands: 2...Int.max, run: put),
   CommandSpec(
     path: ["get"],
     summary: "Fetch an object into a file, or with -r everything below a prefix into a folder.",
@@ -109,47 +117,59 @@ let commandTable: [CommandSpec] = [
     options: [
       recursive,
       OptionSpec("--range", value: "FIRST-LAST", "only these bytes, both ends included"), jobs,
-      config,
+      consistency, session, config,
     ], operands: 2...2, run: get),
   CommandSpec(
     path: ["cat"], summary: "Write objects to standard output.", usage: "cairn://BUCKET/KEY...",
     options: [
       OptionSpec("--range", value: "FIRST-LAST", "only these bytes of each, both ends included"),
-      config,
+      consistency, session, config,
     ],
     operands: 1...Int.max, run: cat),
   CommandSpec(
     path: ["ls"], summary: "List buckets, or the keys at a prefix.",
     usage: "[-r] [--json] [cairn://BUCKET/PREFIX]",
     details: "Without -r keys are grouped at the next slash after the prefix.",
-    options: [OptionSpec("--recursive", short: "-r", "every key below the prefix"), json, config],
+    options: [
+      OptionSpec("--recursive", short: "-r", "every key below the prefix"), json,
+      consistency, session, config,
+    ],
     operands: 0...1, run: list),
   CommandSpec(
     path: ["stat"],
     summary: "Show an object: size, hash, times, containers, how many losses it survives.",
-    usage: "cairn://BUCKET/KEY", options: [json, config], operands: 1...1, run: stat),
+    usage: "cairn://BUCKET/KEY", options: [json, consistency, session, config], operands: 1...1,
+    run: stat),
   CommandSpec(
     path: ["rm"], summary: "Delete objects.", usage: "[-r] cairn://BUCKET/KEY...",
     options: [
-      OptionSpec("--recursive", short: "-r", "the key and everything below it"), json, config,
+      OptionSpec("--recursive", short: "-r", "the key and everything below it"), json, session,
+      config,
     ],
     operands: 1...Int.max, run: remove),
   CommandSpec(
     path: ["cp"], summary: "Copy an object inside the cluster; no byte moves.",
     usage: "cairn://BUCKET/KEY cairn://BUCKET/KEY",
     details: "A target without a key or with one that ends in a slash gets the source's last name.",
-    options: [json, config], operands: 2...2, run: copy),
+    options: [json, session, config], operands: 2...2, run: copy),
   CommandSpec(
     path: ["mv"], summary: "Rename an object inside the cluster, in one step.",
     usage: "cairn://BUCKET/KEY cairn://BUCKET/KEY",
     details: "A target without a key or with one that ends in a slash gets the source's last name.",
-    options: [json, config], operands: 2...2, run: move),
+    options: [json, session, config], operands: 2...2, run: move),
   CommandSpec(
     path: ["df"], summary: "Show what is stored and what it takes.", usage: "[--json]",
-    options: [json, config], run: usage),
+    options: [json, consistency, session, config], run: usage),
   CommandSpec(
-    path: ["admin", "nodes"], summary: "Show nodes and their devices.", usage: "[--json]",
-    options: [json, config], run: adminNodes),
+    path: ["admin", "nodes"], summary: "Show nodes and their devices.", usage: "[--all] [--json]",
+    details: """
+      A device is unknown (not heard of yet), healthy, degraded (many times slower than others of its kind), offline, draining,
+      lost (silent for so long that its shards are written anew elsewhere), failed (takes no writes) or retired.
+      """,
+    options: [
+      OptionSpec("--all", "nodes that are given up and down too; --json always has them"), json,
+      config,
+    ], run: adminNodes),
   CommandSpec(
     path: ["admin", "drain"],
     summary: "Empty nodes or devices: what they hold is written elsewhere.",
@@ -175,7 +195,10 @@ let commandTable: [CommandSpec] = [
   CommandSpec(
     path: ["admin", "repair", "status"],
     summary: "Show how many losses everything survives, and what is being rebuilt.",
-    usage: "[--json]", options: [json, config], run: repairStatus),
+    usage: "[--objects] [--json]",
+    options: [
+      OptionSpec("--objects", "name the objects that cannot be read whole, too"), json, config,
+    ], run: repairStatus),
   CommandSpec(
     path: ["admin", "scheme"],
     summary: "Show or change how many data and parity blocks a stripe has.",
@@ -204,6 +227,19 @@ let commandTable: [CommandSpec] = [
       OptionSpec("--rate", value: "SIZE", "bytes a second of each device (default: as configured)"),
       OptionSpec("--wait", "until all is read"), json, config,
     ], run: adminScrub),
+  CommandSpec(
+    path: ["admin", "fsck"],
+    summary: "Compare the metadata with itself, with what nodes hold, and with what can be read.",
+    usage: "[--repair] [--json]",
+    details: """
+      Edges, counts and indexes are computed anew from objects, pages and directories; each device's shards and blocks are
+      compared with the directories; objects whose chunks cannot be read are named. Prints a line for each disagreement. The
+      cluster goes on meanwhile. Without --repair nothing is changed; with it blocks that are gone are written anew and what
+      nothing names is deleted. Exit status 0 when all agrees, 1 when something does not or could not be looked at.
+      """,
+    options: [
+      OptionSpec("--repair", "mend what is safe to mend"), json, config,
+    ], run: fsck),
   CommandSpec(
     path: ["admin", "step-down"],
     summary: "Have the leading coordinator hand over to a standby, as before an upgrade of it.",
@@ -318,12 +354,13 @@ var overview: String {
   return text
 }
 
-/// The list of the commands whose first word is `group`.
-func overview(of group: String) -> String {
-  let commands = commandTable.filter { $0.path[0] == group }
+/// The list of the commands whose first words are `group`.
+func overview(of group: [String]) -> String {
+  let commands = commandTable.filter { $0.path.starts(with: group) }
   let width = (commands.map(\.name.count).max() ?? 0) + 3
-  return "usage: cairn \(group) COMMAND [OPTION...]\n\n" + summaries(commands, width: width)
-    + "\n'cairn \(group) COMMAND --help' tells more.\n"
+  let name = group.joined(separator: " ")
+  return "usage: cairn \(name) COMMAND [OPTION...]\n\n" + summaries(commands, width: width)
+    + "\n'cairn \(name) COMMAND --help' tells more.\n"
 }
 
 private func summaries(_ commands: [CommandSpec], width: Int) -> String {
@@ -331,52 +368,4 @@ private func summaries(_ commands: [CommandSpec], width: Int) -> String {
     "  " + command.name + String(repeating: " ", count: width - command.name.count)
       + command.summary + "\n"
   }.joined()
-}
-
-private func completion(_ context: Context) async throws(Failure) {
-  guard context.arguments.operands[0] == "bash" else {
-    throw .usage("only bash completion is made: \(context.arguments.operands[0])")
-  }
-  let first = Set(commandTable.map { $0.path[0] }).sorted().joined(separator: " ")
-  let cluster = commandTable.filter { $0.path[0] == "cluster" && $0.path.count > 1 }
-    .map { $0.path[1] }.joined(separator: " ")
-  let admin = Set(commandTable.filter { $0.path[0] == "admin" }.map { $0.path[1] }).sorted()
-    .joined(separator: " ")
-  var cases = ""
-  for command in commandTable {
-    let options = (command.options.map(\.name) + ["--help"]).joined(separator: " ")
-    cases += "    \"\(command.name)\") words=\"\(options)\" ;;\n"
-  }
-  let text = """
-    _cairn() {
-      local current=${COMP_WORDS[COMP_CWORD]} command=${COMP_WORDS[1]} words=""
-      if [ "$COMP_CWORD" -eq 1 ]; then
-        words="\(first) help --help --version"
-      elif [ "$command" = help ] && [ "$COMP_CWORD" -eq 2 ]; then
-        words="\(first)"
-      elif [ "$command" = completion ] && [ "$COMP_CWORD" -eq 2 ]; then
-        words=bash
-      elif [ "${COMP_WORDS[COMP_CWORD-1]}" = --security ]; then
-        words="automatic always never"
-      elif [ "$command" = cluster ] && [ "$COMP_CWORD" -eq 2 ]; then
-        words="\(cluster)"
-      elif [ "$command" = admin ] && [ "$COMP_CWORD" -eq 2 ]; then
-        words="\(admin)"
-      elif [ "$command" = bench ] && [ "$COMP_CWORD" -eq 2 ]; then
-        words="code idle raw store node cluster net meta"
-      elif [[ $current == -* ]]; then
-        [ "$command" = cluster ] && command="cluster ${COMP_WORDS[2]}"
-        [ "$command" = admin ] && command="admin ${COMP_WORDS[2]}"
-        [ "$command" = "admin scrub" ] && [ "${COMP_WORDS[3]}" = status ] && command="admin scrub status"
-        [ "$command" = "admin repair" ] && command="admin repair ${COMP_WORDS[3]}"
-        case "$command ${COMP_WORDS[2]}" in "bench code" | "bench idle") command="bench ${COMP_WORDS[2]}" ;; esac
-        case "$command" in
-    \(cases)    esac
-      fi
-      COMPREPLY=($(compgen -W "$words" -- "$current"))
-    }
-    complete -o default -F _cairn cairn
-    """
-  try await context.output.line(text)
-  try await context.output.flush()
 }

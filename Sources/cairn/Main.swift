@@ -40,17 +40,17 @@ struct Main {
           asked.count >= $0.path.count && Array(asked.prefix($0.path.count)) == $0.path
         })
       else {
-        if let group = asked.first, ["cluster", "admin"].contains(group) {
-          if words[0] == "help"
-            || asked.dropFirst().first.map({ ["--help", "-h"].contains($0) }) == true
-          {
+        let group = Self.group(asked)
+        if !group.isEmpty {
+          let rest = asked.dropFirst(group.count)
+          if words[0] == "help" || rest.first.map({ ["--help", "-h"].contains($0) }) == true {
             try await output.line(overview(of: group))
             try await output.flush()
             return 0
           }
-          let names = commandTable.filter { $0.path[0] == group }
-            .map { $0.path.dropFirst().joined(separator: " ") }
-          throw .usage("\(group) takes \(names.joined(separator: ", "))")
+          let names = commandTable.filter { $0.path.starts(with: group) }
+            .map { $0.path.dropFirst(group.count).joined(separator: " ") }
+          throw .usage("\(group.joined(separator: " ")) takes \(names.joined(separator: ", "))")
         }
         throw .usage("unknown command: \(asked.first ?? "")")
       }
@@ -87,6 +87,16 @@ struct Main {
       }
       return error.exitStatus
     }
+  }
+
+  /// The longest beginning of `words` with which commands begin that have more words.
+  private static func group(_ words: [String]) -> [String] {
+    var group: [String] = []
+    for word in words {
+      guard commandTable.contains(where: { $0.path.starts(with: group + [word]) }) else { break }
+      group.append(word)
+    }
+    return group
   }
 
   /// A terminal that goes away ends what was started on it, except under nohup.

@@ -798,6 +798,46 @@ struct DutyTests {
     }
   }
 
+  @Test(
+    "a check tells of what nothing names and of who is silent, and deletes only when it is told to")
+  func check() throws {
+    try SimulatedWorld.run(seed: 21) { world in
+      let (cluster, client, _) = try await Self.scene(world, "2+1", 4)
+      await world.sleep(.seconds(10))
+      func check(repairs: Bool) async throws -> [CheckStatus.Finding] {
+        let id = try await client.ask(StartCheck(parts: [.state, .devices], repairs: repairs)).check
+        while true {
+          let answer = try await client.ask(CheckStatus(check: id, after: 0))
+          if answer.isDone {
+            #expect(answer.failure.isEmpty && answer.findingCount == answer.findings.count)
+            return answer.findings
+          }
+          await world.sleep(.milliseconds(100))
+        }
+      }
+      #expect(try await check(repairs: false) == [])
+      let disk = cluster.disks[2]
+      let stray = ShardKey(container: ContainerID(.data, 1), generation: 1, shardIndex: 0)
+      disk.blocks[BlockKey(shard: stray, stripe: 0)] =
+        cluster.disks.compactMap(\.blocks.values.first).first
+      for isLast in [false, true] {
+        let found = try await check(repairs: isLast)
+        #expect(found.map(\.kind) == [.stray] && found[0].isRepaired == isLast)
+        #expect(found[0].subject.hasPrefix("\(disk.device)"))
+        #expect(disk.shards.contains(stray) == !isLast)
+      }
+      #expect(try await check(repairs: false) == [])
+      cluster.killNode(1)
+      await world.sleep(.seconds(8))
+      let found = try await check(repairs: true)
+      #expect(found.contains { $0.kind == .unchecked })
+      #expect(found.allSatisfy { [.unchecked, .log].contains($0.kind) })
+      await #expect(throws: (any Error).self) {
+        _ = try await client.ask(CheckStatus(check: 12345, after: 0), within: .seconds(5))
+      }
+    }
+  }
+
   private func number(_ outcome: CommandOutcome) throws -> UInt64 {
     guard case .number(let number) = outcome else { throw TestFailure("\(outcome)") }
     return number

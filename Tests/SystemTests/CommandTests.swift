@@ -80,6 +80,58 @@ struct CommandTests {
     }
   }
 
+  @Test("fsck agrees, tells who is silent, and names the object that cannot be read any more")
+  func fsck() throws {
+    let cluster = try RealCluster(nodes: 3)
+    try cluster.succeed("mb", "bucket")
+    let bytes = Data(Seed(6).generatorBytes(5 << 20))
+    try cluster.succeed("put", "-", "cairn://bucket/lost", input: bytes)
+    try cluster.succeed(
+      "put", "-", "cairn://bucket/kept", input: Data(Seed(7).generatorBytes(3 << 20)))
+    #expect(try cluster.succeed("admin", "fsck").text == "all agrees\n")
+    // Both data blocks of a stripe of 2+1.
+    for at in [300_000, 1_300_000] {
+      var isDone = false
+      for case let file as String in FileManager.default.enumerator(atPath: cluster.directory)!
+      where file.contains("/volumes/") && !isDone {
+        let path = cluster.directory + "/" + file
+        let volume = try Data(contentsOf: URL(fileURLWithPath: path))
+        guard let place = volume.range(of: bytes[at..<at + 64]) else { continue }
+        let handle = try FileHandle(forUpdating: URL(fileURLWithPath: path))
+        try handle.seek(toOffset: UInt64(place.lowerBound))
+        try handle.write(contentsOf: Data([~volume[place.lowerBound]]))
+        try handle.synchronize()
+        try handle.close()
+        isDone = true
+      }
+      #expect(isDone)
+    }
+    try cluster.succeed("admin", "scrub", "--wait")
+    // Hellos come each second.
+    let end = Date().addingTimeInterval(30)
+    var found = try cluster.run(["admin", "fsck"])
+    while !found.text.contains("cairn://bucket/lost") && Date() < end {
+      found = try cluster.run(["admin", "fsck"])
+    }
+    #expect(found.status == 1 && !found.text.contains("kept"), "\(found.text)")
+    #expect(found.text.split(separator: "\n").count { $0.hasPrefix("damaged: ") } == 2)
+    let status = try cluster.succeed("admin", "repair", "status", "--objects").text
+    #expect(status.contains("too few shards") && status.contains("object: cairn://bucket/lost: "))
+    #expect(
+      try cluster.succeed("stat", "cairn://bucket/lost").text.contains("too few blocks to read"))
+    #expect(try cluster.succeed("stat", "cairn://bucket/kept").text.contains("survives "))
+    try cluster.killDaemons { $0.name == "node-2" }
+    let silent = try cluster.run(["admin", "nodes"]).text
+    #expect(silent.contains("node-2 n-"))
+    var lines = ""
+    while !lines.contains("\"unchecked\"") && Date() < end.addingTimeInterval(30) {
+      let finished = try cluster.run(["admin", "fsck", "--json"])
+      lines = finished.text
+      #expect(finished.status == 1)
+    }
+    #expect(lines.contains("on node-2") && lines.contains("\"clean\":false"))
+  }
+
   @Test("objects go in, come out, are listed, copied, moved, and deleted space returns")
   func roundTrip() throws {
     let cluster = try RealCluster(nodes: 3)
@@ -167,7 +219,10 @@ struct CommandTests {
       (["ls", "--nonsense"], nil, 2, "--nonsense"),
       (["mb"], nil, 2, "too few"),
       (["mb", "bucket"], nil, 1, "exists"),
-      (["mb", "A"], nil, 1, "A"),
+      (["mb", "A"], nil, 1, "3 to 63"), (["mb", "Abc"], nil, 1, "a to z"),
+      (["admin", "repair"], nil, 2, "admin repair takes status"),
+      (["ls", "--consistency", "weak"], nil, 2, "eventual"),
+      (["ls", "--consistency", "read-own"], nil, 2, "--session"),
       (["rb", "bucket"], nil, 1, "not empty"),
       (["rb", "nowhere"], nil, 1, "nowhere"),
       (["ls", "cairn://nowhere/"], nil, 1, "nowhere"),
@@ -260,13 +315,80 @@ struct CommandTests {
     #expect(!FileManager.default.fileExists(atPath: cluster.folder + "/evil"))
   }
 
+  @Test("bash completes commands of one, two and three words, and their options")
+  func completion() throws {
+    let cluster = try RealCluster(nodes: 1)
+    func complete(_ words: String...) throws -> Set<String> {
+      let shell = Process()
+      shell.executableURL = URL(fileURLWithPath: "/bin/bash")
+      let quoted = (["cairn"] + words).map { "'\($0)'" }.joined(separator: " ")
+      shell.arguments = [
+        "-c",
+        """
+        source <("$CAIRN_EXECUTABLE" completion bash)
+        COMP_WORDS=(\(quoted)) COMP_CWORD=\(words.count)
+        _cairn; echo "${COMPREPLY[@]}"
+        """,
+      ]
+      let pipe = Pipe()
+      shell.standardOutput = pipe
+      try shell.run()
+      let said = String(decoding: pipe.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+      shell.waitUntilExit()
+      return Set(said.split(whereSeparator: \.isWhitespace).map(String.init))
+    }
+    _ = cluster
+    #expect(try complete("adm") == ["admin"])
+    #expect(try complete("admin", "").isSuperset(of: ["nodes", "repair", "scrub", "drain"]))
+    #expect(try complete("admin", "repair", "") == ["status"])
+    #expect(try complete("admin", "scrub", "") == ["status"])
+    #expect(try complete("admin", "scrub", "status", "--no") == ["--node"])
+    #expect(try complete("admin", "scrub", "--wa") == ["--wait"])
+    #expect(try complete("help", "admin", "re") == ["repair", "retire"])
+    #expect(try complete("get", "-r", "--cons") == ["--consistency"])
+    #expect(try complete("ls", "--consistency", "e") == ["eventual"])
+    #expect(try complete("put", "x", "").isEmpty)
+  }
+
+  @Test("nodes are shown by name with ids and how they stand, and no path has what names nothing")
+  func nodes() throws {
+    let cluster = try RealCluster(nodes: 3)
+    let lines = try cluster.succeed("admin", "nodes").text.split(separator: "\n")
+    #expect(
+      lines.filter { !$0.hasPrefix(" ") }.map { $0.split(separator: " ")[0] }
+        == ["node-1", "node-2", "node-3"])
+    #expect(lines.filter { !$0.hasPrefix(" ") }.allSatisfy { $0.contains(" n-") })
+    #expect(lines.filter { $0.hasPrefix(" ") }.allSatisfy { $0.contains(" healthy, ") })
+    let up = try cluster.run(["cluster", "up", "--dir", cluster.folder + "/././cluster"])
+    #expect(up.status == 0 && !up.text.contains("/./"), "\(up.text)")
+    let file = cluster.folder + "/session"
+    try cluster.succeed("mb", "--session", file, "bucket")
+    let position = try #require(
+      UInt64(try String(contentsOfFile: file, encoding: .utf8).dropLast()))
+    try cluster.succeed("put", "--session", file, "-", "cairn://bucket/k", input: Data("x".utf8))
+    #expect(
+      try #require(
+        UInt64(try String(contentsOfFile: file, encoding: .utf8).dropLast())) > position)
+    for level in ["strong", "read-own", "eventual"] {
+      let words = ["--consistency", level, "--session", file]
+      for command in [
+        ["cat", "cairn://bucket/k"], ["stat", "cairn://bucket/k"], ["ls", "cairn://bucket/"],
+        ["ls"], ["df"],
+      ] {
+        let finished = try cluster.run(command + words)
+        #expect(finished.status == 0 && !finished.output.isEmpty, "\(command): \(finished.error)")
+      }
+    }
+  }
+
   @Test("help and version answer without a cluster")
   func help() throws {
     let cluster = try RealCluster(nodes: 1)
     #expect(try cluster.succeed("--version").text.hasPrefix("cairn "))
     for words in [
       ["--help"], ["put", "--help"], ["cluster", "up", "--help"], ["help", "get"],
-      ["completion", "bash"],
+      ["completion", "bash"], ["admin", "--help"], ["admin", "repair", "--help"],
+      ["admin", "scrub", "--help"], ["help", "admin", "repair"],
     ] {
       let finished = try cluster.run(words, config: "/nowhere")
       #expect(finished.status == 0 && !finished.output.isEmpty)

@@ -13,9 +13,10 @@ extension CoordinatorServer {
   func repairStatus() async throws(Refusal) -> GetRepairStatus.Answer {
     let leadership = try leading()
     let repairs = leadership.repairs
+    let margins = self.margins
     var answer = GetRepairStatus.Answer()
     var counts: [DeviceID: UInt64] = [:]
-    var margins: [Int: UInt64] = [:]
+    var histogram: [Int: UInt64] = [:]
     var after: ContainerID?
     while true {
       let start = after
@@ -23,32 +24,39 @@ extension CoordinatorServer {
         try machine.containers(after: start, limit: Self.pageLimit)
       }
       for record in page where record.state != .condemned {
-        var missing = 0
         if let work = leadership.repackWork(record) {
           answer.repackContainers += 1
           answer.repackBytes += work
         }
-        let shardBytes = record.dataByteCount / UInt64(record.scheme.k)
+        let shardBytes = Leadership.shardByteCount(record, record.scheme)
         for place in record.places {
           counts[place.device, default: 0] += 1
           if repairs.isLost(place.device) {
             answer.lostShards += 1
-            missing += 1
             answer.bytesLeft += shardBytes
-          } else if repairs.silentSince[place.device] != nil {
+          } else if margins.isMissing(place.device) {
             answer.silentShards += 1
-            missing += 1
           } else if repairs.isLeaving(place.device) {
             answer.drainedShards += 1
             answer.bytesLeft += shardBytes
           }
         }
-        margins[max(-1, record.scheme.m - missing), default: 0] += 1
+        // What a lease under way has written counts no more, though the old shard has still its place.
+        if let active = repairs.active[record.id], active.progress.stripeCount > 0,
+          case .moves(let moves) = active.lease.work
+        {
+          let written = moves.count { repairs.isLeaving($0.from) }
+          let done = Double(active.progress.stripesDone) / Double(active.progress.stripeCount)
+          let byteCount = UInt64(Double(shardBytes) * Double(written) * min(1, done))
+          answer.bytesLeft -= min(answer.bytesLeft, byteCount)
+        }
+        histogram[margins.margin(of: record), default: 0] += 1
       }
       guard page.count == Self.pageLimit, let last = page.last else { break }
       after = last.id
     }
-    answer.margins = margins.sorted { $0.key < $1.key }.map {
+    answer.byteRate = repairs.written.byteRate(at: driver.now)
+    answer.margins = histogram.sorted { $0.key < $1.key }.map {
       GetRepairStatus.Margin(losses: $0.key, containerCount: $0.value)
     }
     answer.waitingContainers = UInt64(repairs.waiting.count)
@@ -57,7 +65,8 @@ extension CoordinatorServer {
       .reduce(0) { $0 + $1.damagedCount }
       + UInt64(repairs.missing.values.reduce(0) { $0 + $1.stripes.count })
     answer.isLogHurt = arbiter.root.map(leadership.hasLostLogCopies) ?? false
-    for device in Set(repairs.leaving.keys).union(repairs.silentSince.keys).sorted() {
+    let late = counts.keys.filter { nodes.isLate($0) }
+    for device in Set(repairs.leaving.keys).union(repairs.silentSince.keys).union(late).sorted() {
       let state: GetRepairStatus.Device.State =
         switch repairs.leaving[device] {
         case nil: .silent
@@ -69,9 +78,7 @@ extension CoordinatorServer {
       answer.devices.append(
         GetRepairStatus.Device(
           id: device, node: nodes.nodeName(of: device), state: state,
-          silentMilliseconds: repairs.silentSince[device].map {
-            UInt64(max(0, (driver.now - $0).wholeMilliseconds))
-          } ?? 0, containerCount: counts[device] ?? 0))
+          silentMilliseconds: silence(of: device, repairs), containerCount: counts[device] ?? 0))
     }
     for id in repairs.active.keys.sorted() {
       let active = repairs.active[id]!
@@ -82,6 +89,13 @@ extension CoordinatorServer {
           progress: active.progress))
     }
     return answer
+  }
+
+  /// For how many milliseconds it has not been heard of, at least; 0 when it answers.
+  private func silence(of device: DeviceID, _ repairs: RepairState) -> UInt64 {
+    let since = repairs.silentSince[device].map { driver.now - $0 } ?? .zero
+    let heard = nodes.isLate(device) ? nodes.silence(of: device) ?? .zero : .zero
+    return UInt64(max(0, max(since, heard).wholeMilliseconds))
   }
 
   /// Drains devices, takes that back, or gives them up.

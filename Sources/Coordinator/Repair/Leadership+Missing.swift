@@ -12,7 +12,8 @@ extension Leadership {
   /// - Parameter seen: all that it has of data.
   /// - Returns: whether it could be done.
   func findMissing(
-    on device: DeviceID, _ address: SocketAddress, beside seen: Set<ShardKey>
+    on device: DeviceID, _ address: SocketAddress, beside seen: Set<ShardKey>,
+    for check: CheckRun? = nil
   ) async -> Bool {
     var after: ContainerID?
     while true {
@@ -28,7 +29,7 @@ extension Leadership {
         else { continue }
         let shard = record.places.shards(of: record.id)[index]
         guard !seen.contains(shard) else { continue }
-        guard await noteMissing(shard, on: device, address) else { return false }
+        guard await noteMissing(shard, on: device, address, for: check) else { return false }
       }
       guard page.count == 256, let last = page.last else { return true }
       after = last.id
@@ -39,7 +40,7 @@ extension Leadership {
   ///
   /// - Returns: whether it could be done.
   func noteMissing(
-    _ shard: ShardKey, on device: DeviceID, _ address: SocketAddress
+    _ shard: ShardKey, on device: DeviceID, _ address: SocketAddress, for check: CheckRun? = nil
   ) async -> Bool {
     // Looked up before the listing: what is registered by then is in it.
     let content = await look { (machine) throws(StoreError) in
@@ -60,6 +61,11 @@ extension Leadership {
       $0.layout.isStored(Int(shard.shardIndex)) && !present.contains($0.stripe)
     }
     guard !missing.isEmpty else { return true }
+    check?.add(
+      .missing, subject(device),
+      "\(counted(missing.count, "block")) of shard \(shard.shardIndex) of \(shard.container) gone",
+      isRepaired: check?.repairs == true)
+    if check?.repairs == false { return true }
     log.warning(
       "blocks are missing",
       ["device": device, "container": shard.container, "count": missing.count])

@@ -140,7 +140,12 @@ extension Leadership {
     for (lease, answer) in zip(leases, answers) {
       guard isLeading(), repairs.active[lease.container]?.lease.id == lease.id else { continue }
       repairs.active[lease.container]!.heardAt = driver.now
-      repairs.active[lease.container]!.progress = answer
+      let before = repairs.active[lease.container]!.progress.bytesWritten
+      if answer.bytesWritten > before {
+        repairs.written.add(answer.bytesWritten - before, at: driver.now)
+      }
+      // One that has not begun, or was forgotten, does not say how much there is to do.
+      if answer.state != .unknown { repairs.active[lease.container]!.progress = answer }
       switch answer.state {
       case .running: break
       case .unknown: await send(lease, to: address)
@@ -242,12 +247,14 @@ extension Leadership {
   /// - Parameter mended: the shard that is written in place: it is asked for nothing in any case.
   func sources(of record: ContainerRecord, mended: ShardKey? = nil) -> [RewriteShards.Source] {
     let doubtful = Set(server.nodes.suspectedBlocks.map(\.1.shard))
+    let degraded = server.nodes.degraded
     return zip(record.places, record.places.shards(of: record.id)).map { place, shard in
       RewriteShards.Source(
         place: place,
         address: server.nodes.address(of: place.device) ?? SocketAddress(host: "", port: 0),
         // What may be wrong under right checksums is read only when there is no other way.
         isDown: server.nodes.isDown(place.device) || repairs.isLost(place.device)
+          || degraded.contains(place.device)
           || shard != mended && doubtful.contains(shard))
     }
   }
@@ -447,9 +454,14 @@ extension Leadership {
     let avoided = Set(repairs.refusedUntil.keys).union(repairs.silentSince.keys)
       .union(busyDevices(free))
     let placement = Placement(map: keeper.map, free: free, leastFree: configuration.leastFree)
-    let chosen = placement.replacements(
-      of: record.devices, leaving: leaving, byteCount: byteCount, avoiding: avoided,
-      turn: record.id.number)
+    var chosen = placement.replacements(
+      of: record.devices, leaving: leaving, byteCount: byteCount,
+      avoiding: avoided.union(server.nodes.degraded), turn: record.id.number)
+    if chosen.isEmpty {
+      chosen = placement.replacements(
+        of: record.devices, leaving: leaving, byteCount: byteCount, avoiding: avoided,
+        turn: record.id.number)
+    }
     guard !chosen.isEmpty else {
       // Others may only be busy.
       let isHopeless = placement.replacements(
@@ -506,7 +518,9 @@ extension Leadership {
         return
       }
       repairs.active[record.id] = RepairState.Active(
-        lease: lease, worker: worker, heardAt: driver.now, shardByteCount: shardByteCount)
+        lease: lease, worker: worker, heardAt: driver.now,
+        progress: RewriteStatus.Job(state: .unknown, stripeCount: record.stripeCount),
+        shardByteCount: shardByteCount)
       await send(lease, to: address)
     } catch {
       // Looked at again with the next turn, by us or by the next leader.

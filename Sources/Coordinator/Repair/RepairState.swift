@@ -51,6 +51,9 @@ final class RepairState: @unchecked Sendable {
   /// Containers that have no failure domain to go to, as of the last look at each.
   var waiting = Set<ContainerID>()
 
+  /// What leases wrote.
+  var written = RateMeter()
+
   func isLost(_ device: DeviceID) -> Bool { leaving[device] == true }
   func isLeaving(_ device: DeviceID) -> Bool { leaving[device] != nil }
 

@@ -146,10 +146,11 @@ package final class ObjectReader: @unchecked Sendable {
       return .success(
         try await access.coordinator.query(
           ResolveRange(
-            level: .strong, name: name, identity: identity, first: range.lowerBound,
+            level: access.map.level, name: name, identity: identity, first: range.lowerBound,
             byteCount: min(
               UInt64(range.count),
-              access.driver.meets(.readWindowSmall) ? 5000 : Self.windowByteCount))))
+              access.driver.meets(.readWindowSmall) ? 5000 : Self.windowByteCount)),
+          at: access.map.level))
     } catch {
       return .failure(error.refusalCode == .preconditionFailed ? .changed : error)
     }

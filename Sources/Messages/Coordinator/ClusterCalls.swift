@@ -21,21 +21,26 @@ package struct GetMap: Call {
     package var down: [NodeID]
     /// Of the default class.
     package var scheme: Scheme
+    /// Devices that are many times slower than others of their kind: to be asked last.
+    package var degraded: [DeviceID]
 
-    package init(map: ClusterMap, down: [NodeID], scheme: Scheme) {
+    package init(map: ClusterMap, down: [NodeID], scheme: Scheme, degraded: [DeviceID] = []) {
       self.map = map
       self.down = down
       self.scheme = scheme
+      self.degraded = degraded
     }
     package func encode(into writer: inout ByteWriter) {
       writer.value(map)
       writer.list(down)
       writer.value(scheme)
+      writer.list(degraded)
     }
     package init(from reader: inout ByteReader) throws(ValueError) {
       map = try reader.value()
       down = try reader.list()
       scheme = try reader.value()
+      degraded = try reader.list()
     }
   }
 }
@@ -176,21 +181,29 @@ package struct GetStatus: Call {
     package var record: NodeRecord
     package var isUp: Bool
     package var devices: [DeviceReport]
+    /// Of each device of the record.
+    package var standings: [DeviceStanding]
 
-    package init(record: NodeRecord, isUp: Bool, devices: [DeviceReport]) {
+    package init(
+      record: NodeRecord, isUp: Bool, devices: [DeviceReport], standings: [DeviceStanding]
+    ) {
       self.record = record
       self.isUp = isUp
       self.devices = devices
+      self.standings = standings
     }
     package func encode(into writer: inout ByteWriter) {
       writer.value(record)
       writer.bool(isUp)
       writer.list(devices)
+      writer.list(standings)
     }
     package init(from reader: inout ByteReader) throws(ValueError) {
       record = try reader.value()
       isUp = try reader.bool()
       devices = try reader.list()
+      standings = try reader.list()
+      guard standings.count == record.devices.count else { throw .invalid("standings") }
     }
   }
 }

@@ -24,11 +24,12 @@ package struct DeviceReport: Hashable, Sendable, WireValue {
   /// Records that opening found to be gone; nobody can tell of which blocks, but by what the device no longer lists.
   package var lostCount: UInt64
   package var scrub: ScrubReport
+  package var load: DeviceLoad
 
   package init(
     id: DeviceID, capacity: UInt64, used: UInt64, linkBytes: UInt64, free: UInt64, logFree: UInt64,
     tier: String, isFailed: Bool, isRetired: Bool, damagedCount: UInt64 = 0, lostCount: UInt64 = 0,
-    scrub: ScrubReport = ScrubReport()
+    scrub: ScrubReport = ScrubReport(), load: DeviceLoad = DeviceLoad()
   ) {
     self.id = id
     self.capacity = capacity
@@ -42,6 +43,7 @@ package struct DeviceReport: Hashable, Sendable, WireValue {
     self.damagedCount = damagedCount
     self.lostCount = lostCount
     self.scrub = scrub
+    self.load = load
   }
   package func encode(into writer: inout ByteWriter) {
     writer.value(id)
@@ -56,6 +58,7 @@ package struct DeviceReport: Hashable, Sendable, WireValue {
     writer.varint(damagedCount)
     writer.varint(lostCount)
     writer.value(scrub)
+    writer.value(load)
   }
   package init(from reader: inout ByteReader) throws(ValueError) {
     id = try reader.value()
@@ -70,6 +73,7 @@ package struct DeviceReport: Hashable, Sendable, WireValue {
     damagedCount = try reader.varint()
     lostCount = try reader.varint()
     scrub = try reader.value()
+    load = try reader.value()
   }
 }
 

@@ -47,26 +47,32 @@ package struct ContainerSummary: Hashable, Sendable, WireValue {
   package var places: [ShardPlace]
   /// Shards whose node is down or whose device is retired, as the leader sees it now.
   package var missing: UInt32
+  /// Blocks known to be wrong on the other shards: of the stripe that has most.
+  package var damaged: UInt32
 
   package init(
-    container: ContainerID, scheme: Scheme, places: [ShardPlace], missing: UInt32
+    container: ContainerID, scheme: Scheme, places: [ShardPlace], missing: UInt32,
+    damaged: UInt32 = 0
   ) {
     self.container = container
     self.scheme = scheme
     self.places = places
     self.missing = missing
+    self.damaged = damaged
   }
   package func encode(into writer: inout ByteWriter) {
     writer.value(container)
     writer.value(scheme)
     writer.list(places)
     writer.varint(missing)
+    writer.varint(damaged)
   }
   package init(from reader: inout ByteReader) throws(ValueError) {
     container = try reader.value()
     scheme = try reader.value()
     places = try reader.list()
     missing = try reader.varint32()
+    damaged = try reader.varint32()
   }
 }
 

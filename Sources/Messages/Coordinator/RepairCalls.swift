@@ -21,6 +21,8 @@ package struct GetRepairStatus: Call {
     package var drainedShards: UInt64
     /// Bytes still to be written.
     package var bytesLeft: UInt64
+    /// Bytes written for it in a second, lately.
+    package var byteRate: UInt64
     /// Containers that have too few failure domains to go to.
     package var waitingContainers: UInt64
     /// Containers to be packed anew because they have another scheme than they are to have.
@@ -40,6 +42,7 @@ package struct GetRepairStatus: Call {
       silentShards = 0
       drainedShards = 0
       bytesLeft = 0
+      byteRate = 0
       waitingContainers = 0
       repackContainers = 0
       repackBytes = 0
@@ -54,6 +57,7 @@ package struct GetRepairStatus: Call {
       writer.varint(silentShards)
       writer.varint(drainedShards)
       writer.varint(bytesLeft)
+      writer.varint(byteRate)
       writer.varint(waitingContainers)
       writer.varint(repackContainers)
       writer.varint(repackBytes)
@@ -68,6 +72,7 @@ package struct GetRepairStatus: Call {
       silentShards = try reader.varint()
       drainedShards = try reader.varint()
       bytesLeft = try reader.varint()
+      byteRate = try reader.varint()
       waitingContainers = try reader.varint()
       repackContainers = try reader.varint()
       repackBytes = try reader.varint()

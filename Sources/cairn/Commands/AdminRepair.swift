@@ -11,6 +11,9 @@ func repairStatus(_ context: Context) async throws(Failure) {
     } else {
       for line in lines(status) { try await client.output.line(line) }
     }
+    if context.arguments.has("--objects") {
+      try await showLostObjects(client, asJSON: context.arguments.has("--json"))
+    }
     try await client.output.flush()
   }
 }
@@ -20,7 +23,8 @@ private func json(_ status: GetRepairStatus.Answer) -> JSON {
     ("lostShards", .number(status.lostShards)), ("silentShards", .number(status.silentShards)),
     ("drainedShards", .number(status.drainedShards)),
     ("minMargin", status.margins.first.map { .signed($0.losses) } ?? .null),
-    ("bytesLeft", .number(status.bytesLeft)),
+    ("bytesLeft", .number(status.bytesLeft)), ("bytesPerSecond", .number(status.byteRate)),
+    ("secondsLeft", secondsLeft(status).map { .number($0) } ?? .null),
     ("waitingContainers", .number(status.waitingContainers)),
     ("reencodeContainers", .number(status.repackContainers)),
     ("reencodeBytes", .number(status.repackBytes)),
@@ -80,10 +84,10 @@ private func lines(_ status: GetRepairStatus.Answer) -> [String] {
   if status.silentShards > 0 { lines.append("silent shards     \(status.silentShards)") }
   if status.drainedShards > 0 { lines.append("shards to drain   \(status.drainedShards)") }
   if status.damagedBlocks > 0 { lines.append("damaged blocks    \(status.damagedBlocks)") }
-  lines.append("bytes left        \(byteText(status.bytesLeft))")
+  lines.append("bytes left        \(byteText(status.bytesLeft))\(pace(status))")
   if status.waitingContainers > 0 {
     lines.append(
-      "waiting           \(status.waitingContainers) containers have too few failure domains with room: add nodes or devices"
+      "waiting           \(counted(status.waitingContainers, "container")) with too few failure domains with room: add nodes or devices"
     )
   }
   if status.repackContainers > 0 {
@@ -95,16 +99,29 @@ private func lines(_ status: GetRepairStatus.Answer) -> [String] {
     let silence =
       device.silentMilliseconds > 0 ? ", silent for \(device.silentMilliseconds / 1000) s" : ""
     lines.append(
-      "device            \(device.id) on \(device.node): \(text(device.state))\(silence), \(device.containerCount) containers"
+      "device            \(device.id) on \(device.node): \(text(device.state))\(silence), \(counted(device.containerCount, "container"))"
     )
   }
   for rewrite in status.rewrites {
     let progress = rewrite.progress
-    lines.append(
-      "rewriting         \(rewrite.container) by \(rewrite.worker): \(progress.stripesDone) of \(progress.stripeCount) stripes"
-    )
+    let done =
+      progress.stripeCount == 0
+      ? "about to begin"
+      : "\(progress.stripesDone) of \(counted(progress.stripeCount, "stripe"))"
+    lines.append("rewriting         \(rewrite.container) by \(rewrite.worker): \(done)")
   }
   return lines
+}
+
+/// At the present rate; nil while nothing is written.
+private func secondsLeft(_ status: GetRepairStatus.Answer) -> UInt64? {
+  guard status.bytesLeft > 0, status.byteRate > 0 else { return nil }
+  return status.bytesLeft / status.byteRate + 1
+}
+
+private func pace(_ status: GetRepairStatus.Answer) -> String {
+  guard let seconds = secondsLeft(status) else { return "" }
+  return ", \(byteText(status.byteRate))/s, about \(timeText(Int(clamping: seconds))) left"
 }
 
 private func padded(_ text: String, _ width: Int) -> String {

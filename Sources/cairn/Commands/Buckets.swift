@@ -2,6 +2,7 @@ import Messages
 
 func makeBucket(_ context: Context) async throws(Failure) {
   let name = try Location.bucketName(context.arguments.operands[0])
+  if let rule = BucketName.brokenRule(name) { throw .failed(rule, name) }
   try await Client.with(context) { client throws(Failure) in
     try await client.change(.createBucket(name: name), about: name)
   }

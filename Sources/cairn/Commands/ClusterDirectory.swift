@@ -182,7 +182,9 @@ struct ClusterDirectory: Sendable {
       guard let last = lines.last.map({ String(decoding: $0, as: UTF8.self) }) else {
         return "see \(daemon.logPath)"
       }
-      let said = last.hasPrefix("cairn: ") ? String(last.dropFirst(7)) : last
+      let said =
+        daemon.role == .arbiter
+        ? etcdWords(last) : last.hasPrefix("cairn: ") ? String(last.dropFirst(7)) : last
       return "\(said) (see \(daemon.logPath))"
     } catch {
       return "\(error.reason): \(daemon.logPath)"

@@ -32,6 +32,14 @@ func isHealthy(etcd address: SocketAddress, _ driver: any Driver) async -> Bool 
   return isHealthy
 }
 
+/// What a line of etcd's log says: of its JSON the message and the error.
+func etcdWords(_ line: String) -> String {
+  guard let entry = try? JSON(parsing: Array(line.utf8)), let message = entry["msg"]?.string else {
+    return line
+  }
+  return entry["error"]?.string.map { "\(message): \($0)" } ?? message
+}
+
 extension ClusterDirectory {
   /// etcd keeps its own history of each change; an hour of it is enough for people, and we need none.
   func etcdCommand(_ daemon: Daemon) async throws(Failure) -> (

@@ -97,6 +97,8 @@ func clusterStatus(_ context: Context) async throws(Failure) {
       members.append(("scheme", .string(leader.scheme.description)))
       members.append(("epoch", .number(leader.epoch)))
       members.append(("position", .number(leader.position)))
+      members.append(("takesWrites", .bool(leader.detail.isEmpty)))
+      members.append(("detail", .string(leader.detail)))
     }
     try await context.output.line(JSON.object(members).text)
   } else {
@@ -109,13 +111,15 @@ func clusterStatus(_ context: Context) async throws(Failure) {
           + row.state)
     }
     if let leader = answer.leader {
-      if !leader.detail.isEmpty { try await context.output.line(leader.detail) }
+      if !leader.detail.isEmpty {
+        try await context.output.line("takes no writes: \(leader.detail)")
+      }
     } else {
       try await context.output.line("no leader: \(answer.detail)")
     }
   }
   try await context.output.flush()
-  if answer.leader == nil { throw .reported }
+  guard let leader = answer.leader, leader.detail.isEmpty else { throw .reported }
 }
 
 /// `cluster down`: SIGTERM to each daemon that runs, clients' side first, SIGKILL after ten seconds. etcd is the last,
@@ -135,7 +139,7 @@ func clusterDown(_ context: Context) async throws(Failure) {
   }
   if !context.arguments.has("--quiet") {
     try await context.output.line(
-      stopped == 0 ? "nothing was running" : "stopped \(stopped) daemons")
+      stopped == 0 ? "nothing was running" : "stopped \(counted(stopped, "daemon"))")
     try await context.output.flush()
   }
 }

@@ -43,11 +43,10 @@ private func up(
   }
   try await waitUntilReady(directory, daemons, started: started, context)
   if !context.arguments.has("--quiet") {
-    let nodes = daemons.count { $0.role == .node }
-    let coordinators = daemons.count { $0.role == .coordinator }
+    let nodes = counted(daemons.count { $0.role == .node }, "node")
+    let coordinators = counted(daemons.count { $0.role == .coordinator }, "coordinator")
     try await context.output.line(
-      "cluster is up: \(coordinators) coordinator\(coordinators == 1 ? "" : "s"), \(nodes) nodes\(started.isEmpty ? " (was running)" : "")"
-    )
+      "cluster is up: \(coordinators), \(nodes)\(started.isEmpty ? " (was running)" : "")")
     try await context.output.line("  export CAIRN_CONFIG=\(shellWord(directory.clientPath))")
     try await context.output.flush()
   }
@@ -139,7 +138,9 @@ private func checkCreatable(
   if wishes.coordinators ?? 1 > 1 { _ = try await etcdExecutable(driver) }
   let (nodes, scheme) = wishes.size
   if scheme.width > nodes {
-    throw .failed("scheme \(scheme) needs \(scheme.width) nodes, there are \(nodes)", "--scheme")
+    throw .failed(
+      "scheme \(scheme) needs \(counted(scheme.width, "node")), there \(nodes == 1 ? "is" : "are") \(nodes)",
+      "--scheme")
   }
 }
 
@@ -276,10 +277,10 @@ private func checkUnchanged(
   let nodes = daemons.count { $0.role == .node }
   let coordinators = daemons.count { $0.role == .coordinator }
   if let wanted = wishes.nodes, wanted != nodes {
-    throw refuse("has \(nodes) nodes, not \(wanted)")
+    throw refuse("has \(counted(nodes, "node")), not \(wanted)")
   }
   if let wanted = wishes.coordinators, wanted != coordinators {
-    throw refuse("has \(coordinators) coordinators, not \(wanted)")
+    throw refuse("has \(counted(coordinators, "coordinator")), not \(wanted)")
   }
   for daemon in daemons where daemon.role != .arbiter {
     let settings = try await Settings(daemon.configPath, on: context.driver)
@@ -307,7 +308,7 @@ private func checkUnchanged(
       }
     case .node:
       if let wanted = wishes.devices, wanted != found.capacities.count {
-        throw refuse("has \(found.capacities.count) devices a node, not \(wanted)")
+        throw refuse("has \(counted(found.capacities.count, "device")) a node, not \(wanted)")
       }
       if let wanted = wishes.capacity, let other = found.capacities.first(where: { $0 != wanted }) {
         throw refuse("was made with --capacity \(other), not \(wanted)")

@@ -30,7 +30,8 @@ func get(_ context: Context) async throws(Failure) {
       path = joined(path, last)
     }
     let name = ObjectName(bucket: location.bucket, key: location.key)
-    let answer = try await client.ask(StatObject(level: .strong, name: name), about: operands[0])
+    let answer = try await client.ask(
+      StatObject(level: client.level, name: name), at: client.level, about: operands[0])
     let wanted = try resolve(range, size: answer.record.byteCount, shown: operands[0])
     // A device or pipe is written to; a file takes the place of the one that the name, perhaps a link, leads to.
     let isSpecial = await context.driver.isSpecial(path)
@@ -69,7 +70,8 @@ private func emit(_ location: Location, range: ByteRangeText?, shown: String, _ 
 {
   try await Client.with(context) { client throws(Failure) in
     let name = ObjectName(bucket: location.bucket, key: location.key)
-    let answer = try await client.ask(StatObject(level: .strong, name: name), about: shown)
+    let answer = try await client.ask(
+      StatObject(level: client.level, name: name), at: client.level, about: shown)
     let wanted = try resolve(range, size: answer.record.byteCount, shown: shown)
     let reader = ObjectReader(client.access)
     let sink = StreamSink(

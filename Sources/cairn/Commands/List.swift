@@ -17,8 +17,8 @@ func list(_ context: Context) async throws(Failure) {
     while true {
       let page = try await client.ask(
         ListObjects(
-          level: .strong, bucket: location.bucket, prefix: location.key, after: after,
-          delimiter: recursive ? "" : "/", limit: 1000), about: operand)
+          level: client.level, bucket: location.bucket, prefix: location.key, after: after,
+          delimiter: recursive ? "" : "/", limit: 1000), at: client.level, about: operand)
       // Keys and groups are each in order; shown merged.
       var prefixes = page.prefixes[...]
       for entry in page.entries {
@@ -42,7 +42,9 @@ func list(_ context: Context) async throws(Failure) {
 
 private func listBuckets(_ context: Context, asJSON: Bool) async throws(Failure) {
   try await Client.with(context) { client throws(Failure) in
-    for bucket in try await client.ask(ListBuckets(level: .strong), about: "buckets").buckets {
+    let answer = try await client.ask(
+      ListBuckets(level: client.level), at: client.level, about: "buckets")
+    for bucket in answer.buckets {
       let created = rfc3339(.milliseconds(Int64(clamping: bucket.created)))
       try await client.output.line(
         asJSON

@@ -60,7 +60,9 @@ extension Client {
       let found: ObjectRecord?
       do throws(DataPathError) {
         let name = ObjectName(bucket: location.bucket, key: location.key)
-        found = try await coordinator.query(StatObject(level: .strong, name: name)).record
+        found = try await coordinator.query(
+          StatObject(level: level, name: name), at: level
+        ).record
       } catch {
         if error.refusalCode != .noSuchKey { throw failure(error, shown) }
         found = nil
@@ -77,8 +79,8 @@ extension Client {
     while true {
       let page = try await ask(
         ListObjects(
-          level: .strong, bucket: location.bucket, prefix: prefix, after: after, delimiter: "",
-          limit: 1000), about: shown)
+          level: level, bucket: location.bucket, prefix: prefix, after: after, delimiter: "",
+          limit: 1000), at: level, about: shown)
       if !page.entries.isEmpty { try await body(page.entries) }
       guard let next = page.next else { return }
       after = next

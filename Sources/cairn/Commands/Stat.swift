@@ -10,12 +10,14 @@ func stat(_ context: Context) async throws(Failure) {
   try await Client.with(context) { client throws(Failure) in
     let answer = try await client.ask(
       StatObject(
-        level: .strong, name: ObjectName(bucket: location.bucket, key: location.key)),
-      about: operand)
+        level: client.level, name: ObjectName(bucket: location.bucket, key: location.key)),
+      at: client.level, about: operand)
     let record = answer.record
     let modified = rfc3339(.milliseconds(Int64(clamping: record.modified)))
     // What the object could still lose: the least over the containers that hold it; inlined bytes live in the log.
-    let margin = answer.containers.map { Int($0.scheme.m) - Int($0.missing) }.min()
+    let margin = answer.containers.map {
+      Int($0.scheme.m) - Int($0.missing) - Int($0.damaged)
+    }.min()
     let scheme = answer.containers.first?.scheme.description ?? "inline"
     if context.arguments.has("--json") {
       var members: [(String, JSON)] = [
@@ -46,11 +48,12 @@ func stat(_ context: Context) async throws(Failure) {
                     })
                 ),
                 ("missingShards", .number(UInt64(container.missing))),
+                ("damagedBlocks", .number(UInt64(container.damaged))),
               ])
             })
         ),
       ]
-      members.append(("margin", margin.map { .number(max(0, $0)) } ?? .null))
+      members.append(("margin", margin.map { .signed(max(-1, $0)) } ?? .null))
       try await client.output.line(JSON.object(members).text)
     } else {
       var lines = [
@@ -63,10 +66,16 @@ func stat(_ context: Context) async throws(Failure) {
         lines.append("source time \(rfc3339(.nanoseconds(time)))")
       }
       lines.append("scheme      \(scheme)")
-      if let margin { lines.append("margin      survives \(max(0, margin)) more losses") }
+      switch margin {
+      case nil: break
+      case let margin? where margin < 0:
+        lines.append("margin      too few blocks to read all of it")
+      case let margin?:
+        lines.append("margin      survives \(margin) more loss\(margin == 1 ? "" : "es")")
+      }
       for container in answer.containers {
         lines.append(
-          "container   \(container.container) \(container.scheme) on \(container.places.count) devices, \(container.missing) missing"
+          "container   \(container.container) \(container.scheme) on \(counted(container.places.count, "device")), \(container.missing) missing\(container.damaged == 0 ? "" : ", \(counted(container.damaged, "block")) of a stripe damaged")"
         )
       }
       for line in lines { try await client.output.line(line) }

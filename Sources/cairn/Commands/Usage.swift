@@ -4,7 +4,8 @@ import Service
 /// `df`: what is stored and what it takes.
 func usage(_ context: Context) async throws(Failure) {
   try await Client.with(context) { client throws(Failure) in
-    let usage = try await client.ask(GetUsage(level: .strong), about: "usage")
+    let usage = try await client.ask(
+      GetUsage(level: client.level), at: client.level, about: "usage")
     if context.arguments.has("--json") {
       try await client.output.line(
         JSON.object([
