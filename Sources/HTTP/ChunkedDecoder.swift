@@ -11,8 +11,8 @@ package struct ChunkedDecoder: Sendable {
   }
 
   /// Of a size with its extensions, and of a trailer line.
-  private static let lineLimit = 1024
-  private static let trailerLimit = 64
+  static let lineLimit = 1024
+  static let trailerLimit = 64
 
   private var state = State.size
   private var line: [UInt8] = []
@@ -70,7 +70,8 @@ package struct ChunkedDecoder: Sendable {
     return bytes.count - rest.count
   }
 
-  private static func size(_ text: ArraySlice<UInt8>) throws(HTTPError) -> UInt64 {
+  /// Of a chunk, from its line.
+  static func size(_ text: ArraySlice<UInt8>) throws(HTTPError) -> UInt64 {
     let digits = text.prefix { $0 != UInt8(ascii: ";") && $0 != space && $0 != tab }
     let rest = text.dropFirst(digits.count).drop { $0 == space || $0 == tab }
     guard (1...15).contains(digits.count), rest.isEmpty || rest.first == UInt8(ascii: ";"),

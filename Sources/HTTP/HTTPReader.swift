@@ -1,5 +1,11 @@
-import Ring
+package import Ring
 package import Wire
+
+/// Bytes that come when they are asked for.
+package protocol BytePull: AnyObject, Sendable {
+  /// Fills the front of `slice`, which is not empty; 0 at the end.
+  func read(into slice: Slice) async throws(HTTPError) -> Int
+}
 
 /// Messages off a stream, one after the other. Loop-confined.
 package final class HTTPReader: @unchecked Sendable {
@@ -32,13 +38,18 @@ package final class HTTPReader: @unchecked Sendable {
     }
   }
 
+  /// Takes the first `count` bytes off the buffer; an empty one holds no memory.
+  private func drop(_ count: Int) {
+    if count == buffer.count { buffer = [] } else { buffer.removeFirst(count) }
+  }
+
   /// The next head's bytes; nil at the end of the stream between two messages.
   private func head() async throws(HTTPError) -> ArraySlice<UInt8>? {
     var searched = 0
     while true {
       if let end = HTTPHeadParser.end(of: buffer[...], searched: searched) {
         let head = buffer[..<end]
-        buffer = Array(buffer[end...])
+        drop(end)
         return head
       }
       searched = buffer.count
@@ -56,8 +67,48 @@ package final class HTTPReader: @unchecked Sendable {
     return try HTTPHeadParser.request(head, limits: limits)
   }
 
-  /// Whether bytes have come that belong to no answer yet.
+  /// Whether bytes have come that belong to no message yet.
   package var hasMore: Bool { !buffer.isEmpty }
+
+  /// Up to `slice.count` bytes of what comes next, straight into `slice` when nothing waits; 0 at the end of the stream.
+  package func read(into slice: Slice) async throws(HTTPError) -> Int {
+    if buffer.isEmpty {
+      if isAtEnd { return 0 }
+      // What came while nobody received is not in the kernel any more.
+      guard stream.isHolding else {
+        do throws(WireError) {
+          let count = try await stream.receive(into: slice, waitForAll: false)
+          if count == 0 { isAtEnd = true }
+          return count
+        } catch {
+          throw HTTPError(error)
+        }
+      }
+      guard try await fill() else { return 0 }
+    }
+    let count = min(slice.count, buffer.count)
+    slice.withMutableBytes { $0.copyBytes(from: buffer[..<count]) }
+    drop(count)
+    return count
+  }
+
+  /// The next line without its CR LF, which must be its end.
+  package func line(limit: Int) async throws(HTTPError) -> ArraySlice<UInt8> {
+    var searched = 0
+    while true {
+      if let end = buffer[searched...].firstIndex(of: newline) {
+        guard end > 0, buffer[end - 1] == carriageReturn else {
+          throw .malformed("a line without an end")
+        }
+        let line = buffer[..<(end - 1)]
+        drop(end + 1)
+        return line
+      }
+      searched = buffer.count
+      if searched > limit { throw .malformed("a line that is too long") }
+      guard try await fill() else { throw .lost("the stream ended within a body") }
+    }
+  }
 
   /// Interim answers (1xx) are read over.
   package func responseHead() async throws(HTTPError) -> HTTPResponseHead? {
@@ -80,14 +131,14 @@ package final class HTTPReader: @unchecked Sendable {
         guard try await fill() else { throw .lost("the stream ended within a body") }
       }
       let body = Array(buffer[..<Int(length)])
-      buffer = Array(buffer[Int(length)...])
+      drop(Int(length))
       return body
     case .chunked:
       var decoder = ChunkedDecoder()
       var body: [UInt8] = []
       while true {
         let used = try decoder.feed(buffer[...], into: &body)
-        buffer = Array(buffer[used...])
+        drop(used)
         if body.count > limit { throw .malformed("a body of more than \(limit) bytes") }
         if decoder.isDone { return body }
         guard try await fill() else { throw .lost("the stream ended within a body") }

@@ -61,60 +61,6 @@ extension Duration {
   }
 }
 
-/// "2026-11-20T13:00:00.123Z": UTC, milliseconds rounded down. Years 0 to 9999; times outside are shown
-/// as the nearest one inside.
-///
-/// - Parameter wallClock: since 1970, as `driver.wallClock`.
-/// - Source: days to civil date after Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms".
-package func rfc3339(_ wallClock: Duration) -> String {
-  let (whole, attoseconds) = wallClock.components
-  var seconds = whole
-  var milliseconds = attoseconds / 1_000_000_000_000_000
-  if attoseconds < 0 {
-    seconds -= 1
-    milliseconds = (attoseconds + 1_000_000_000_000_000_000) / 1_000_000_000_000_000
-  }
-  seconds = min(max(seconds, -62_167_219_200), 253_402_300_799)
-  let day = seconds >= 0 ? seconds / 86400 : (seconds - 86399) / 86400
-  let second = seconds - day * 86400
-  // Days since 1 March of the year 0, in eras of 400 years.
-  let shifted = day + 719_468
-  let era = (shifted >= 0 ? shifted : shifted - 146_096) / 146_097
-  let dayOfEra = shifted - era * 146_097
-  let yearOfEra = (dayOfEra - dayOfEra / 1460 + dayOfEra / 36524 - dayOfEra / 146_096) / 365
-  let dayOfYear = dayOfEra - (365 * yearOfEra + yearOfEra / 4 - yearOfEra / 100)
-  let shiftedMonth = (5 * dayOfYear + 2) / 153
-  let dayOfMonth = dayOfYear - (153 * shiftedMonth + 2) / 5 + 1
-  let month = shiftedMonth < 10 ? shiftedMonth + 3 : shiftedMonth - 9
-  let year = yearOfEra + era * 400 + (month <= 2 ? 1 : 0)
-
-  var text: [UInt8] = []
-  text.reserveCapacity(24)
-  func put(_ value: Int64, _ digits: Int) {
-    var divisor: Int64 = 1
-    for _ in 1..<digits { divisor *= 10 }
-    while divisor > 0 {
-      text.append(UInt8(48 + value / divisor % 10))
-      divisor /= 10
-    }
-  }
-  put(year, 4)
-  text.append(UInt8(ascii: "-"))
-  put(month, 2)
-  text.append(UInt8(ascii: "-"))
-  put(dayOfMonth, 2)
-  text.append(UInt8(ascii: "T"))
-  put(second / 3600, 2)
-  text.append(UInt8(ascii: ":"))
-  put(second / 60 % 60, 2)
-  text.append(UInt8(ascii: ":"))
-  put(second % 60, 2)
-  text.append(UInt8(ascii: "."))
-  put(milliseconds, 3)
-  text.append(UInt8(ascii: "Z"))
-  return String(decoding: text, as: UTF8.self)
-}
-
 extension Duration {
   /// Rounded down; 0 when negative.
   package var wholeMilliseconds: UInt64 {

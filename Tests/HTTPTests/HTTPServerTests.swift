@@ -1,0 +1,215 @@
+import Ring
+import Simulation
+import TestSupport
+import Testing
+import Wire
+
+@testable import HTTP
+
+/// Answers with the body it got, behind the method and target.
+final class Echo: HTTPHandler, @unchecked Sendable {
+  // Loop-confined.
+  private(set) var targets: [String] = []
+  var readsBody = true
+  func answer(_ exchange: HTTPExchange) async {
+    targets.append(exchange.head.target)
+    do {
+      var bytes = Array("\(exchange.head.method) \(exchange.head.target) ".utf8)
+      if readsBody {
+        bytes += try await exchange.body.all(limit: 1 << 20, pool: exchange.driver.buffers)
+      }
+      try await exchange.answer(200, HTTPFields(), bytes)
+    } catch {}
+  }
+  func refusal(status: Int, reason: String) -> (fields: HTTPFields, body: [UInt8]) {
+    (HTTPFields(), Array(reason.utf8))
+  }
+}
+
+@Suite("The HTTP server")
+struct HTTPServerTests {
+  /// Sends `bytes` in pieces of any size and gives all that comes back until the end.
+  static func talk(
+    _ world: SimulatedWorld, _ bytes: [UInt8], random: inout some RandomNumberGenerator
+  )
+    async throws -> String
+  {
+    let process = world.process("client")
+    let connection = try await Connection.connect(
+      to: SocketAddress(host: "server", port: 80), on: process)
+    var rest = bytes[...]
+    while !rest.isEmpty {
+      let piece = rest.prefix(Int.random(in: 1...60, using: &random))
+      rest = rest.dropFirst(piece.count)
+      do {
+        try await connection.send([Slice(copying: Array(piece), pool: process.buffers)])
+      } catch { break }
+    }
+    var answer: [UInt8] = []
+    let slice = process.buffers.slice(4096)
+    while let count = await process.withDeadline(
+      .seconds(5),
+      {
+        (try? await connection.receive(into: slice)) ?? 0
+      }), count > 0
+    {
+      answer += slice[0..<count].array
+    }
+    await connection.close()
+    return String(decoding: answer, as: UTF8.self)
+  }
+  static func start(_ world: SimulatedWorld, _ handler: Echo) async throws -> HTTPServer {
+    let server = HTTPServer(driver: world.process("server"), handler: handler)
+    _ = try await server.start(on: SocketAddress(host: "server", port: 80))
+    return server
+  }
+
+  @Test(
+    "requests sent at once are answered in order, each with its own body", arguments: Seed.several)
+  func pipelined(seed: Seed) throws {
+    try SimulatedWorld.run(seed: seed.value) { world in
+      let handler = Echo()
+      let server = try await Self.start(world, handler)
+      var random = seed.generator
+      let answer = try await Self.talk(
+        world,
+        Array(
+          """
+          GET /1 HTTP/1.1\r\nHost: h\r\n\r\nPUT /2 HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello\
+          PUT /3 HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n2;x=y\r\nab\r\n3\r\ncde\r\n0\r\nx-t: 1\r\n\r\n\
+          HEAD /4 HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n
+          """.utf8), random: &random)
+      #expect(handler.targets == ["/1", "/2", "/3", "/4"])
+      let places = ["GET /1 ", "PUT /2 hello", "PUT /3 abcde"].map {
+        answer.firstRange(of: $0)?.lowerBound
+      }
+      #expect(places.allSatisfy { $0 != nil })
+      #expect(places.compactMap { $0 } == places.compactMap { $0 }.sorted())
+      #expect(!answer.contains("HEAD /4"))
+      #expect(answer.contains("Connection: close"))
+      await server.stop()
+      #expect(server.connectionCount == 0)
+    }
+  }
+
+  /// What two parsers could understand in two ways. Each is refused, and what comes behind it is never looked at.
+  static let smuggling: [String] = [
+    "POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\nContent-Length: 5\r\n\r\nabcd",
+    "POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\nContent-Length: 4\r\n\r\nabcd",
+    "POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 4, 4\r\n\r\nabcd",
+    "POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: +4\r\n\r\nabcd",
+    "POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 0x4\r\n\r\nabcd",
+    "POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: -1\r\n\r\nabcd",
+    "POST /a HTTP/1.1\r\nHost: h\r\nContent-Length : 4\r\n\r\nabcd",
+    "POST /a HTTP/1.1\r\nHost: h\r\n Content-Length: 4\r\n\r\nabcd",
+    "POST /a HTTP/1.1\r\nHost: h\r\nX: 1\r\n\tContent-Length: 4\r\n\r\nabcd",
+    "POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 99999999999999999999\r\n\r\nabcd",
+    "POST /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+    "POST /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    "POST /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n",
+    "POST /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
+    "POST /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: \u{B}chunked\r\n\r\n0\r\n\r\n",
+    "POST /a HTTP/1.0\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "POST /a HTTP/1.1\r\nHost: h\r\nX: a\nContent-Length: 4\r\n\r\nabcd",
+    "POST /a HTTP/1.1\r\nHost: h\r\nX: a\rContent-Length: 4\r\n\r\nabcd",
+    "POST /a HTTP/1.1\r\nHost: h\r\nX: a\u{0}b\r\n\r\n", "POST /a HTTP/1.1\r\nHost h\r\n\r\n",
+    "POST /a HTTP/1.1\r\n\r\n", "POST /a HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+    "POST  /a HTTP/1.1\r\nHost: h\r\n\r\n", "POST /a b HTTP/1.1\r\nHost: h\r\n\r\n",
+    "POST http://other/a HTTP/1.1\r\nHost: h\r\n\r\n", "POST /a HTTP/2.0\r\nHost: h\r\n\r\n",
+    "POST /a\r\n\r\n", "\r\n\r\nPOST /a HTTP/1.1\r\nHost: h\r\n\r\n",
+    "POST /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabc\r\n0\r\n\r\n",
+    "POST /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\nabc\r\n0\r\n\r\n",
+    "POST /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n 3\r\nabc\r\n0\r\n\r\n",
+    "POST /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n0x3\r\nabc\r\n0\r\n\r\n",
+    "POST /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabcXX0\r\n\r\n",
+    "POST /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\nabc",
+  ]
+
+  @Test(
+    "a request that two parsers could read differently is refused, and the connection ends",
+    arguments: smuggling)
+  func refused(text: String) throws {
+    try SimulatedWorld.run(seed: 1) { world in
+      let handler = Echo()
+      let server = try await Self.start(world, handler)
+      var random = Seed(1).generator
+      let answer = try await Self.talk(
+        world, Array((text + "GET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n").utf8), random: &random)
+      #expect(!answer.contains("200 OK"))
+      #expect(!handler.targets.contains("/smuggled"))
+      await server.stop()
+    }
+  }
+
+  @Test("who asks whether to send is told when the body is wanted, and not when it is not")
+  func expectation() throws {
+    try SimulatedWorld.run(seed: 1) { world in
+      let handler = Echo()
+      let server = try await Self.start(world, handler)
+      for reads in [true, false] {
+        handler.readsBody = reads
+        let process = world.process("client \(reads)")
+        let connection = try await Connection.connect(
+          to: SocketAddress(host: "server", port: 80), on: process)
+        try await connection.send([
+          Slice(
+            copying: Array(
+              "PUT /a HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n".utf8
+            ))
+        ])
+        let slice = process.buffers.slice(4096)
+        let count = try await connection.receive(into: slice)
+        let first = String(decoding: slice[0..<count].array, as: UTF8.self)
+        if reads {
+          #expect(first == "HTTP/1.1 100 Continue\r\n\r\n")
+          try await connection.send([Slice(copying: Array("abc".utf8))])
+          var answer = ""
+          while !answer.hasSuffix("PUT /a abc") {
+            let count = try await connection.receive(into: slice)
+            guard count > 0 else { break }
+            answer += String(decoding: slice[0..<count].array, as: UTF8.self)
+          }
+          #expect(answer.hasSuffix("PUT /a abc"))
+        } else {
+          var answer = first
+          while true {
+            let count = (try? await connection.receive(into: slice)) ?? 0
+            guard count > 0 else { break }
+            answer += String(decoding: slice[0..<count].array, as: UTF8.self)
+          }
+          #expect(answer.hasPrefix("HTTP/1.1 200"))
+          #expect(answer.contains("Connection: close"))
+        }
+        await connection.close()
+      }
+      await server.stop()
+    }
+  }
+
+  @Test("who says nothing, or half a head, or half a body, is ended; nobody else is")
+  func deadlines() throws {
+    try SimulatedWorld.run(seed: 1) { world in
+      let handler = Echo()
+      let server = try await Self.start(world, handler)
+      for (number, text) in [
+        "", "GET /a HT", "PUT /a HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nabc",
+      ]
+      .enumerated() {
+        let process = world.process("slow \(number)")
+        let connection = try await Connection.connect(
+          to: SocketAddress(host: "server", port: 80), on: process)
+        if !text.isEmpty { try await connection.send([Slice(copying: Array(text.utf8))]) }
+        let begun = world.now
+        let slice = process.buffers.slice(4096)
+        let count = (try? await connection.receive(into: slice)) ?? 0
+        #expect(count == 0)
+        #expect(world.now - begun > .seconds(15))
+        #expect(world.now - begun < .seconds(95))
+        await connection.close()
+      }
+      #expect(server.connectionCount == 0)
+      await server.stop()
+    }
+  }
+}
