@@ -1,6 +1,7 @@
 # make run    install, build, start a cluster here, prove that it keeps files
 # make test   install, build, lint, some simulation, every test
 # make bench  comparisons with fio, the C libraries and the parts of a node: one Markdown page
+# make clients  clients of S3 that others wrote against a gateway, as far as they are installed
 # make sim    simulate fresh seeds for SECONDS (default 600)
 SWIFT ?= swift
 DEST ?= .build/cairn
@@ -9,7 +10,7 @@ JOBS ?= $(shell nproc)
 # Named by a failing seed's report; a "+" behind it when files differ.
 export CAIRN_COMMIT := $(shell git describe --always --abbrev=12 --exclude='*' --dirty=+ 2>/dev/null || echo unknown)
 
-.PHONY: deps build install run sim test bench lint format clean
+.PHONY: deps build install run sim test bench clients lint format clean
 
 deps:
 	@scripts/install-deps
@@ -38,6 +39,9 @@ test: deps lint
 bench: build
 	@scripts/install-deps bench
 	@Benchmarks/short
+
+clients: build
+	@Tests/Clients/run
 
 clean:
 	rm -rf .build

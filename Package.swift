@@ -56,6 +56,7 @@ let shims: [Target] = [
   .systemLibrary(name: "CLZ4", path: "CShims/CLZ4"),
   .systemLibrary(name: "CXZ", path: "CShims/CXZ"),
   .systemLibrary(name: "CRocks", path: "CShims/CRocks"),
+  .systemLibrary(name: "CExpat", path: "CShims/CExpat"),
   .target(name: "CToml", path: "CShims/CToml"),
 ]
 
@@ -86,6 +87,12 @@ let everything: [Target] =
     "Coordinator",
     ["Ring", "Coding", "Wire", "Service", "HTTP", "Cluster", "Messages", "Stripes", "Metadata"],
     tests: ["Simulation", "ShardStore", "Node"])
+  + module(
+    "Gateway",
+    [
+      "Ring", "Coding", "Wire", "Service", "HTTP", "Cluster", "Messages", "Stripes", "DataPath",
+      "CExpat",
+    ], tests: ["Simulation", "ShardStore", "Metadata", "Node", "Coordinator"])
   + module("Simulation", ["Ring"], tests: [])
   + module(
     "Swarm",
@@ -107,8 +114,8 @@ let everything: [Target] =
       name: "cairn",
       dependencies: [
         "Ring", "Coding", "Wire", "Service", "HTTP", "Cluster", "Messages", "ShardStore",
-        "Stripes", "Metadata", "DataPath", "Node", "Coordinator", "Simulation", "Swarm", "Bench",
-        "CodeBench",
+        "Stripes", "Metadata", "DataPath", "Gateway", "Node", "Coordinator", "Simulation", "Swarm",
+        "Bench", "CodeBench",
         "Tuning",
         "CCommit",
       ], swiftSettings: settings),

@@ -68,6 +68,8 @@ let commandTable: [CommandSpec] = [
       directory, OptionSpec("--nodes", value: "N", "storage nodes, 1 to 64 (default: 9)"),
       OptionSpec("--coordinators", value: "C", "1, 3 or 5 coordinators (default: 1)"),
       OptionSpec("--scheme", value: "K+M", "data and parity blocks of a stripe"),
+      OptionSpec("--gateways", value: "N", "S3 gateways, 0 or 1 (default: 1)"),
+      OptionSpec("--no-gateway", "as --gateways 0"),
       OptionSpec("--devices", value: "N", "devices of each node (default: 1)"),
       OptionSpec("--capacity", value: "SIZE", "bytes each device may hold (default: 64GiB)"),
       OptionSpec(
@@ -255,6 +257,9 @@ let commandTable: [CommandSpec] = [
   CommandSpec(
     path: ["node"], summary: "Run a storage node in the foreground.", usage: "--config FILE",
     options: [daemonConfig], run: runNode),
+  CommandSpec(
+    path: ["gateway"], summary: "Run an S3 gateway in the foreground.", usage: "--config FILE",
+    options: [daemonConfig], run: runGateway),
   CommandSpec(
     path: ["tune"],
     summary: "Look at and measure a disk; show the profile that fits it, and why.",

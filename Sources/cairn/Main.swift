@@ -117,7 +117,7 @@ struct Main {
       }
     }
     // Daemons take their own signals, to stop in their own order.
-    guard command.path != ["coordinator"], command.path != ["node"] else {
+    guard ![["coordinator"], ["node"], ["gateway"]].contains(command.path) else {
       await work.wait()
       if let failure = await outcome.get() { throw failure }
       return

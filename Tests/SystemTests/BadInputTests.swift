@@ -499,7 +499,7 @@ struct BadInputTests {
     #expect(lines.count == 3, "\(said)")
     #expect(lines.first?.hasPrefix("cairn: another 'cairn cluster up' is at work") == true)
     #expect(lines.dropFirst().first?.hasSuffix("cairn://bucket") == true)
-    #expect(lines.last == "stopped 2 daemons")
+    #expect(lines.last == "stopped 3 daemons")
   }
 
   @Test(

@@ -18,7 +18,7 @@ struct CommandTests {
       #expect(!status.contains("stopped"), "\(spelling): \(status)")
       try cluster.succeed("cluster", "up", "-q", "--dir", spelling)
     }
-    #expect(try cluster.succeed("cluster", "down", "--dir", link).text == "stopped 2 daemons\n")
+    #expect(try cluster.succeed("cluster", "down", "--dir", link).text == "stopped 3 daemons\n")
     #expect(
       try cluster.succeed("cluster", "down", "--dir", cluster.directory).text
         == "nothing was running\n")

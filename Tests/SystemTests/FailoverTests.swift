@@ -92,7 +92,7 @@ struct FailoverTests {
     let states = try cluster.daemons().filter { $0.role == "coordinator" }.map(\.state).sorted()
     #expect(states == ["leader", "standby", "standby"])
     let down = try cluster.succeed("cluster", "down", "--dir", cluster.directory)
-    #expect(down.text.contains("7 daemons"))
+    #expect(down.text.contains("8 daemons"))
     #expect(try cluster.daemons().allSatisfy { $0.state == "stopped" })
     try cluster.up()
     #expect(try cluster.run(["stat", "cairn://bucket/after-3"]).status == 0)

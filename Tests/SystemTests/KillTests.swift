@@ -44,7 +44,7 @@ struct KillTests {
     try cluster.succeed("get", "-r", "cairn://bucket/first", cluster.folder + "/back5")
     #expect(try difference(tree, cluster.folder + "/back5") == nil)
     let down = try cluster.succeed("cluster", "down", "--dir", cluster.directory)
-    #expect(down.text.contains("10 daemons"))
+    #expect(down.text.contains("11 daemons"))
   }
 
   @Test("nodes killed during an upload cost nothing", arguments: [seed])

@@ -26,9 +26,11 @@ package final class ObjectReader: @unchecked Sendable {
   /// - Parameters:
   ///   - identity: the version to read; 0 reads what is current at the first window, and stays with it.
   ///   - range: within the object.
+  ///   - plan: what ``resolve(_:identity:_:)`` said of this range, when it was asked: spares asking again.
   /// - Throws: ``DataPathError/changed`` when that version is current no more; some bytes may have been given out.
   package func read(
-    _ name: ObjectName, identity: UInt64, range: Range<UInt64>, into sink: any ByteSink
+    _ name: ObjectName, identity: UInt64, range: Range<UInt64>,
+    plan: ResolveRange.Answer? = nil, into sink: any ByteSink
   ) async throws(DataPathError) {
     if range.isEmpty { return }
     let failure = await withTaskGroup(of: DataPathError?.self) { group -> DataPathError? in
@@ -36,6 +38,11 @@ package final class ObjectReader: @unchecked Sendable {
       var identity = identity
       var first = range.lowerBound
       var next: Promise<Result<ResolveRange.Answer, DataPathError>>?
+      if let plan {
+        let known = Promise<Result<ResolveRange.Answer, DataPathError>>()
+        known.fulfil(.success(plan))
+        next = known
+      }
       var failure: DataPathError?
       while first < range.upperBound, failure == nil, turns.failure == nil {
         let resolved: Result<ResolveRange.Answer, DataPathError>
@@ -137,6 +144,15 @@ package final class ObjectReader: @unchecked Sendable {
       return failure
     }
     if let failure { throw failure }
+  }
+
+  /// What the coordinator says of an object, and where the front of `range` is.
+  ///
+  /// - Parameter range: from within the object; may end after it. An empty one asks for what there is to know alone.
+  package func resolve(_ name: ObjectName, identity: UInt64 = 0, _ range: Range<UInt64>)
+    async throws(DataPathError) -> ResolveRange.Answer
+  {
+    try await resolve(name, identity, range).get()
   }
 
   private func resolve(_ name: ObjectName, _ identity: UInt64, _ range: Range<UInt64>) async

@@ -27,17 +27,39 @@ extension ObjectWriter {
       guard source.rewind() else { throw .source("cannot be read a second time") }
     }
 
+    return try await put(
+      name, source: source, precondition: precondition, unlessIdentical: unlessIdentical
+    ) { attributes }
+  }
+
+  /// As `put` above, for attributes that depend on the bytes.
+  ///
+  /// - Parameter describe: asked when all of the source is stored, before anything is visible.
+  package func put(
+    _ name: ObjectName, source: any ByteSource, precondition: Precondition,
+    unlessIdentical: Bool = false,
+    describe: @escaping @Sendable () throws(DataPathError) -> ObjectAttributes
+  ) async throws(DataPathError) -> PutResult {
+    try await attempt(source) { upload throws(DataPathError) in
+      let stored = try await store(source, in: upload)
+      let identity = try await commit(
+        name, stored, in: upload, try describe(), precondition, unlessIdentical)
+      return PutResult(
+        identity: identity, byteCount: stored.byteCount, contentHash: stored.contentHash,
+        wasIdentical: false)
+    }
+  }
+
+  /// Does `body` under an upload, again under another one when that ended meanwhile.
+  func attempt<Value>(
+    _ source: any ByteSource, _ body: (Upload) async throws(DataPathError) -> Value
+  ) async throws(DataPathError) -> Value {
     var attemptCount = 0
     while true {
       attemptCount += 1
       let upload = upload
       do throws(DataPathError) {
-        let stored = try await store(source, in: upload)
-        let identity = try await commit(
-          name, stored, in: upload, attributes, precondition, unlessIdentical)
-        return PutResult(
-          identity: identity, byteCount: stored.byteCount, contentHash: stored.contentHash,
-          wasIdentical: false)
+        return try await body(upload)
       } catch {
         guard error.refusalCode == .noSuchUpload, attemptCount < Self.attemptLimit,
           !Task.isCancelled

@@ -8,6 +8,7 @@ import Ring
 ///     DIR/etcd/                  config.toml, pid, log, data/; when there are several coordinators
 ///     DIR/coordinator-1/ …       config.toml, pid, log, data/
 ///     DIR/node-1/ …              config.toml, pid, log, data/
+///     DIR/gateway-1/             config.toml, access-keys (mode 0600), pid, log
 ///
 /// A daemon runs when its pid file names a process whose command line names its config file (etcd's its data), by
 /// whatever path.
@@ -33,10 +34,11 @@ struct ClusterDirectory: Sendable {
   }
 
   /// In the order in which they start.
-  enum Role: String, Sendable, CaseIterable { case arbiter, coordinator, node }
+  enum Role: String, Sendable, CaseIterable { case arbiter, coordinator, node, gateway }
 
   var clientPath: String { path + "/client.toml" }
   var keyPath: String { path + "/cluster.key" }
+  var accessKeysPath: String { daemon(.gateway, 1).folder + "/access-keys" }
 
   /// Makes the directory when it is not there, and keeps other `cluster up` out until the file is closed.
   func takeTurn() async throws(Failure) -> File {
@@ -62,13 +64,13 @@ struct ClusterDirectory: Sendable {
     return Daemon(name: name, role: role, number: number, folder: path + "/" + name)
   }
 
-  /// Those that have a config file: etcd, coordinators, nodes, each by number.
+  /// Those that have a config file: etcd, coordinators, nodes, gateways, each by number.
   func daemons() async throws(Failure) -> [Daemon] {
     var numbers: [Role: [Int]] = [:]
     for entry in try await entries() where entry.kind == .directory {
       let name = String(decoding: entry.name, as: UTF8.self)
       if name == "etcd" { numbers[.arbiter] = [1] }
-      for role in [Role.coordinator, .node] where name.hasPrefix(role.rawValue + "-") {
+      for role in [Role.coordinator, .node, .gateway] where name.hasPrefix(role.rawValue + "-") {
         if let number = Int(name.dropFirst(role.rawValue.count + 1)) {
           numbers[role, default: []].append(number)
         }

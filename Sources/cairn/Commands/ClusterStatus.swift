@@ -67,6 +67,12 @@ func clusterStatus(_ context: Context) async throws(Failure) {
             await isHealthy(etcd: address, context.driver)
           } else { false }
         state = isHealthy ? "up" : "silent"
+      case .gateway:
+        let isUp =
+          if let address = SocketAddress(address) {
+            await isGatewayUp(address, context.driver)
+          } else { false }
+        state = isUp ? "up" : "silent"
       case .coordinator: state = answer.coordinators[address]?.role ?? "silent"
       case .node:
         // One whose directory was lost came back as another node of the same name.
@@ -100,6 +106,9 @@ func clusterStatus(_ context: Context) async throws(Failure) {
       members.append(("takesWrites", .bool(leader.detail.isEmpty)))
       members.append(("detail", .string(leader.detail)))
     }
+    if let gateway = try await ClusterGateway(directory, context) {
+      members.append(("s3", gateway.json))
+    }
     try await context.output.line(JSON.object(members).text)
   } else {
     for row in rows {
@@ -128,7 +137,11 @@ func clusterDown(_ context: Context) async throws(Failure) {
   let directory = ClusterDirectory(context)
   let daemons = try await directory.daemons()
   var stopped = 0
-  let ordered = daemons.filter { $0.role != .arbiter } + daemons.filter { $0.role == .arbiter }
+  // What serves clients goes first.
+  let ordered =
+    daemons.filter { $0.role == .gateway }
+    + daemons.filter { $0.role != .gateway && $0.role != .arbiter }
+    + daemons.filter { $0.role == .arbiter }
   for daemon in ordered where await directory.runningProcess(daemon) != nil {
     stopped += 1
     if await !directory.stop(daemon, signal: Signal.terminate, patience: .seconds(10)) {

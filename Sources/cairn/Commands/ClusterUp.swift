@@ -47,6 +47,10 @@ private func up(
     let coordinators = counted(daemons.count { $0.role == .coordinator }, "coordinator")
     try await context.output.line(
       "cluster is up: \(coordinators), \(nodes)\(started.isEmpty ? " (was running)" : "")")
+    if let gateway = try await ClusterGateway(directory, context) {
+      for line in gateway.lines { try await context.output.line(line) }
+    }
+    // The last line, so that scripts find it.
     try await context.output.line("  export CAIRN_CONFIG=\(shellWord(directory.clientPath))")
     try await context.output.flush()
   }
@@ -78,6 +82,7 @@ func widestScheme(nodes: Int) -> Scheme {
 private struct ClusterWishes {
   var nodes: Int?
   var coordinators: Int?
+  var gateways: Int?
   var devices: Int?
   var port: Int?
   var scheme: Scheme?
@@ -94,6 +99,11 @@ private struct ClusterWishes {
     coordinators = try arguments.number("--coordinators", in: 1...5)
     if let coordinators, coordinators.isMultiple(of: 2) {
       throw .usage("--coordinators takes 1, 3 or 5: \(coordinators)")
+    }
+    gateways = try arguments.number("--gateways", in: 0...1)
+    if arguments.has("--no-gateway") {
+      if gateways == 1 { throw .usage("--no-gateway and --gateways 1 contradict each other") }
+      gateways = 0
     }
     devices = try arguments.number("--devices", in: 1...16)
     port = try arguments.number("--port", in: 1...65_000)
@@ -154,9 +164,11 @@ private func create(
   let devices = wishes.devices ?? 1
   let security = (wishes.security ?? .automatic).rawValue
   // etcd has one for its clients and one for other members, which it has none of.
+  let etcdCount = coordinators > 1 ? 2 : 0
+  let gateways = wishes.gateways ?? 1
   let addresses = try await freeAddresses(
-    nodes + coordinators + (coordinators > 1 ? 2 : 0), base: wishes.port, driver)
-  let etcd = addresses[(nodes + coordinators)...]
+    nodes + coordinators + etcdCount + gateways, base: wishes.port, driver)
+  let etcd = addresses[(nodes + coordinators)...].prefix(etcdCount)
   do throws(RingError) {
     try await driver.makeDirectories(directory.path, mode: 0o700)
     let key = ClusterKey.make(driver)
@@ -223,6 +235,10 @@ private func create(
       }
       try await write(text, to: daemon.configPath, driver)
     }
+    if gateways > 0, let address = addresses.last {
+      try await ClusterGateway.create(
+        directory, address, coordinators: leaders, security: security, driver)
+    }
     // Last: a directory without it is not a cluster yet, and `up` makes it anew.
     try await write(
       """
@@ -282,6 +298,10 @@ private func checkUnchanged(
   if let wanted = wishes.coordinators, wanted != coordinators {
     throw refuse("has \(counted(coordinators, "coordinator")), not \(wanted)")
   }
+  let gateways = daemons.count { $0.role == .gateway }
+  if let wanted = wishes.gateways, wanted != gateways {
+    throw refuse("has \(counted(gateways, "gateway")), not \(wanted)")
+  }
   for daemon in daemons where daemon.role != .arbiter {
     let settings = try await Settings(daemon.configPath, on: context.driver)
     let found = try settings.peek { root throws(ConfigurationError) in
@@ -298,7 +318,7 @@ private func checkUnchanged(
       throw refuse("was made with --security \(found.security.rawValue), not \(wanted.rawValue)")
     }
     switch daemon.role {
-    case .arbiter: break
+    case .arbiter, .gateway: break
     case .coordinator:
       if let wanted = wishes.scheme, found.scheme != "\(wanted)" {
         throw refuse("was made with scheme \(found.scheme), not \(wanted)")
@@ -365,6 +385,7 @@ private func answers(
       return false
     }
     if daemon.role == .arbiter { return await isHealthy(etcd: address, context.driver) }
+    if daemon.role == .gateway { return await isGatewayUp(address, context.driver) }
     let client = try await ClientConfiguration.load(directory.clientPath, on: context.driver)
     let wire = WireClient(
       driver: context.driver, key: client.key, name: "client", security: client.security)

@@ -174,7 +174,7 @@ func runNode(_ context: Context) async throws(Failure) {
 }
 
 /// What a daemon calls itself in logs, messages and to its peers, who take no longer or unprintable one.
-private func daemonName(in root: ConfigurationTable) throws(ConfigurationError) -> String {
+func daemonName(in root: ConfigurationTable) throws(ConfigurationError) -> String {
   let name: String = try root.required("name")
   guard (1...100).contains(name.utf8.count), name.utf8.allSatisfy({ $0 > 32 && $0 != 127 }) else {
     throw root.error("name", "must be 1 to 100 bytes without spaces")
@@ -191,7 +191,7 @@ private func replacedDevice(in table: ConfigurationTable) throws(ConfigurationEr
   return device
 }
 
-private func configPath(_ context: Context) throws(Failure) -> String {
+func configPath(_ context: Context) throws(Failure) -> String {
   guard let path = context.arguments["--config"] else {
     throw .usage("a daemon needs --config FILE")
   }

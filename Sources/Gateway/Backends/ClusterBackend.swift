@@ -1,0 +1,187 @@
+import Coding
+package import DataPath
+package import Messages
+import Ring
+
+/// Objects in a Cairn cluster. Loop-confined.
+package final class ClusterBackend: ObjectBackend, @unchecked Sendable {
+  // Loop-confined.
+  private let access: ClusterAccess
+  private let reader: ObjectReader
+  private let writers: WriterRotation
+  /// Ends what `access` stands on.
+  private let onClose: @Sendable () async -> Void
+
+  /// - Parameter onClose: called when nothing uses `access` any more.
+  package init(
+    _ access: ClusterAccess, options: ObjectWriter.Options = ObjectWriter.Options(),
+    onClose: @escaping @Sendable () async -> Void = {}
+  ) {
+    self.access = access
+    self.onClose = onClose
+    reader = ObjectReader(access)
+    writers = WriterRotation(access, options: options)
+  }
+
+  package func close() async {
+    await writers.close()
+    await onClose()
+  }
+
+  private func ask<Request: Call>(_ request: Request) async throws(BackendError) -> Request.Answer {
+    do throws(DataPathError) {
+      return try await access.coordinator.query(request)
+    } catch {
+      throw BackendError(error)
+    }
+  }
+
+  @discardableResult
+  private func change(_ command: ClientCommand) async throws(BackendError) -> CommandOutcome {
+    do throws(DataPathError) {
+      return try await access.coordinator.execute(command)
+    } catch {
+      throw BackendError(error)
+    }
+  }
+
+  // MARK: Buckets
+
+  package func buckets() async throws(BackendError) -> [BucketEntry] {
+    try await ask(ListBuckets(level: .strong)).buckets.map {
+      BucketEntry(name: $0.name, created: $0.created)
+    }
+  }
+  package func createBucket(_ name: String) async throws(BackendError) {
+    try await change(.createBucket(name: name))
+  }
+  package func removeBucket(_ name: String) async throws(BackendError) {
+    try await change(.removeBucket(name: name))
+  }
+  package func bucketExists(_ name: String) async throws(BackendError) -> Bool {
+    do throws(BackendError) {
+      _ = try await ask(
+        ListObjects(
+          level: .strong, bucket: name, prefix: "", after: "", delimiter: "", limit: 0))
+      return true
+    } catch {
+      if error == .bucketNotFound { return false }
+      throw error
+    }
+  }
+
+  // MARK: Objects
+
+  package func put(
+    _ name: ObjectName, source: any ByteSource, precondition: Precondition,
+    describe: @escaping @Sendable () throws(DataPathError) -> ObjectAttributes
+  ) async throws(BackendError) -> UInt64 {
+    do throws(DataPathError) {
+      return try await writers.use { writer throws(DataPathError) in
+        try await writer.put(
+          name, source: source, precondition: precondition, describe: describe
+        ).identity
+      }
+    } catch {
+      throw BackendError(error)
+    }
+  }
+
+  package func find(_ name: ObjectName, wanted: Range<UInt64>) async throws(BackendError)
+    -> FoundObject
+  {
+    var plan: ResolveRange.Answer
+    do throws(DataPathError) {
+      do throws(DataPathError) {
+        plan = try await reader.resolve(name, wanted)
+      } catch {
+        // It begins after the end; the caller will see that by itself.
+        guard error.refusalCode == .invalidRange else { throw error }
+        plan = try await reader.resolve(name, 0..<0)
+      }
+    } catch {
+      throw BackendError(error)
+    }
+    return FoundObject(
+      name: name, version: plan.identity, byteCount: plan.objectByteCount,
+      modified: plan.modified, attributes: plan.attributes, contentName: plan.contentHash.hex,
+      plan: Planned(range: wanted, answer: plan))
+  }
+
+  /// What the coordinator said of the bytes that were wanted.
+  private struct Planned: Sendable {
+    var range: Range<UInt64>
+    var answer: ResolveRange.Answer
+  }
+
+  package func read(_ object: FoundObject, _ range: Range<UInt64>, into sink: any ByteSink)
+    async throws(BackendError)
+  {
+    var plan: ResolveRange.Answer?
+    if let planned = object.plan as? Planned, planned.range.lowerBound == range.lowerBound,
+      min(planned.range.upperBound, object.byteCount) == range.upperBound
+    {
+      plan = planned.answer
+    }
+    do throws(DataPathError) {
+      try await reader.read(
+        object.name, identity: object.version, range: range, plan: plan, into: sink)
+    } catch {
+      throw BackendError(error)
+    }
+  }
+
+  package func delete(_ name: ObjectName, precondition: Precondition) async throws(BackendError) {
+    try await change(.deleteObject(name: name, precondition: precondition))
+  }
+
+  package func copy(
+    _ source: FoundObject, to target: ObjectName, attributes: ObjectAttributes,
+    precondition: Precondition
+  ) async throws(BackendError) {
+    try await change(
+      .copyObject(
+        source: source.name, target: target, attributes: attributes, move: false,
+        precondition: precondition, modified: 0))
+  }
+
+  package func list(_ request: ListRequest) async throws(BackendError) -> ListPage {
+    let answer = try await ask(
+      ListObjects(
+        level: .strong, bucket: request.bucket, prefix: request.prefix, after: request.after,
+        delimiter: request.delimiter, limit: UInt32(clamping: request.limit)))
+    return ListPage(
+      entries: answer.entries.map {
+        ListPage.Entry(
+          key: $0.key, byteCount: $0.byteCount, modified: $0.modified, attributes: $0.attributes,
+          contentName: $0.contentHash.hex)
+      }, prefixes: answer.prefixes, next: answer.next)
+  }
+}
+
+extension BackendError {
+  init(_ error: DataPathError) {
+    switch error {
+    case .refused(let code, let reason):
+      switch RefusalCode(rawValue: code) {
+      case .noSuchBucket: self = .bucketNotFound
+      case .noSuchKey: self = .notFound
+      case .bucketExists: self = .bucketExists
+      case .bucketNotEmpty: self = .bucketNotEmpty
+      case .invalidName: self = .invalidName(reason)
+      case .preconditionFailed: self = .preconditionFailed
+      case .invalidRange: self = .invalidRange
+      case .tooFewDomains, .deviceFull: self = .quorumNotMet(reason)
+      case .unavailable, .notLeader: self = .unavailable(reason)
+      default: self = .failed("\(error)")
+      }
+    case .noCoordinator, .outcomeUnknown: self = .unavailable("\(error)")
+    case .unreadable: self = .quorumNotMet("\(error)")
+    case .source(let reason): self = .source(reason)
+    case .sink(let reason): self = .sink(reason)
+    case .changed: self = .changed
+    case .cancelled: self = .cancelled
+    case .wrongKey, .corrupt: self = .failed("\(error)")
+    }
+  }
+}

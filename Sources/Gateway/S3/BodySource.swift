@@ -1,0 +1,187 @@
+import Coding
+import DataPath
+import HTTP
+import Ring
+import Service
+
+/// The bytes of an object on their way from a client, checked against all that the client said of them. Each digest is
+/// made once, on this pass. Loop-confined.
+///
+/// What is wrong is told when the source ends, so before anything is visible.
+final class BodySource: ByteSource, @unchecked Sendable {
+  // Loop-confined.
+  private let body: HTTPRequestBody
+  private let pieces: ChunkedPayload?
+  private let wanted: BodyClaims
+  private let md5 = RunningDigest(.md5)
+  private let sha256: RunningDigest?
+  private let checksum: RunningDigest?
+  private var count: UInt64 = 0
+  private var isAtEnd = false
+  /// Why reading failed.
+  private(set) var failure: S3Error?
+  /// Once it has ended.
+  private(set) var md5Digest: [UInt8] = []
+  private(set) var checksumValue: String?
+  var checksumName: String? { wanted.checksum?.name }
+
+  let byteCount: UInt64?
+
+  init(_ body: HTTPRequestBody, _ wanted: BodyClaims, _ payload: Payload, pool: BufferPool) {
+    self.body = body
+    self.wanted = wanted
+    switch payload {
+    case .unsigned, .digest:
+      pieces = nil
+      byteCount = body.byteCount ?? wanted.decodedByteCount
+    case .pieces(let signing, let hasTrailer):
+      pieces = ChunkedPayload(body, signing: signing, hasTrailer: hasTrailer, pool: pool)
+      byteCount = wanted.decodedByteCount
+    }
+    if case .digest = payload { sha256 = RunningDigest(.sha256) } else { sha256 = nil }
+    if case .digest(let digest) = payload { signedDigest = digest } else { signedDigest = nil }
+    checksum = wanted.checksum.map { RunningDigest($0.kind) }
+  }
+  private let signedDigest: [UInt8]?
+
+  func rewind() -> Bool { false }
+
+  func read(into slice: Slice) async throws(DataPathError) -> Int {
+    if isAtEnd { return 0 }
+    let found = try await receive(into: slice)
+    slice[0..<found].withBytes { bytes in
+      md5.update(bytes)
+      sha256?.update(bytes)
+      checksum?.update(bytes)
+    }
+    count += UInt64(found)
+    guard count <= wanted.byteLimit else { throw fail(S3Error(.entityTooLarge)) }
+    if found == 0 || count == byteCount {
+      // What says that it is the end, and may say more, stands behind the last byte.
+      if found > 0, pieces != nil || body.byteCount == nil {
+        let rest = try await receive(into: Slice(copying: [0]))
+        guard rest == 0 else { throw fail(S3Error(.incompleteBody)) }
+      }
+      isAtEnd = true
+      try finish()
+    }
+    return found
+  }
+
+  private func receive(into slice: Slice) async throws(DataPathError) -> Int {
+    do throws(ChunkedPayload.Failure) {
+      if let pieces { return try await pieces.read(into: slice) }
+      do throws(HTTPError) {
+        return try await body.read(into: slice)
+      } catch {
+        throw .http(error)
+      }
+    } catch {
+      switch error {
+      case .s3(let error): throw fail(error)
+      case .http(.lost), .http(.unreachable), .http(.cancelled):
+        throw fail(S3Error(.incompleteBody))
+      case .http(.malformed(let reason)): throw fail(S3Error(.invalidRequest, reason))
+      }
+    }
+  }
+
+  private func fail(_ error: S3Error) -> DataPathError {
+    failure = error
+    return .source(error.message)
+  }
+
+  private func finish() throws(DataPathError) {
+    if let byteCount, byteCount != count { throw fail(S3Error(.incompleteBody)) }
+    md5Digest = md5.finish()
+    if let expected = wanted.md5, expected != md5Digest { throw fail(S3Error(.badDigest)) }
+    if let signedDigest, let sha256, sha256.finish() != signedDigest {
+      throw fail(S3Error(.contentSHA256Mismatch))
+    }
+    guard let checksum, let claim = wanted.checksum else { return }
+    let value = Base64.encode(checksum.finish())
+    var claimed = claim.value
+    if claim.isInTrailer {
+      claimed = pieces?.trailers.first { $0.name == claim.header }?.value
+      guard claimed != nil else {
+        throw fail(S3Error(.malformedTrailer, "The trailer \(claim.header) is missing."))
+      }
+    }
+    if let claimed, claimed != value {
+      throw fail(
+        S3Error(
+          .badDigest, "The \(claim.name) you specified did not match the calculated checksum."))
+    }
+    checksumValue = value
+  }
+}
+
+/// What a request says of the bytes it brings.
+struct BodyClaims {
+  struct Checksum {
+    var kind: RunningDigest.Kind
+    /// "x-amz-checksum-crc32"
+    var header: String
+    /// "CRC32"
+    var name: String
+    /// Base64; nil when it comes later, or when none was claimed and one is only to be made.
+    var value: String?
+    var isInTrailer = false
+  }
+  var md5: [UInt8]?
+  var checksum: Checksum?
+  var decodedByteCount: UInt64?
+  var byteLimit: UInt64 = 5 << 40
+
+  static let checksums: [(kind: RunningDigest.Kind, name: String)] = [
+    (.crc32, "CRC32"), (.crc32c, "CRC32C"), (.crc64nvme, "CRC64NVME"), (.sha1, "SHA1"),
+    (.sha256, "SHA256"),
+  ]
+
+  init() {}
+
+  init(_ request: S3Request) throws(S3Error) {
+    if let text = try request.header("Content-MD5") {
+      guard let digest = Base64.decode(text), digest.count == 16 else {
+        throw S3Error(.invalidDigest)
+      }
+      md5 = digest
+    }
+    if let text = try request.header("x-amz-decoded-content-length") {
+      guard let count = UInt64(text), text.utf8.allSatisfy({ (48...57).contains($0) }) else {
+        throw S3Error(.invalidArgument, "x-amz-decoded-content-length is no number.")
+      }
+      decodedByteCount = count
+    }
+    let trailer = try request.header("x-amz-trailer")?.lowercased()
+    let asked = try request.header("x-amz-sdk-checksum-algorithm")?.uppercased()
+    for (kind, name) in Self.checksums {
+      let header = "x-amz-checksum-" + name.lowercased()
+      let value = try request.header(header)
+      let isInTrailer = trailer == header
+      guard value != nil || isInTrailer else { continue }
+      guard checksum == nil, !(value != nil && isInTrailer) else {
+        throw S3Error(.invalidRequest, "Expecting a single x-amz-checksum- header")
+      }
+      if let value {
+        guard let bytes = Base64.decode(value), bytes.count == kind.byteCount else {
+          throw S3Error(.invalidRequest, "Value for \(header) header is invalid.")
+        }
+      }
+      checksum = Checksum(
+        kind: kind, header: header, name: name, value: value, isInTrailer: isInTrailer)
+    }
+    if let trailer, checksum?.isInTrailer != true {
+      throw S3Error(
+        .invalidRequest,
+        "The value specified in the x-amz-trailer header is not supported: \(trailer)")
+    }
+    if let asked, !asked.isEmpty, !Self.checksums.contains(where: { $0.name == asked }) {
+      throw S3Error(.invalidRequest, "Checksum algorithm provided is unsupported.")
+    }
+    if checksum == nil, let asked, let found = Self.checksums.first(where: { $0.name == asked }) {
+      checksum = Checksum(
+        kind: found.kind, header: "x-amz-checksum-" + found.name.lowercased(), name: found.name)
+    }
+  }
+}

@@ -1,0 +1,349 @@
+import DataPath
+import HTTP
+import Messages
+import Ring
+import Service
+
+extension S3Service {
+  /// S3's bound on what one request may bring.
+  static let putByteLimit: UInt64 = 5 << 30
+
+  // MARK: Reading
+
+  /// GetObject and HeadObject.
+  func getObject(_ call: Call) async throws(S3Error) {
+    let request = call.request
+    guard let name = request.name else { throw S3Error(.invalidURI) }
+    if request.has("partNumber") { throw S3Error(.notImplemented) }
+    let isHead = call.method == "HEAD"
+    let range = try request.header("Range").flatMap { ByteRange($0) }
+    let wanted = isHead ? 0..<0 : range.map { $0.wanted ?? 0..<0 } ?? 0..<1 << 62
+    let conditions = try Conditions(request)
+    let found = try await ask { () async throws(BackendError) in
+      try await self.backend.find(name, wanted: wanted)
+    }
+    let facts = ObjectFacts(found.attributes, contentName: found.contentName)
+    try conditions.check(etag: facts.etag, modified: found.modified, isRead: true)
+    // Of a part it would say nothing.
+    let showsChecksum = try request.header("x-amz-checksum-mode")?.uppercased() == "ENABLED"
+    var fields = facts.answerFields(
+      modified: found.modified, showsChecksum: showsChecksum && range == nil)
+    for (item, header) in Self.overrides {
+      guard let value = try request.value(item) else { continue }
+      guard value.utf8.allSatisfy({ $0 >= 32 && $0 != 127 || $0 == 9 }) else {
+        throw S3Error(.invalidArgument, "\(item) holds a control character.")
+      }
+      fields.removeAll { $0.name.lowercased() == header.lowercased() }
+      fields.append(.init(header, value))
+    }
+    var bytes = 0..<found.byteCount
+    var status = 200
+    if let range {
+      guard let part = range.resolve(found.byteCount) else {
+        throw S3Error(.invalidRange)
+          .with("RangeRequested", try request.header("Range") ?? "")
+          .with("ActualObjectSize", String(found.byteCount))
+      }
+      bytes = part
+      status = 206
+      fields.append(
+        .init("Content-Range", "bytes \(part.lowerBound)-\(part.upperBound - 1)/\(found.byteCount)")
+      )
+    }
+    if isHead || bytes.isEmpty {
+      return call.exchange.begin(status, call.fields(fields), byteCount: UInt64(bytes.count))
+    }
+    let sink = AnswerSink(
+      call.exchange, status, call.fields(fields), byteCount: UInt64(bytes.count))
+    do throws(BackendError) {
+      try await backend.read(found, bytes, into: sink)
+    } catch {
+      if case .sink = error { return }
+      throw S3Error(backend: error)
+    }
+  }
+
+  private static let overrides = [
+    ("response-content-type", "Content-Type"), ("response-content-language", "Content-Language"),
+    ("response-expires", "Expires"), ("response-cache-control", "Cache-Control"),
+    ("response-content-disposition", "Content-Disposition"),
+    ("response-content-encoding", "Content-Encoding"),
+  ]
+
+  // MARK: Writing
+
+  func putObject(_ call: Call) async throws(S3Error) {
+    guard let name = call.request.name else { throw S3Error(.invalidURI) }
+    let facts = try ObjectFacts(call.request)
+    let source = try source(call, byteLimit: Self.putByteLimit)
+    let precondition = try await precondition(call.request, name)
+    do throws(BackendError) {
+      _ = try await backend.put(name, source: source, precondition: precondition) {
+        () throws(DataPathError) -> ObjectAttributes in facts.with(source).attributes
+      }
+    } catch {
+      throw source.failure ?? S3Error(backend: error)
+    }
+    await call.answer(200, facts.with(source).storedFields)
+  }
+
+  /// The bytes a request brings. What can be known to be wrong before the first of them is refused here.
+  func source(_ call: Call, byteLimit: UInt64) throws(S3Error) -> BodySource {
+    var claims = try BodyClaims(call.request)
+    claims.byteLimit = byteLimit
+    let source = BodySource(call.exchange.body, claims, call.payload, pool: driver.buffers)
+    if let count = source.byteCount, count > byteLimit {
+      throw S3Error(.entityTooLarge).with("ProposedSize", String(count))
+        .with("MaxSizeAllowed", String(byteLimit))
+    }
+    return source
+  }
+
+  /// What a write demands of what is there.
+  func precondition(_ request: S3Request, _ name: ObjectName) async throws(S3Error) -> Precondition
+  {
+    if let text = try request.header("If-None-Match") {
+      guard text == "*" else { throw S3Error(.notImplemented).with("Header", "If-None-Match") }
+      return .absent
+    }
+    guard let text = try request.header("If-Match") else { return .none }
+    let found = try await ask { () async throws(BackendError) in
+      try await self.backend.find(name, wanted: 0..<0)
+    }
+    let facts = ObjectFacts(found.attributes, contentName: found.contentName)
+    guard Conditions.names(text, facts.etag) else {
+      throw S3Error(.preconditionFailed).with("Condition", "If-Match")
+    }
+    return .identity(found.version)
+  }
+
+  func deleteObject(_ call: Call) async throws(S3Error) {
+    guard let name = call.request.name else { throw S3Error(.invalidURI) }
+    let precondition =
+      try call.request.header("If-Match") == nil
+      ? Precondition.none : try await precondition(call.request, name)
+    try await delete(name, precondition)
+    await call.answer(204)
+  }
+
+  /// What is not there is as good as deleted.
+  private func delete(_ name: ObjectName, _ precondition: Precondition) async throws(S3Error) {
+    do throws(BackendError) {
+      try await backend.delete(name, precondition: precondition)
+    } catch {
+      if error != .notFound { throw S3Error(backend: error) }
+    }
+  }
+
+  func copyObject(_ call: Call) async throws(S3Error) {
+    let request = call.request
+    guard let name = request.name else { throw S3Error(.invalidURI) }
+    let source = try Self.copySource(request)
+    var facts = try ObjectFacts(request)
+    let directive = try request.header("x-amz-metadata-directive")?.uppercased() ?? "COPY"
+    guard ["COPY", "REPLACE"].contains(directive) else {
+      throw S3Error(.invalidArgument, "Unknown metadata directive.")
+        .with("ArgumentName", "x-amz-metadata-directive").with("ArgumentValue", directive)
+    }
+    if source.isSame(as: name) && directive == "COPY" {
+      throw S3Error(
+        .invalidRequest,
+        "This copy request is illegal because it is trying to copy an object to itself without changing the object's metadata, storage class, website redirect location or encryption attributes."
+      )
+    }
+    let conditions = try Conditions(request, prefix: "x-amz-copy-source-")
+    let precondition = try await precondition(request, name)
+    // The source may be replaced between the look at it and the copy.
+    for _ in 0..<Self.copyAttempts {
+      let found = try await ask { () async throws(BackendError) in
+        try await self.backend.find(source, wanted: 0..<0)
+      }
+      let original = ObjectFacts(found.attributes, contentName: found.contentName)
+      try conditions.check(etag: original.etag, modified: found.modified, isRead: false)
+      guard found.byteCount <= Self.putByteLimit else {
+        throw S3Error(
+          .invalidRequest,
+          "The specified copy source is larger than the maximum allowable size for a copy source: \(Self.putByteLimit)"
+        )
+      }
+      if directive == "COPY" {
+        facts = original
+      } else {
+        facts.etag = original.etag
+        facts.checksum = original.checksum
+      }
+      let attributes = facts.attributes
+      do throws(BackendError) {
+        try await backend.copy(found, to: name, attributes: attributes, precondition: precondition)
+      } catch {
+        if error == .changed { continue }
+        throw S3Error(backend: error)
+      }
+      let copied = try await ask { () async throws(BackendError) in
+        try await self.backend.find(name, wanted: 0..<0)
+      }
+      var xml = XMLText("CopyObjectResult")
+      xml.element("LastModified", Self.time(copied.modified))
+      xml.element("ETag", facts.quotedETag)
+      return await call.answer(xml: xml.finish())
+    }
+    throw S3Error(backend: .changed)
+  }
+
+  private static let copyAttempts = 5
+
+  /// What `x-amz-copy-source` names: "/bucket/key", coded as in an address.
+  static func copySource(_ request: S3Request) throws(S3Error) -> ObjectName {
+    let refusal = S3Error(
+      .invalidArgument, "Copy Source must mention the source bucket and key: sourcebucket/sourcekey"
+    )
+    .with("ArgumentName", "x-amz-copy-source")
+    guard let text = try request.header("x-amz-copy-source") else { throw refusal }
+    var path = text.utf8[...]
+    if let mark = path.lastIndex(of: UInt8(ascii: "?")) {
+      let query = String(decoding: path[mark...], as: UTF8.self)
+      if query.hasPrefix("?versionId=") {
+        guard query == "?versionId=null" else { throw S3Error(.noSuchVersion) }
+        path = path[..<mark]
+      }
+    }
+    guard var bytes = URLCoding.decode(path)?[...] else { throw refusal }
+    if bytes.first == UInt8(ascii: "/") { bytes = bytes.dropFirst() }
+    guard let cut = bytes.firstIndex(of: UInt8(ascii: "/")),
+      let bucket = String(validating: bytes[..<cut], as: UTF8.self),
+      let key = String(validating: bytes[(cut + 1)...], as: UTF8.self), !bucket.isEmpty,
+      !key.isEmpty
+    else { throw refusal }
+    return ObjectName(bucket: bucket, key: key)
+  }
+
+  // MARK: Many at once
+
+  func deleteObjects(_ call: Call) async throws(S3Error) {
+    guard let bucket = call.request.bucket else { throw S3Error(.invalidBucketName) }
+    let claims = try BodyClaims(call.request)
+    let body = try await wholeBody(call, limit: 2 << 20)
+    guard claims.md5 != nil || claims.checksum != nil || call.payload.isSigned else {
+      throw S3Error(.invalidRequest, "Missing required header for this request: Content-MD5")
+    }
+    let tree: XMLTree
+    do throws(XMLTree.Malformed) {
+      tree = try XMLTree.read(body, root: "Delete")
+    } catch {
+      throw S3Error(.malformedXML)
+    }
+    let isQuiet = tree.value("Quiet") == "true"
+    let objects = tree.all("Object")
+    guard (1...1000).contains(objects.count) else { throw S3Error(.malformedXML) }
+    var keys: [(key: String, version: String?)] = []
+    for object in objects {
+      guard let key = object.value("Key"), !key.isEmpty else { throw S3Error(.malformedXML) }
+      keys.append((key, object.value("VersionId")))
+    }
+    try await requireBucket(call.request)
+    let outcomes = await withTaskGroup(of: (Int, S3Error?).self) { group in
+      var outcomes = [S3Error?](repeating: nil, count: keys.count)
+      var running = 0
+      for (index, item) in keys.enumerated() {
+        if running == Self.deletesAtOnce, let (index, error) = await group.next() {
+          outcomes[index] = error
+          running -= 1
+        }
+        group.addTask { [self] in
+          guard item.version == nil || item.version == "null" else {
+            return (index, S3Error(.noSuchVersion))
+          }
+          do throws(S3Error) {
+            try await delete(ObjectName(bucket: bucket, key: item.key), .none)
+            return (index, nil)
+          } catch {
+            return (index, error)
+          }
+        }
+        running += 1
+      }
+      for await (index, error) in group { outcomes[index] = error }
+      return outcomes
+    }
+    var xml = XMLText("DeleteResult")
+    for (item, outcome) in zip(keys, outcomes) {
+      if let outcome {
+        xml.group("Error") {
+          $0.element("Key", item.key)
+          $0.element("Code", outcome.code.rawValue)
+          $0.element("Message", outcome.message)
+        }
+      } else if !isQuiet {
+        xml.group("Deleted") { $0.element("Key", item.key) }
+      }
+    }
+    await call.answer(xml: xml.finish())
+  }
+
+  private static let deletesAtOnce = 64
+}
+
+extension ObjectName {
+  /// By bytes: equal strings may differ in theirs.
+  func isSame(as other: ObjectName) -> Bool {
+    bucket.utf8.elementsEqual(other.bucket.utf8) && key.utf8.elementsEqual(other.key.utf8)
+  }
+}
+
+extension ObjectFacts {
+  /// With what is known when the bytes have come.
+  func with(_ source: BodySource) -> ObjectFacts {
+    var facts = self
+    facts.etag = hexText(source.md5Digest)
+    facts.checksum = source.checksumValue.flatMap { value in
+      source.checksumName.map { Checksum(name: $0, value: value) }
+    }
+    return facts
+  }
+
+  /// The headers of an answer to a write.
+  var storedFields: [HTTPFields.Line] {
+    var lines: [HTTPFields.Line] = [.init("ETag", quotedETag)]
+    if let checksum {
+      lines.append(.init(checksum.header, checksum.value))
+      lines.append(.init("x-amz-checksum-type", "FULL_OBJECT"))
+    }
+    return lines
+  }
+}
+
+extension Payload {
+  /// The signature covers the bytes.
+  var isSigned: Bool {
+    switch self {
+    case .digest: true
+    case .pieces(let signing, _): signing != nil
+    case .unsigned: false
+    }
+  }
+}
+
+/// Bytes that go out as the body of an answer, in order. The answer begins with the first of them: until then it can still
+/// be another one.
+private final class AnswerSink: ByteSink, @unchecked Sendable {
+  // Loop-confined.
+  private let exchange: HTTPExchange
+  private let status: Int
+  private let fields: HTTPFields
+  private let byteCount: UInt64
+  init(_ exchange: HTTPExchange, _ status: Int, _ fields: HTTPFields, byteCount: UInt64) {
+    self.exchange = exchange
+    self.status = status
+    self.fields = fields
+    self.byteCount = byteCount
+  }
+  var isOrdered: Bool { true }
+  func write(_ slices: [Slice], at offset: UInt64) async throws(DataPathError) {
+    if !exchange.hasBegun { exchange.begin(status, fields, byteCount: byteCount) }
+    do throws(HTTPError) {
+      try await exchange.send(slices)
+    } catch {
+      throw .sink("\(error)")
+    }
+  }
+}

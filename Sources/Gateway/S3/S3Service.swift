@@ -1,0 +1,265 @@
+import DataPath
+package import HTTP
+import Ring
+import Service
+
+/// From a request to its operation and back. Loop-confined.
+package final class S3Service: HTTPHandler, @unchecked Sendable {
+  // Loop-confined.
+  let configuration: GatewayConfiguration
+  let backend: any ObjectBackend
+  let driver: any Driver
+  private let log: Log
+  /// By name.
+  private let secrets: [String: String]
+
+  init(
+    _ configuration: GatewayConfiguration, backend: any ObjectBackend, driver: any Driver, log: Log
+  ) {
+    self.configuration = configuration
+    self.backend = backend
+    self.driver = driver
+    self.log = log
+    secrets = Dictionary(configuration.keys.map { ($0.name, $0.secret) }) { first, _ in first }
+  }
+
+  /// One request under way.
+  struct Call {
+    var exchange: HTTPExchange
+    var request: S3Request
+    var payload: Payload
+    var requestID: String
+    var method: String { request.method }
+
+    /// With what every answer has.
+    func fields(_ more: [HTTPFields.Line] = []) -> HTTPFields {
+      HTTPFields([.init("x-amz-request-id", requestID), .init("Server", "Cairn")] + more)
+    }
+    func answer(_ status: Int, _ more: [HTTPFields.Line] = []) async {
+      do throws(HTTPError) {
+        try await exchange.answer(status, fields(more))
+      } catch {
+        // The client is gone.
+      }
+    }
+    func answer(xml: [UInt8], status: Int = 200, _ more: [HTTPFields.Line] = []) async {
+      do throws(HTTPError) {
+        try await exchange.answer(
+          status, fields([.init("Content-Type", "application/xml")] + more), xml)
+      } catch {
+        // The client is gone.
+      }
+    }
+  }
+
+  package func answer(_ exchange: HTTPExchange) async {
+    let requestID = newRequestID()
+    do throws(S3Error) {
+      let request = try S3Request(exchange.head, domain: configuration.domain)
+      let payload = try authenticate(request)
+      try await dispatch(
+        Call(exchange: exchange, request: request, payload: payload, requestID: requestID))
+    } catch {
+      await refuse(error, exchange, requestID)
+    }
+  }
+
+  private func refuse(_ error: S3Error, _ exchange: HTTPExchange, _ requestID: String) async {
+    if error.code.status >= 500 && error.code != .notImplemented {
+      log.warning(
+        "request failed",
+        [
+          "code": error.code.rawValue, "reason": error.message, "method": exchange.head.method,
+          "target": String(exchange.head.target.prefix(200)), "id": requestID,
+        ])
+    }
+    // Too late to say anything but that it is not whole.
+    guard !exchange.hasBegun else { return }
+    let path = exchange.head.target.prefix { $0 != "?" }
+    var fields = HTTPFields([
+      .init("x-amz-request-id", requestID), .init("Server", "Cairn"),
+      .init("Content-Type", "application/xml"),
+    ])
+    if error.code == .serviceUnavailable || error.code == .slowDown {
+      fields.add("Retry-After", "1")
+    }
+    do throws(HTTPError) {
+      if error.code == .notModified {
+        try await exchange.answer(304, fields)
+      } else {
+        try await exchange.answer(
+          error.code.status, fields,
+          error.document(resource: String(path), requestID: requestID))
+      }
+    } catch {
+      // The client is gone.
+    }
+  }
+
+  package func refusal(status: Int, reason: String) -> (fields: HTTPFields, body: [UInt8]) {
+    let requestID = newRequestID()
+    return (
+      HTTPFields([
+        .init("x-amz-request-id", requestID), .init("Server", "Cairn"),
+        .init("Content-Type", "application/xml"),
+      ]),
+      S3Error(.invalidRequest, "The request is malformed: \(reason)").document(
+        resource: "/", requestID: requestID)
+    )
+  }
+
+  private func newRequestID() -> String {
+    let text = String(driver.random(), radix: 16, uppercase: true)
+    return String(repeating: "0", count: 16 - text.utf8.count) + text
+  }
+
+  private func authenticate(_ request: S3Request) throws(S3Error) -> Payload {
+    guard let claim = try SignedClaim(request) else { throw S3Error(.accessDenied) }
+    guard let secret = secrets[claim.scope.accessKey] else {
+      throw S3Error(.invalidAccessKeyId).with("AWSAccessKeyId", claim.scope.accessKey)
+    }
+    guard claim.scope.region == configuration.region else {
+      throw S3Error(
+        claim.lifetime == nil ? .authorizationHeaderMalformed : .authorizationQueryParametersError,
+        "The region '\(claim.scope.region)' is wrong; expecting '\(configuration.region)'"
+      ).with("Region", configuration.region)
+    }
+    try claim.checkTime(driver.wallClock)
+    let key = try claim.verify(request, secret: secret)
+    return try Payload(claim, key: key)
+  }
+
+  private func dispatch(_ call: Call) async throws(S3Error) {
+    guard call.request.bucket != nil else {
+      guard call.method == "GET" else { throw S3Error(.methodNotAllowed) }
+      return try await listBuckets(call)
+    }
+    if call.request.key == nil {
+      try await dispatchBucket(call)
+    } else {
+      try await dispatchObject(call)
+    }
+  }
+
+  private func dispatchBucket(_ call: Call) async throws(S3Error) {
+    let request = call.request
+    if let refusal = Self.unsupported(request, Self.bucketQueries) {
+      // Of a bucket that is not there, that is what counts.
+      try await requireBucket(request)
+      throw refusal
+    }
+    switch call.method {
+    case "PUT":
+      if request.has("versioning") { return try await putVersioning(call) }
+      try await createBucket(call)
+    case "HEAD": try await headBucket(call)
+    case "DELETE": try await removeBucket(call)
+    case "GET":
+      if request.has("location") { return try await getLocation(call) }
+      if request.has("versioning") { return try await getVersioning(call) }
+      if request.has("uploads") { return try await listUploads(call) }
+      try await listObjects(call)
+    case "POST":
+      guard request.has("delete") else { throw S3Error(.notImplemented) }
+      try await deleteObjects(call)
+    default: throw S3Error(.methodNotAllowed)
+    }
+  }
+
+  private func dispatchObject(_ call: Call) async throws(S3Error) {
+    let request = call.request
+    if let refusal = Self.unsupported(request, Self.objectQueries) { throw refusal }
+    if let version = try request.value("versionId"), version != "null" {
+      throw S3Error(.noSuchVersion).with("VersionId", version)
+    }
+    switch call.method {
+    case "PUT":
+      let isCopy = try request.header("x-amz-copy-source") != nil
+      if request.has("partNumber") || request.has("uploadId") {
+        if isCopy { try await copyPart(call) } else { try await putPart(call) }
+      } else if isCopy {
+        try await copyObject(call)
+      } else {
+        try await putObject(call)
+      }
+    case "GET":
+      if request.has("uploadId") { return try await listParts(call) }
+      try await getObject(call)
+    case "HEAD": try await getObject(call)
+    case "DELETE":
+      if request.has("uploadId") { return try await abortUpload(call) }
+      try await deleteObject(call)
+    case "POST":
+      if request.has("uploads") { return try await createUpload(call) }
+      if request.has("uploadId") { return try await completeUpload(call) }
+      throw S3Error(.notImplemented)
+    default: throw S3Error(.methodNotAllowed)
+    }
+  }
+
+  /// Sub-resources that are not there, and what S3 says when they are asked for and not set; nil: 501 in any case.
+  private static let bucketQueries: [String: S3Error.Code?] = [
+    "accelerate": nil, "acl": nil, "analytics": nil, "cors": .noSuchCORSConfiguration,
+    "encryption": .encryptionConfigurationNotFound, "intelligent-tiering": nil, "inventory": nil,
+    "lifecycle": .noSuchLifecycleConfiguration, "logging": nil, "metrics": nil,
+    "notification": nil, "object-lock": .objectLockConfigurationNotFound,
+    "ownershipControls": .ownershipControlsNotFound, "policy": .noSuchBucketPolicy,
+    "policyStatus": .noSuchBucketPolicy,
+    "publicAccessBlock": .noSuchPublicAccessBlockConfiguration,
+    "replication": .replicationConfigurationNotFound, "requestPayment": nil,
+    "tagging": .noSuchTagSet, "versions": nil, "website": .noSuchWebsiteConfiguration,
+  ]
+  private static let objectQueries: [String: S3Error.Code?] = [
+    "acl": nil, "attributes": nil, "legal-hold": nil, "restore": nil, "retention": nil,
+    "select": nil, "tagging": nil, "torrent": nil,
+  ]
+
+  private static func unsupported(_ request: S3Request, _ queries: [String: S3Error.Code?])
+    -> S3Error?
+  {
+    for item in request.query {
+      guard let found = queries[String(decoding: item.name, as: UTF8.self)] else { continue }
+      if let code = found, request.method == "GET" || request.method == "DELETE" {
+        return S3Error(code)
+      }
+      return S3Error(.notImplemented)
+    }
+    return nil
+  }
+
+  func requireBucket(_ request: S3Request) async throws(S3Error) {
+    guard let bucket = request.bucket else { throw S3Error(.invalidBucketName) }
+    let isThere = try await ask { () async throws(BackendError) in
+      try await self.backend.bucketExists(bucket)
+    }
+    guard isThere else { throw S3Error(.noSuchBucket).with("BucketName", bucket) }
+  }
+
+  /// A small body as a whole, checked against all that was said of it.
+  func wholeBody(_ call: Call, limit: Int) async throws(S3Error) -> [UInt8] {
+    var claims = try BodyClaims(call.request)
+    claims.byteLimit = UInt64(limit)
+    let source = BodySource(
+      call.exchange.body, claims, call.payload, pool: driver.buffers)
+    var bytes: [UInt8] = []
+    let piece = driver.buffers.slice(min(limit, 64 << 10))
+    while true {
+      do throws(DataPathError) {
+        let count = try await source.read(into: piece)
+        if count == 0 { return bytes }
+        bytes += piece[0..<count].array
+      } catch {
+        throw source.failure ?? S3Error(.incompleteBody)
+      }
+    }
+  }
+
+  /// Does something of the backend's, its errors told as S3's.
+  func ask<Value>(_ body: () async throws(BackendError) -> Value) async throws(S3Error) -> Value {
+    do throws(BackendError) {
+      return try await body()
+    } catch {
+      throw S3Error(backend: error)
+    }
+  }
+}

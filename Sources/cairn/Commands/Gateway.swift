@@ -1,0 +1,132 @@
+import Cluster
+import DataPath
+import Gateway
+import HTTP
+import Messages
+import Ring
+import Service
+import Stripes
+import Wire
+
+/// `cairn gateway --config FILE`: in the foreground until SIGINT or SIGTERM.
+func runGateway(_ context: Context) async throws(Failure) {
+  let driver = context.driver
+  let settings = try await Settings(try configPath(context), on: driver)
+  var level = LogLevel.info
+  var keyFile = ""
+  var backend = GatewayBackend.cluster(GatewayBackend.ClusterSettings())
+  var configuration = try settings.read { root throws(ConfigurationError) -> GatewayConfiguration in
+    level = try root.value("log_level", default: .info)
+    keyFile = try root.required("access_keys")
+    backend = try GatewayBackend(root, settings)
+    var configuration = GatewayConfiguration(
+      name: try daemonName(in: root), listen: try root.required("listen"), keys: [])
+    configuration.region = try root.value("region", default: configuration.region)
+    configuration.domain = try root.value("domain", default: "")
+    return configuration
+  }
+  configuration.keys = try await accessKeys(settings.resolve(keyFile), driver)
+  configuration.server.connectionCount = max(
+    16, min(configuration.server.connectionCount, HostProcess.openFileLimit - 1024))
+  let log = Log(driver: driver, level: level)
+  let gateway = S3Gateway(
+    configuration, backend: try await backend.open(settings, driver), driver: driver, log: log)
+  let address: SocketAddress
+  do throws(RingError) {
+    address = try await gateway.start()
+  } catch {
+    throw .failed(error.reason, configuration.listen.description)
+  }
+  log.info(
+    "gateway started",
+    ["address": address, "backend": backend.name, "region": configuration.region])
+  _ = await driver.submit(.waitForSignal([Signal.interrupt, Signal.terminate]))
+  await gateway.stop()
+  log.info("gateway stopped")
+  await log.flush()
+}
+
+/// Where objects are, by the configuration's `backend`.
+enum GatewayBackend: Sendable {
+  struct ClusterSettings: Sendable {
+    var coordinators: [SocketAddress] = []
+    var keyFile = ""
+    var security = TransportSecurity.automatic
+    var writeMemory = ByteSize(256 << 20)
+    var readMemory = ByteSize(256 << 20)
+  }
+  case cluster(ClusterSettings)
+
+  var name: String {
+    switch self {
+    case .cluster: "cluster"
+    }
+  }
+
+  init(_ root: ConfigurationTable, _ settings: Settings) throws(ConfigurationError) {
+    let name: String = try root.value("backend", default: "cluster")
+    switch name {
+    case "cluster":
+      var cluster = ClusterSettings()
+      cluster.coordinators = try settings.addresses("coordinators", in: root)
+      cluster.keyFile = try root.required("key_file")
+      cluster.security = try settings.security(in: root)
+      cluster.writeMemory = try root.value("memory_for_writes", default: cluster.writeMemory)
+      cluster.readMemory = try root.value("memory_for_reads", default: cluster.readMemory)
+      guard cluster.writeMemory.byteCount >= 8 << 20 else {
+        throw root.error("memory_for_writes", "must be at least 8MiB")
+      }
+      guard cluster.readMemory.byteCount >= 8 << 20 else {
+        throw root.error("memory_for_reads", "must be at least 8MiB")
+      }
+      self = .cluster(cluster)
+    default: throw root.error("backend", "must be \"cluster\"")
+    }
+  }
+
+  func open(_ settings: Settings, _ driver: any Driver) async throws(Failure) -> any ObjectBackend {
+    switch self {
+    case .cluster(let cluster):
+      let wire = WireClient(
+        driver: driver, key: try await settings.key(cluster.keyFile, on: driver), name: "gateway",
+        security: cluster.security)
+      let coordinator = CoordinatorClient(
+        driver: driver, wire: wire, addresses: cluster.coordinators, name: "gateway")
+      let map = MapCache(driver: driver, coordinator: coordinator)
+      let access = ClusterAccess(
+        driver: driver, coordinator: coordinator, map: map,
+        stripes: StripeIO(driver: driver, client: wire, directory: map),
+        readBudgetByteCount: cluster.readMemory.int)
+      return ClusterBackend(
+        access, options: ObjectWriter.Options(memoryByteCount: cluster.writeMemory.int)
+      ) {
+        await access.close()
+        await coordinator.close()
+        await wire.close()
+      }
+    }
+  }
+}
+
+/// The file that `access_keys` names: a line each, the access key and its secret with a space between them.
+func accessKeys(_ path: String, _ driver: any Driver) async throws(Failure) -> [AccessKey] {
+  let bytes: [UInt8]
+  do throws(RingError) {
+    bytes = try await driver.readFile(path, limit: 1 << 20)
+  } catch {
+    throw .failed("cannot read the access keys: \(error.reason)", path)
+  }
+  var keys: [AccessKey] = []
+  for line in String(decoding: bytes, as: UTF8.self).split(whereSeparator: \.isNewline) {
+    if line.hasPrefix("#") { continue }
+    let words = line.split(separator: " ")
+    guard words.count == 2, (3...128).contains(words[0].utf8.count),
+      (8...128).contains(words[1].utf8.count)
+    else {
+      throw .failed("a line is not an access key, a space and its secret", path)
+    }
+    keys.append(AccessKey(name: String(words[0]), secret: String(words[1])))
+  }
+  if keys.isEmpty { throw .failed("no access key in it", path) }
+  return keys
+}
