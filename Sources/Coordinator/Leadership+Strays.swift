@@ -229,14 +229,18 @@ extension Leadership {
       ).answer
       // Looked up after the listing: what is in it was granted before, and what of it is not registered now, and not
       // of a live grant, never will be.
+      let isAsked = check != nil
       let stray = await look { (machine) throws(StoreError) -> [UInt64] in
         guard let record = try machine.container(shard.container), Self.isCurrent(shard, in: record)
         else { return [] }
         let registered = Set(try machine.storedStripes(of: shard.container).map(\.stripe))
-        let ended = try machine.endedGrants(limit: .max).filter { $0.container == shard.container }
+        // Those of a grant that has just ended are being seen to: no disagreement. But grants are cleared on all devices or
+        // on none, so where one is away they are deleted here.
+        let ended =
+          isAsked
+          ? try machine.endedGrants(limit: .max).filter { $0.container == shard.container } : []
         return listing.blocks.map(\.stripe).filter { stripe in
           stripe < record.firstLiveStripe && !registered.contains(stripe)
-            // Those of a grant that has just ended are being seen to.
             && !ended.contains { $0.firstStripe <= stripe && stripe < $0.endStripe }
         }
       }
