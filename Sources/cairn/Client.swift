@@ -40,9 +40,12 @@ final class Client: @unchecked Sendable {
       security: configuration.security)
     let coordinator = CoordinatorClient(
       driver: context.driver, wire: wire, addresses: configuration.coordinators, name: "cairn")
-    coordinator.onWait = { reason in
-      context.driver.spawn("notice") {
-        await context.output.error("cairn: \(reason); trying on")
+    // For people only: an error is one line.
+    if HostProcess.isTerminal(2) {
+      coordinator.onWait = { reason in
+        context.driver.spawn("notice") {
+          await context.output.error("cairn: \(reason); trying on")
+        }
       }
     }
     let map = MapCache(driver: context.driver, coordinator: coordinator)

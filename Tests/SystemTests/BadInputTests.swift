@@ -436,8 +436,8 @@ struct BadInputTests {
       #expect(!FileManager.default.fileExists(atPath: fresh))
     }
     let other: [([String], String)] = [
-      (["--nodes", "2"], "1 nodes"), (["--scheme", "1+1"], "1+0"),
-      (["--security", "always"], "automatic"), (["--devices", "2"], "1 devices"),
+      (["--nodes", "2"], "1 node,"), (["--scheme", "1+1"], "1+0"),
+      (["--security", "always"], "automatic"), (["--devices", "2"], "1 device a node,"),
       (["--capacity", "1GiB"], "64 GiB"), (["--port", "1"], "--port"),
     ]
     for (options, says) in other {
