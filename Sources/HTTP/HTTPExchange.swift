@@ -43,7 +43,7 @@ package final class HTTPExchange: @unchecked Sendable {
     if status != 204 && status != 304 { fields.add("Content-Length", String(byteCount)) }
     fields.add("Date", httpDate(driver.wallClock))
     // Whoever waits to be asked for a body may or may not send it now: only a new connection is clear.
-    if body.isUninvited { keepsConnection = false }
+    if body.isUninvited || body.hasFailed { keepsConnection = false }
     if !keepsConnection { fields.add("Connection", "close") }
     pendingHead =
       HTTPResponseHead(status: status, reason: Self.reason(status), fields: fields)

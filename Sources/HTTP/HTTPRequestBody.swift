@@ -9,6 +9,8 @@ package final class HTTPRequestBody: BytePull, @unchecked Sendable {
     case chunkSize(isFirst: Bool)
     case trailers
     case done
+    /// Where the next request would begin nobody knows.
+    case failed(HTTPError)
   }
 
   private let reader: HTTPReader
@@ -38,6 +40,7 @@ package final class HTTPRequestBody: BytePull, @unchecked Sendable {
   }
 
   package var isDone: Bool { if case .done = state { true } else { false } }
+  var hasFailed: Bool { if case .failed = state { true } else { false } }
   /// The peer waits to be asked and was not: it may send the body all the same, or never.
   var isUninvited: Bool { invite != nil }
 
@@ -47,9 +50,19 @@ package final class HTTPRequestBody: BytePull, @unchecked Sendable {
       self.invite = nil
       try await invite()
     }
+    do throws(HTTPError) {
+      return try await advance(into: slice)
+    } catch {
+      state = .failed(error)
+      throw error
+    }
+  }
+
+  private func advance(into slice: Slice) async throws(HTTPError) -> Int {
     while true {
       switch state {
       case .done: return 0
+      case .failed(let error): throw error
       case .data(let left, let isChunk):
         let wanted = Int(min(UInt64(slice.count), left))
         let count = try await reader.read(into: slice[0..<wanted])

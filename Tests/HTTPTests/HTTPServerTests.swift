@@ -11,6 +11,8 @@ final class Echo: HTTPHandler, @unchecked Sendable {
   // Loop-confined.
   private(set) var targets: [String] = []
   var readsBody = true
+  /// Whether a body that cannot be read is answered, and not just left.
+  var answersErrors = false
   func answer(_ exchange: HTTPExchange) async {
     targets.append(exchange.head.target)
     do {
@@ -19,7 +21,9 @@ final class Echo: HTTPHandler, @unchecked Sendable {
         bytes += try await exchange.body.all(limit: 1 << 20, pool: exchange.driver.buffers)
       }
       try await exchange.answer(200, HTTPFields(), bytes)
-    } catch {}
+    } catch {
+      if answersErrors { try? await exchange.answer(400, HTTPFields(), Array("bad".utf8)) }
+    }
   }
   func refusal(status: Int, reason: String) -> (fields: HTTPFields, body: [UInt8]) {
     (HTTPFields(), Array(reason.utf8))
@@ -138,6 +142,27 @@ struct HTTPServerTests {
         world, Array((text + "GET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n").utf8), random: &random)
       #expect(!answer.contains("200 OK"))
       #expect(!handler.targets.contains("/smuggled"))
+      await server.stop()
+    }
+  }
+
+  @Test(
+    "a body whose framing is wrong ends the connection, though its request is answered",
+    arguments: ["ZZ", " 3", "00000000000000003"])
+  func wrongFraming(size: String) throws {
+    try SimulatedWorld.run(seed: 1) { world in
+      let handler = Echo()
+      handler.answersErrors = true
+      let server = try await Self.start(world, handler)
+      var random = Seed(1).generator
+      let answer = try await Self.talk(
+        world,
+        Array(
+          ("PUT /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n" + size
+            + "\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n").utf8), random: &random)
+      #expect(answer.hasPrefix("HTTP/1.1 400"))
+      #expect(answer.contains("Connection: close"))
+      #expect(handler.targets == ["/a"])
       await server.stop()
     }
   }

@@ -91,13 +91,15 @@ package final class ClusterBackend: ObjectBackend, @unchecked Sendable {
     -> FoundObject
   {
     var plan: ResolveRange.Answer
+    var planned = wanted
     do throws(DataPathError) {
       do throws(DataPathError) {
         plan = try await reader.resolve(name, wanted)
       } catch {
         // It begins after the end; the caller will see that by itself.
         guard error.refusalCode == .invalidRange else { throw error }
-        plan = try await reader.resolve(name, 0..<0)
+        planned = 0..<0
+        plan = try await reader.resolve(name, planned)
       }
     } catch {
       throw BackendError(error)
@@ -105,7 +107,7 @@ package final class ClusterBackend: ObjectBackend, @unchecked Sendable {
     return FoundObject(
       name: name, version: plan.identity, byteCount: plan.objectByteCount,
       modified: plan.modified, attributes: plan.attributes, contentName: plan.contentHash.hex,
-      plan: Planned(range: wanted, answer: plan))
+      plan: Planned(range: planned, answer: plan))
   }
 
   /// What the coordinator said of the bytes that were wanted.

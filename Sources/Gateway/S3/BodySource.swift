@@ -56,6 +56,7 @@ final class BodySource: ByteSource, @unchecked Sendable {
     }
     count += UInt64(found)
     guard count <= wanted.byteLimit else { throw fail(S3Error(.entityTooLarge)) }
+    if let byteCount, count > byteCount { throw fail(S3Error(.incompleteBody)) }
     if found == 0 || count == byteCount {
       // What says that it is the end, and may say more, stands behind the last byte.
       if found > 0, pieces != nil || body.byteCount == nil {

@@ -58,7 +58,8 @@ struct ObjectFacts {
     }
     let byteCount = fields.map(\.value.utf8.count).max() ?? 0
     guard metaByteCount <= Self.metaByteLimit, fields.count + meta.count <= Self.fieldLimit,
-      byteCount <= 8000, contentType.utf8.count <= 1024
+      byteCount <= 8000, contentType.utf8.count <= 1024,
+      meta.keys.allSatisfy({ $0.utf8.count <= 1024 })
     else { throw S3Error(.metadataTooLarge) }
     for name in meta.keys.sorted() {
       fields.append(.init(name, (meta[name] ?? []).joined(separator: ",")))
