@@ -47,7 +47,7 @@ struct DutyTests {
       #expect(next.number > link.number && !next.devices.contains(victim.device))
       let map = try await client.ask(GetMap(level: .strong)).map
       #expect(map.node(victim.node)?.devices.map(\.state) == [.retired])
-      let upload = try number(try await client.execute(.openUpload))
+      let upload = try Self.number(try await client.execute(.openUpload))
       for _ in 0..<10 {
         let outcome = try await client.execute(
           .requestGrant(upload: upload, avoid: [], placement: nil))
@@ -65,7 +65,7 @@ struct DutyTests {
       try await Self.write(client, "before", 3)
       let link = try #require(server.arbiter.root?.links.last)
       let victim = try #require(cluster.disks.first { link.devices.contains($0.device) })
-      let upload = try number(try await client.execute(.openUpload))
+      let upload = try Self.number(try await client.execute(.openUpload))
       func granted() async throws -> Set<DeviceID> {
         var devices: Set<DeviceID> = []
         for _ in 0..<10 {
@@ -197,36 +197,6 @@ struct DutyTests {
     }
   }
 
-  @Test("links that are in no chain any more are deleted, and those of the chain are kept")
-  func oldLinks() throws {
-    try SimulatedWorld.run(seed: 4) { world in
-      var (cluster, client, server) = try await Self.scene(world, "2+1", 4) {
-        $0.linkStripeLimit = 5
-      }
-      for round in 0..<4 {
-        try await Self.write(client, "r\(round)", 8)
-        cluster.killCoordinator()
-        server = try await cluster.startCoordinator()
-        _ = try await cluster.waitForLeader(client)
-      }
-      // A link of a take-over that came to nothing.
-      let stray = BlockKey(
-        shard: ShardKey(container: ContainerID(.link, 999), generation: 5, shardIndex: 0),
-        stripe: 0)
-      let sample = try #require(cluster.disks.compactMap(\.blocks.values.first).first)
-      cluster.disks[2].blocks[stray] = sample
-      await world.sleep(.seconds(15))
-      let links = try #require(server.arbiter.root?.links)
-      let wanted = Set(links.map { [$0.number, $0.generation] })
-      let kept = Set(
-        cluster.disks.flatMap(\.shards).filter { $0.container.kind == .link }.map {
-          [$0.container.number, $0.generation]
-        })
-      #expect(kept == wanted && wanted.count > 4)
-      #expect(try await client.buckets().count == 32)
-    }
-  }
-
   @Test(
     "a coordinator whose directory is deleted ends, leading or not, and so does a second one in it")
   func directory() throws {
@@ -255,179 +225,6 @@ struct DutyTests {
       _ = try await cluster.waitForLeader(client)
       try await Self.write(client, "b", 1)
       #expect(try await client.buckets() == ["a-0", "b-0"])
-    }
-  }
-
-  @Test("a damaged state is rebuilt from the log, and so is one that is ahead of it")
-  func damagedState() throws {
-    try SimulatedWorld.run(seed: 6) { world in
-      let (cluster, client, _) = try await Self.scene(world, "1+1", 2)
-      try await Self.write(client, "a", 5)
-      let storage = try #require(cluster.storages["c1"])
-      cluster.killCoordinator()
-      storage.trouble = .corrupt("bits")
-      try await cluster.startCoordinator()
-      _ = try await cluster.waitForLeader(client)
-      #expect(storage.discards == 1)
-      #expect(try await client.buckets().count == 5)
-
-      // Commands that are in no log.
-      cluster.killCoordinator()
-      let store = try #require(storage.stores.values.first)
-      let machine = try StateMachine(store: store)
-      _ = try machine.apply(
-        LogBatch(
-          epoch: 1, firstPosition: machine.appliedPosition + 1, acknowledged: 0,
-          wallMilliseconds: 0,
-          commands: Array(repeating: .openSession(client: "nobody"), count: 50)))
-      try await cluster.startCoordinator()
-      _ = try await cluster.waitForLeader(client)
-      #expect(storage.discards == 2)
-      #expect(try await client.buckets().count == 5)
-
-      // A disk that refuses is told, not thrown away.
-      cluster.killCoordinator()
-      storage.trouble = .device("no space left")
-      let server = try await cluster.startCoordinator()
-      guard case .failed(let reason) = await server.waitForEnd() else {
-        throw TestFailure("it leads without a disk")
-      }
-      #expect(reason.contains("no space left"))
-      #expect(storage.discards == 2)
-    }
-  }
-
-  @Test(
-    "a checkpoint stands for the links before it, which go; a wiped coordinator restores from it")
-  func checkpoints() throws {
-    try SimulatedWorld.run(seed: 11) { world in
-      let (cluster, client, first) = try await Self.scene(world, "2+1", 4) {
-        $0.linkStripeLimit = 6
-        $0.checkpointLinkCount = 5
-      }
-      var server = first
-      for round in 0..<3 {
-        try await Self.write(client, "r\(round)", 40)
-        await world.sleep(.seconds(25))
-        let root = try #require(server.arbiter.root)
-        let checkpoint = try #require(root.checkpoint)
-        #expect(root.links.count < 5 && root.links[0].firstPosition <= checkpoint.position + 1)
-        #expect(root.links[0].firstPosition > 1)
-        let kept = Set(
-          cluster.disks.flatMap(\.shards).filter { $0.container.kind != .data }.map(\.container))
-        #expect(
-          kept == Set(root.links.map(\.container) + checkpoint.containers.map(\.container)))
-        switch round {
-        case 0:
-          cluster.killCoordinator(power: true)
-        case 1:
-          cluster.killCoordinator()
-          try await cluster.wipeCoordinator()
-          cluster.killNode(0)
-        default: continue
-        }
-        server = try await cluster.startCoordinator()
-        _ = try await cluster.waitForLeader(client)
-        #expect(try await client.buckets().count == 40 * (round + 1))
-        if round == 1 { try await cluster.startNode(0) }
-        try await Self.write(client, "more\(round)", 1)
-        _ = try await client.execute(.removeBucket(name: "more\(round)-0"))
-      }
-    }
-  }
-
-  @Test("devices that keep little for the log never fill up with it: checkpoints let it go in time")
-  func shortOfRoom() throws {
-    try SimulatedWorld.run(seed: 12) { world in
-      let (cluster, client, server) = try await Self.scene(world, "2+1", 3)
-      for disk in cluster.disks { disk.logLimit = 3 << 20 }
-      let begun = world.now
-      // Each command is a stripe of 8 KiB on two of the three devices: 12 MiB on each in all.
-      for index in 0..<1200 {
-        #expect(try await client.execute(.createBucket(name: "bucket-\(index)")) == .done)
-        #expect(try await client.execute(.removeBucket(name: "bucket-\(index)")) == .done)
-        // Busy, though not busier than a second's look can follow.
-        await world.sleep(.milliseconds(30))
-      }
-      let least = Duration.milliseconds(1200 * 30)
-      #expect(world.now - begun < least * 2, "nothing waited for room: \(world.now - begun)")
-      let root = try #require(server.arbiter.root)
-      #expect(root.links[0].firstPosition > 1000)
-      #expect(try await client.buckets().isEmpty)
-
-      cluster.killCoordinator()
-      try await cluster.wipeCoordinator()
-      try await cluster.startCoordinator()
-      _ = try await cluster.waitForLeader(client)
-      #expect(try await client.buckets().isEmpty)
-    }
-  }
-
-  @Test("when hardly the next checkpoint would fit nothing grows, and what is there can be deleted")
-  func fullOfMetadata() throws {
-    try SimulatedWorld.run(seed: 13) { world in
-      let (cluster, client, _) = try await Self.scene(world, "2+1", 3)
-      for disk in cluster.disks { disk.logLimit = 1 << 20 }
-      try await Self.write(client, "bucket", 1)
-      let bytes = [UInt8](repeating: 7, count: 4096)
-      func name(_ index: Int) -> ObjectName {
-        ObjectName(bucket: "bucket-0", key: "\(index)")
-      }
-      /// The code of its refusal.
-      func put(_ index: Int) async throws -> UInt16? {
-        let outcome = try await client.execute(
-          .commitObject(
-            upload: 0, name: name(index), content: .inline(bytes), byteCount: UInt64(bytes.count),
-            contentHash: Fingerprint(of: bytes), attributes: ObjectAttributes(),
-            precondition: .none, unlessIdentical: false, modified: 0))
-        guard case .refused(let code, _) = outcome else { return nil }
-        return code
-      }
-      var stored = 0
-      while stored < 1000 {
-        if let code = try await put(stored) {
-          #expect(code == RefusalCode.deviceFull.rawValue)
-          break
-        }
-        stored += 1
-        await world.sleep(.milliseconds(30))
-      }
-      #expect(stored > 50 && stored < 400, "\(stored)")
-      for index in 0..<stored {
-        let outcome = try await client.execute(
-          .deleteObject(name: name(index), precondition: .none))
-        if case .refused(_, let reason) = outcome { Issue.record("\(index): \(reason)") }
-        await world.sleep(.milliseconds(30))
-      }
-      await world.sleep(.seconds(10))
-      #expect(try await put(0) == nil)
-    }
-  }
-
-  @Test("a silent session ends with what it held; one that is kept lives on across a restart")
-  func sessions() throws {
-    try SimulatedWorld.run(seed: 7) { world in
-      let (cluster, client, server) = try await Self.scene(world, "1+1", 2) {
-        $0.sessionLifetime = .seconds(10)
-      }
-      _ = try await client.execute(.openUpload)
-      let kept = try await client.ask(OpenSession(client: "kept")).session
-      for round in 0..<8 {
-        await world.sleep(.seconds(3))
-        _ = try await client.ask(KeepSession(session: kept))
-        if round == 4 {
-          cluster.killCoordinator()
-          try await cluster.startCoordinator()
-          _ = try await cluster.waitForLeader(client)
-        }
-      }
-      await world.sleep(.seconds(4))
-      await #expect(throws: WireError.self) { try await client.execute(.openUpload) }
-      _ = try await client.ask(
-        Execute(session: kept, sequence: 1, lowestUnanswered: 1, command: .openUpload))
-      let status = try await cluster.waitForLeader(client)
-      #expect(status.role == "leader")
-      _ = server
     }
   }
 
@@ -465,7 +262,7 @@ struct DutyTests {
     try SimulatedWorld.run(seed: 9) { world in
       let (cluster, client, _) = try await Self.scene(world, "1+1", 2)
       try await Self.write(client, "a", 2)
-      let upload = try number(try await client.execute(.openUpload))
+      let upload = try Self.number(try await client.execute(.openUpload))
       cluster.killNode(1)
       await world.sleep(.seconds(8))
       let outcome = try await client.execute(
@@ -537,7 +334,7 @@ struct DutyTests {
   func endedGrants() throws {
     try SimulatedWorld.run(seed: 13) { world in
       let (cluster, client, server) = try await Self.scene(world, "2+1", 4)
-      let upload = try number(try await client.execute(.openUpload))
+      let upload = try Self.number(try await client.execute(.openUpload))
       let away = cluster.disks[3].device
       for index in 0..<80 {
         let outcome = try await client.execute(
@@ -567,7 +364,7 @@ struct DutyTests {
   func shortage() throws {
     try SimulatedWorld.run(seed: 14) { world in
       let (cluster, client, _) = try await Self.scene(world, "1+2", 5) { $0.leastFree = 64 << 20 }
-      let upload = try number(try await client.execute(.openUpload))
+      let upload = try Self.number(try await client.execute(.openUpload))
       cluster.killNode(1)
       cluster.disks[2].capacity = 5 << 20
       cluster.disks[3].isFailed = true
@@ -583,187 +380,6 @@ struct DutyTests {
     }
   }
 
-  /// Of a small object, unless it is there already.
-  private static func put(_ name: ObjectName, _ text: String) -> ClientCommand {
-    .commitObject(
-      upload: 0, name: name, content: .inline(Array(text.utf8)),
-      byteCount: UInt64(text.utf8.count), contentHash: Fingerprint(of: Array(text.utf8)),
-      attributes: ObjectAttributes(), precondition: .none, unlessIdentical: true, modified: 0)
-  }
-
-  @Test("a copy of an answered command that comes late changes nothing, logged or not")
-  func lateCopies() throws {
-    try SimulatedWorld.run(seed: 15) { world in
-      let (_, client, _) = try await Self.scene(world, "1+1", 2)
-      let session = try await client.ask(OpenSession(client: "test")).session
-      let other = ModelClient(world, "other", addresses: client.addresses)
-      #expect(try await client.execute(.createBucket(name: "bucket")) == .done)
-      let name = ObjectName(bucket: "bucket", key: "key")
-      @Sendable func put(_ text: String) -> ClientCommand { Self.put(name, text) }
-      @Sendable func execute(_ sequence: UInt64, _ text: String, lowest: UInt64) -> Execute {
-        Execute(
-          session: session, sequence: sequence, lowestUnanswered: lowest, command: put(text))
-      }
-      func hash() async throws -> Fingerprint {
-        try await client.ask(StatObject(level: .strong, name: name)).record.contentHash
-      }
-      let first = try await client.ask(execute(1, "old", lowest: 1)).outcome
-      // The same again is answered from the state.
-      #expect(try await client.ask(execute(2, "old", lowest: 2)).outcome == first)
-      #expect(try await number(other.execute(put("new"))) > number(first))
-      let wanted = try await hash()
-      #expect(try await client.ask(execute(2, "old", lowest: 2)).outcome == first)
-      #expect(try await hash() == wanted)
-      // One that the client has gone on from, without anything being logged for it since.
-      #expect(try await number(client.ask(execute(3, "new", lowest: 3)).outcome) > 0)
-      #expect(try await number(other.execute(put("newer"))) > 0)
-      let newer = try await hash()
-      guard case .refused(let code, _) = try await client.ask(execute(2, "old", lowest: 2)).outcome
-      else { throw TestFailure("carried out") }
-      #expect(code == RefusalCode.outcomeUnknown.rawValue)
-      #expect(try await hash() == newer)
-    }
-  }
-
-  @Test(
-    "a put that was carried out in an earlier term has its own answer, not that of another like it")
-  func identicalLater() throws {
-    try SimulatedWorld.run(seed: 16) { world in
-      let (cluster, client, _) = try await Self.scene(world, "1+1", 2)
-      let session = try await client.ask(OpenSession(client: "test")).session
-      let other = ModelClient(world, "other", addresses: client.addresses)
-      #expect(try await client.execute(.createBucket(name: "bucket")) == .done)
-      let name = ObjectName(bucket: "bucket", key: "key")
-      let put = Execute(
-        session: session, sequence: 1, lowestUnanswered: 1, command: Self.put(name, "bytes"))
-      // The answer to this one never came.
-      let first = try await number(client.ask(put).outcome)
-      cluster.killCoordinator()
-      try await cluster.startCoordinator()
-      _ = try await cluster.waitForLeader(client)
-      let later = try await number(
-        other.execute(
-          .copyObject(
-            source: name, target: name, attributes: nil, move: false, precondition: .none,
-            modified: 0)))
-      #expect(later > first)
-      #expect(try await number(client.ask(put).outcome) == first)
-    }
-  }
-
-  @Test("a session is told to be gone only when its end is in the log")
-  func endOnItsWay() throws {
-    try SimulatedWorld.run(seed: 17) { world in
-      let (cluster, client, _) = try await Self.scene(world, "2+1", 3) {
-        $0.sessionLifetime = .seconds(10)
-      }
-      let session = try await client.ask(OpenSession(client: "test")).session
-      let request = Execute(
-        session: session, sequence: 1, lowestUnanswered: 1, command: .createBucket(name: "bucket"))
-      await world.sleep(.seconds(9))
-      for node in cluster.nodes { node?.writeDelay = .seconds(3600) }
-      await world.sleep(.milliseconds(2500))
-      // Its end is on the way, and never gets there.
-      var told: [RefusalCode?] = []
-      do throws(WireError) {
-        _ = try await client.wire.call(
-          KeepSession(session: session), at: client.addresses[0], deadline: .seconds(1))
-        Issue.record("kept")
-      } catch {
-        told.append(error.refusalCode)
-      }
-      do throws(WireError) {
-        _ = try await client.wire.call(request, at: client.addresses[0], deadline: .seconds(1))
-        Issue.record("carried out without a log")
-      } catch {
-        told.append(error.refusalCode)
-      }
-      cluster.killCoordinator()
-      for node in cluster.nodes { node?.writeDelay = .milliseconds(1) }
-      try await cluster.startCoordinator()
-      #expect(try await client.ask(request).outcome == .done)
-      #expect(!told.contains(.noSuchSession))
-      // Once it is, the session is gone.
-      await world.sleep(.seconds(12))
-      do throws(WireError) {
-        _ = try await client.wire.call(request, at: client.addresses[0], deadline: .seconds(5))
-        Issue.record("a session without an end")
-      } catch {
-        #expect(error.refusalCode == .noSuchSession)
-      }
-    }
-  }
-
-  @Test("simulation can end sessions that were heard of lately")
-  func earlyEnd() throws {
-    try SimulatedWorld.run(seed: 19) { world in
-      let (_, client, _) = try await Self.scene(world, "1+1", 2)
-      let session = try await client.ask(OpenSession(client: "test")).session
-      world.injections[.sessionExpiredEarly] = 1 << 16
-      await world.sleep(.seconds(2))
-      do throws(WireError) {
-        _ = try await client.wire.call(
-          KeepSession(session: session), at: client.addresses[0], deadline: .seconds(5))
-        Issue.record("kept")
-      } catch {
-        #expect(error.refusalCode == .noSuchSession)
-      }
-    }
-  }
-
-  @Test("a grant on its way through the log is not refused to a copy of the request")
-  func grantOnItsWay() throws {
-    try SimulatedWorld.run(seed: 18) { world in
-      let (cluster, client, _) = try await Self.scene(world, "2+1", 3)
-      let session = try await client.ask(OpenSession(client: "test")).session
-      let upload = try await number(
-        client.ask(
-          Execute(session: session, sequence: 1, lowestUnanswered: 1, command: .openUpload)
-        ).outcome)
-      @Sendable func request(avoiding avoid: [DeviceID]) -> Execute {
-        Execute(
-          session: session, sequence: 2, lowestUnanswered: 2,
-          command: .requestGrant(upload: upload, avoid: avoid, placement: nil))
-      }
-      for node in cluster.nodes { node?.writeDelay = .seconds(2) }
-      client.driver.spawn("under way") { _ = try? await client.ask(request(avoiding: [])) }
-      await world.sleep(.milliseconds(100))
-      // As if all devices had failed meanwhile.
-      do throws(WireError) {
-        _ = try await client.wire.call(
-          request(avoiding: cluster.disks.map(\.device)), at: client.addresses[0],
-          deadline: .seconds(1))
-        Issue.record("granted without a log")
-      } catch {
-        #expect(error.refusalCode == .unavailable)
-      }
-      for node in cluster.nodes { node?.writeDelay = .milliseconds(1) }
-      guard case .grant = try await client.ask(request(avoiding: [])).outcome else {
-        throw TestFailure("no grant")
-      }
-    }
-  }
-
-  @Test("what is remembered of a session is bounded, whatever numbers its client sends")
-  func sessionBound() {
-    var table = SessionTable()
-    table.open(7, at: .zero)
-    func answer(_ sequence: UInt64, lowest: UInt64) -> UInt16? {
-      let request = Execute(
-        session: 7, sequence: sequence, lowestUnanswered: lowest, command: .openUpload)
-      let outcome = table.answer(request)
-      if outcome == nil { table.noteLogged(request) }
-      guard case .refused(let code, _) = outcome else { return nil }
-      return code
-    }
-    #expect(answer(1024, lowest: 1) == nil)
-    #expect(answer(1025, lowest: 1) == RefusalCode.malformed.rawValue)
-    #expect(answer(.max, lowest: 0) == RefusalCode.malformed.rawValue)
-    #expect(answer(1025, lowest: 2) == nil)
-    #expect(answer(1, lowest: 0) == RefusalCode.outcomeUnknown.rawValue)
-    #expect(answer(.max, lowest: .max) == nil)
-  }
-
   @Test(
     "shards of containers that are forgotten are deleted wherever they turn up, others are kept")
   func strays() throws {
@@ -772,7 +388,7 @@ struct DutyTests {
         $0.inventoryInterval = .seconds(30)
       }
       await world.sleep(.seconds(10))
-      let upload = try number(try await client.execute(.openUpload))
+      let upload = try Self.number(try await client.execute(.openUpload))
       let outcome = try await client.execute(
         .requestGrant(upload: upload, avoid: [], placement: nil))
       guard case .grant(let bytes) = outcome else { throw TestFailure("\(outcome)") }
@@ -838,7 +454,7 @@ struct DutyTests {
     }
   }
 
-  private func number(_ outcome: CommandOutcome) throws -> UInt64 {
+  static func number(_ outcome: CommandOutcome) throws -> UInt64 {
     guard case .number(let number) = outcome else { throw TestFailure("\(outcome)") }
     return number
   }
