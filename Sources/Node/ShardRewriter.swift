@@ -123,47 +123,23 @@ final class ShardRewriter: @unchecked Sendable {
     let stripes = StripeIO(
       driver: driver, client: client, directory: JobDirectory(call))
     let places = call.sources.map(\.place)
-    var present: [UInt8: Set<UInt64>] = [:]
+    var found: [UInt8: Set<UInt64>] = [:]
     for target in call.targets where !isInPlace(target, call) {
-      present[target.shardIndex] = try await stored(
+      found[target.shardIndex] = try await stored(
         call.shard(target), on: target.place.device, target.address)
     }
-    var next = call.stripes.makeIterator()
+    let present = found
     // Blocks that are mended in place have nothing to do with each other; a shard is whole or of no use.
     let goesOn = call.targets.allSatisfy { isInPlace($0, call) }
-    let failure = await withTaskGroup(of: RewriteFailure?.self) { group in
-      var running = 0
-      var failure: RewriteFailure?
-      while true {
-        while running < Self.window, failure == nil || goesOn, !Task.isCancelled,
-          let stripe = next.next()
-        {
-          let missing = call.targets.filter {
-            stripe.layout.isStored(Int($0.shardIndex))
-              && present[$0.shardIndex]?.contains(stripe.stripe) != true
-          }
-          guard !missing.isEmpty else {
-            job.status.stripesDone += 1
-            continue
-          }
-          running += 1
-          group.addTask { [self] in
-            do throws(RewriteFailure) {
-              try await rewrite(stripe, missing, places, call, stripes, job)
-              job.status.stripesDone += 1
-              return nil
-            } catch {
-              return error
-            }
-          }
-        }
-        guard running > 0, let result = await group.next() else { return failure }
-        running -= 1
-        failure = failure ?? result
+    try await each(call.stripes, atOnce: Self.window, goesOn: goesOn) {
+      [self] (stripe) async throws(RewriteFailure) in
+      let missing = call.targets.filter {
+        stripe.layout.isStored(Int($0.shardIndex))
+          && present[$0.shardIndex]?.contains(stripe.stripe) != true
       }
+      if !missing.isEmpty { try await rewrite(stripe, missing, places, call, stripes, job) }
+      job.status.stripesDone += 1
     }
-    if let failure { throw failure }
-    if Task.isCancelled { throw RewriteFailure("the node stops") }
   }
 
   private func run(_ call: RepackContainer, _ job: Job) async throws(RewriteFailure) {
@@ -181,20 +157,33 @@ final class ShardRewriter: @unchecked Sendable {
     let repacker = ContainerRepacker(
       driver: driver, stripes: stripes, call: call, wanted: wanted
     ) { [self] in await pace.take($0) }
-    var next = wanted.makeIterator()
+    try await each(wanted, atOnce: ContainerRepacker.window) {
+      (stripe) async throws(RewriteFailure) in
+      job.status.bytesWritten += UInt64(try await repacker.write(stripe))
+      job.status.bytesRead = UInt64(repacker.bytesRead)
+      job.status.stripesDone += 1
+    }
+  }
+
+  /// Does `body` for all, some at once; after a failure it begins no other, unless it `goesOn`.
+  ///
+  /// - Throws: the first failure, once all that was begun has ended.
+  private func each<Item: Sendable>(
+    _ items: [Item], atOnce: Int, goesOn: Bool = false,
+    _ body: @escaping @Sendable (Item) async throws(RewriteFailure) -> Void
+  ) async throws(RewriteFailure) {
+    var next = items.makeIterator()
     let failure = await withTaskGroup(of: RewriteFailure?.self) { group in
       var running = 0
       var failure: RewriteFailure?
       while true {
-        while running < ContainerRepacker.window, failure == nil, !Task.isCancelled,
-          let stripe = next.next()
+        while running < atOnce, failure == nil || goesOn, !Task.isCancelled,
+          let item = next.next()
         {
           running += 1
           group.addTask {
             do throws(RewriteFailure) {
-              job.status.bytesWritten += UInt64(try await repacker.write(stripe))
-              job.status.bytesRead = UInt64(repacker.bytesRead)
-              job.status.stripesDone += 1
+              try await body(item)
               return nil
             } catch {
               return error
