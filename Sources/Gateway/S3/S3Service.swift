@@ -31,9 +31,8 @@ package final class S3Service: HTTPHandler, @unchecked Sendable {
     var requestID: String
     var method: String { request.method }
 
-    /// With what every answer has.
     func fields(_ more: [HTTPFields.Line] = []) -> HTTPFields {
-      HTTPFields([.init("x-amz-request-id", requestID), .init("Server", "Cairn")] + more)
+      S3Service.fields(requestID, more)
     }
     func answer(_ status: Int, _ more: [HTTPFields.Line] = []) async {
       do throws(HTTPError) {
@@ -45,12 +44,18 @@ package final class S3Service: HTTPHandler, @unchecked Sendable {
     func answer(xml: [UInt8], status: Int = 200, _ more: [HTTPFields.Line] = []) async {
       do throws(HTTPError) {
         try await exchange.answer(
-          status, fields([.init("Content-Type", "application/xml")] + more), xml)
+          status, fields([S3Service.xmlType] + more), xml)
       } catch {
         // The client is gone.
       }
     }
   }
+
+  /// With what every answer has.
+  private static func fields(_ requestID: String, _ more: [HTTPFields.Line]) -> HTTPFields {
+    HTTPFields([.init("x-amz-request-id", requestID), .init("Server", "Cairn")] + more)
+  }
+  private static let xmlType = HTTPFields.Line("Content-Type", "application/xml")
 
   package func answer(_ exchange: HTTPExchange) async {
     let requestID = newRequestID()
@@ -76,10 +81,7 @@ package final class S3Service: HTTPHandler, @unchecked Sendable {
     // Too late to say anything but that it is not whole.
     guard !exchange.hasBegun else { return }
     let path = exchange.head.target.prefix { $0 != "?" }
-    var fields = HTTPFields([
-      .init("x-amz-request-id", requestID), .init("Server", "Cairn"),
-      .init("Content-Type", "application/xml"),
-    ])
+    var fields = Self.fields(requestID, [Self.xmlType])
     if error.code == .serviceUnavailable || error.code == .slowDown {
       fields.add("Retry-After", "1")
     }
@@ -99,10 +101,7 @@ package final class S3Service: HTTPHandler, @unchecked Sendable {
   package func refusal(status: Int, reason: String) -> (fields: HTTPFields, body: [UInt8]) {
     let requestID = newRequestID()
     return (
-      HTTPFields([
-        .init("x-amz-request-id", requestID), .init("Server", "Cairn"),
-        .init("Content-Type", "application/xml"),
-      ]),
+      Self.fields(requestID, [Self.xmlType]),
       S3Error(.invalidRequest, "The request is malformed: \(reason)").document(
         resource: "/", requestID: requestID)
     )
@@ -157,7 +156,7 @@ package final class S3Service: HTTPHandler, @unchecked Sendable {
     case "GET":
       if request.has("location") { return try await getLocation(call) }
       if request.has("versioning") { return try await getVersioning(call) }
-      if request.has("uploads") { return try await listUploads(call) }
+      if request.has("uploads") { throw S3Error(.notImplemented) }
       try await listObjects(call)
     case "POST":
       guard request.has("delete") else { throw S3Error(.notImplemented) }
@@ -176,23 +175,17 @@ package final class S3Service: HTTPHandler, @unchecked Sendable {
     case "PUT":
       let isCopy = try request.header("x-amz-copy-source") != nil
       if request.has("partNumber") || request.has("uploadId") {
-        if isCopy { try await copyPart(call) } else { try await putPart(call) }
-      } else if isCopy {
-        try await copyObject(call)
-      } else {
-        try await putObject(call)
+        throw S3Error(.notImplemented)
       }
+      if isCopy { try await copyObject(call) } else { try await putObject(call) }
     case "GET":
-      if request.has("uploadId") { return try await listParts(call) }
+      if request.has("uploadId") { throw S3Error(.notImplemented) }
       try await getObject(call)
     case "HEAD": try await getObject(call)
     case "DELETE":
-      if request.has("uploadId") { return try await abortUpload(call) }
+      if request.has("uploadId") { throw S3Error(.notImplemented) }
       try await deleteObject(call)
-    case "POST":
-      if request.has("uploads") { return try await createUpload(call) }
-      if request.has("uploadId") { return try await completeUpload(call) }
-      throw S3Error(.notImplemented)
+    case "POST": throw S3Error(.notImplemented)
     default: throw S3Error(.methodNotAllowed)
     }
   }
