@@ -52,11 +52,25 @@ final class RegisteredStripes: @unchecked Sendable {
   func look(_ cluster: SimulatedCluster) {
     // While it leads nothing is half made anew.
     guard let leader = cluster.coordinators.first(where: { $0.mayLead && $0.isLeading }),
-      let store = leader.storage.opened.last, let position = try? store.appliedPosition(),
-      let containers = try? StateAudit.containers(in: store),
-      let doomed = try? StateAudit.doomedShards(in: store)
+      let store = leader.storage.opened.last
     else { return }
-    checkState(of: leader, store, position, cluster)
+    do {
+      try look(at: store, of: leader, cluster)
+    } catch {
+      cluster.fail("the state fits together", "\(leader.name): \(error)")
+    }
+  }
+
+  private func look(at store: MemoryStore, of leader: CoordinatorSlot, _ cluster: SimulatedCluster)
+    throws
+  {
+    let position = try store.appliedPosition()
+    if let problem = try StateAudit.violations(in: store).first {
+      cluster.fail(
+        "the state fits together", "\(leader.name) at position \(position): \(problem)")
+    }
+    let containers = try StateAudit.containers(in: store)
+    let doomed = try StateAudit.doomedShards(in: store)
     // One who believes that it leads may know less than was seen already.
     guard position >= self.position else { return }
     self.position = position
@@ -78,18 +92,6 @@ final class RegisteredStripes: @unchecked Sendable {
     for id in living.keys.sorted() where !known.contains(id) {
       forgotten += living.removeValue(forKey: id)!.shards(of: id)
     }
-  }
-
-  /// A state fits together at every position, whatever is under way.
-  private func checkState(
-    of leader: CoordinatorSlot, _ store: MemoryStore, _ position: UInt64,
-    _ cluster: SimulatedCluster
-  ) {
-    let problem: String?
-    do { problem = try StateAudit.violations(in: store).first } catch { problem = "\(error)" }
-    guard let problem else { return }
-    cluster.fail(
-      "the state fits together", "\(leader.name) at position \(position): \(problem)")
   }
 
   /// No node has two shards of a container, where there are several nodes.
