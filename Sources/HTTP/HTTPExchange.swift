@@ -1,4 +1,5 @@
 package import Ring
+import Service
 import Wire
 
 /// One request and the way to answer it. Loop-confined; one answer.
@@ -41,7 +42,7 @@ package final class HTTPExchange: @unchecked Sendable {
     self.status = status
     var fields = fields
     if status != 204 && status != 304 { fields.add("Content-Length", String(byteCount)) }
-    fields.add("Date", httpDate(driver.wallClock))
+    fields.add("Date", CivilTime(driver.wallClock).http)
     // Whoever waits to be asked for a body may or may not send it now: only a new connection is clear.
     if body.isUninvited || body.hasFailed { keepsConnection = false }
     if !keepsConnection { fields.add("Connection", "close") }

@@ -1,5 +1,4 @@
 package import Ring
-import Service
 package import Wire
 
 /// What a server answers with.
@@ -136,6 +135,3 @@ package final class HTTPServer: @unchecked Sendable {
     impatience.cancel()
   }
 }
-
-/// As a Date field has it.
-package func httpDate(_ wallClock: Duration) -> String { CivilTime(wallClock).http }
