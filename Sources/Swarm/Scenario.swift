@@ -119,6 +119,10 @@ package struct Scenario: Sendable {
     var random = stream("repair")
     coordinator.rebuildAfter = .seconds(random.pick([2, 5, 12, 600]))
     coordinator.repairByteRate = random.pick([0, 1 << 20, 64 << 20, 64 << 20])
+    // Of large objects a container takes minutes at a MiB a second.
+    if !workload.largeByteCounts.isEmpty, coordinator.repairByteRate > 0 {
+      coordinator.repairByteRate = 64 << 20
+    }
     coordinator.rewritesPerNode = random.pick([1, 2, 2, 8])
     coordinator.balances = random.chance(1, in: 2)
     if random.chance(1, in: 2), !faults.isCalm { injections.append((.rewriteStalls, 100_000)) }

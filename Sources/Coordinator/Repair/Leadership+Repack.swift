@@ -60,13 +60,18 @@ extension Leadership {
 
   private func improve(_ record: ContainerRecord) async -> Improvement {
     guard record.state == .sealed || record.state == .available, record.stripeCount > 0,
-      repairs.active[record.id] == nil, repairs.restUntil[record.id] == nil,
-      // What has losses is repaired first.
-      record.devices.allSatisfy({
-        !repairs.isLeaving($0) && repairs.silentSince[$0] == nil
-      })
+      repairs.active[record.id] == nil, repairs.restUntil[record.id] == nil
     else { return .nothing }
     let wanted = wantedScheme(of: record)
+    // What has losses is repaired first. Where that cannot be, for want of failure domains, fewer may be enough for what it is to
+    // become.
+    if repairs.waiting.contains(record.id) {
+      guard record.scheme != wanted, isPlaceable(wanted) else { return .nothing }
+      return await repack(record, wanted)
+    }
+    guard
+      record.devices.allSatisfy({ !repairs.isLeaving($0) && repairs.silentSince[$0] == nil })
+    else { return .nothing }
     if record.scheme != wanted || Self.isLoose(record), isPlaceable(wanted) {
       return await repack(record, wanted)
     }
@@ -89,6 +94,7 @@ extension Leadership {
     guard let worker = worker(of: RewriteRecord(id: 0, container: record.id, work: work)),
       repairs.count(on: worker) < configuration.rewritesPerNode
     else { return .busy }
+    repairs.waiting.remove(record.id)
     await begin(
       record,
       .beginRepack(record.id, scheme: scheme, devices: chosen.devices, isThinned: false), work,
