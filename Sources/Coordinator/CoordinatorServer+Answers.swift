@@ -383,17 +383,20 @@ extension CoordinatorServer {
   }
 
   private func stat(_ request: StatObject) async throws(Refusal) -> StatObject.Answer {
-    var answer = try await query(request.level) { (machine) throws(StoreError) in
-      try machine.stat(request.name)
-    }
     let margins = margins
+    let damaged = Set(margins.wrongBlocks.keys)
+    let found = try await query(request.level) { (machine) throws(StoreError) in
+      try machine.stat(request.name, showing: damaged)
+    }
+    var answer = found.answer
     for index in answer.containers.indices {
       let missing = answer.containers[index].places.count { margins.isMissing($0.device) }
       answer.containers[index].missing = max(
         answer.containers[index].missing, UInt32(missing))
       answer.containers[index].damaged = UInt32(
         margins.worstDamage(
-          of: answer.containers[index].container, places: answer.containers[index].places))
+          of: answer.containers[index].container, places: answer.containers[index].places,
+          among: found.stripes[answer.containers[index].container] ?? []))
     }
     return answer
   }

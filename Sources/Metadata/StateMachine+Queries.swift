@@ -30,16 +30,42 @@ extension StateMachine {
 
   /// - Throws: ``StoreError/refused(_:)`` with noSuchBucket, noSuchKey, as all queries below do.
   package func stat(_ name: ObjectName) throws(StoreError) -> StatObject.Answer {
+    try stat(name, showing: []).answer
+  }
+
+  /// A version, and which stripes of some containers it has bytes in.
+  ///
+  /// - Parameter shown: those containers.
+  package func stat(_ name: ObjectName, showing shown: Set<ContainerID>) throws(StoreError) -> (
+    answer: StatObject.Answer, stripes: [ContainerID: Set<UInt64>]
+  ) {
     let record = try current(name)
+    var found: Set<ContainerID> = []
+    var stripes: [ContainerID: Set<UInt64>] = [:]
+    try visitRuns(of: record.content) { (run) throws(StoreError) in
+      found.insert(run.container)
+      if shown.contains(run.container) {
+        var ordinal = run.firstOrdinal
+        let end = ordinal + UInt64(run.count)
+        while ordinal < end {
+          guard let stripe = try directory.stripe(run.container, covering: ordinal) else {
+            throw .corrupt("ordinal \(ordinal) of \(run.container) is used but not there")
+          }
+          stripes[run.container, default: []].insert(stripe.number)
+          ordinal = stripe.endOrdinal
+        }
+      }
+      return found.count < Self.statContainerLimit
+    }
     var summaries: [ContainerSummary] = []
-    for id in try containers(of: record.content) {
+    for id in found.sorted().prefix(Self.statContainerLimit) {
       let container = try living(id)
       summaries.append(
         ContainerSummary(
           container: id, scheme: container.scheme, places: container.places,
           missing: UInt32(container.places.count { isLost($0.device) })))
     }
-    return StatObject.Answer(record: record, containers: summaries)
+    return (StatObject.Answer(record: record, containers: summaries), stripes)
   }
 
   /// The identity of the current version when it has the same bytes and attributes: then a commit with
@@ -163,22 +189,21 @@ extension StateMachine {
     return record.page
   }
 
-  /// Ascending; at most ``statContainerLimit``, found in at most ``statPageLimit`` pages.
-  private func containers(of content: ObjectContent) throws(StoreError) -> [ContainerID] {
-    var found: Set<ContainerID> = []
+  /// Tells what a version is made of, each page once and at most ``statPageLimit`` of them, until `body` has enough.
+  private func visitRuns(
+    of content: ObjectContent, _ body: (Run) throws(StoreError) -> Bool
+  ) throws(StoreError) {
     switch content {
-    case .inline: break
-    case .embedded(let runs): found.formUnion(runs.map(\.container))
+    case .inline: return
+    case .embedded(let runs): for run in runs where try !body(run) { return }
     case .root(let root):
       var visited: Set<UInt64> = [root]
       var pending = [root]
       var pageCount = 0
-      while let page = pending.popLast(), pageCount < Self.statPageLimit,
-        found.count < Self.statContainerLimit
-      {
+      while let page = pending.popLast(), pageCount < Self.statPageLimit {
         pageCount += 1
         switch try self.content(of: page) {
-        case .runs(let runs): found.formUnion(runs.map(\.container))
+        case .runs(let runs): for run in runs where try !body(run) { return }
         case .children(let children):
           for child in children.reversed() where visited.insert(child.page).inserted {
             pending.append(child.page)
@@ -186,7 +211,6 @@ extension StateMachine {
         }
       }
     }
-    return Array(found.sorted().prefix(Self.statContainerLimit))
   }
 
   // MARK: Ranges

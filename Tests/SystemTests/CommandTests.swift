@@ -85,9 +85,12 @@ struct CommandTests {
     let cluster = try RealCluster(nodes: 3)
     try cluster.succeed("mb", "bucket")
     let bytes = Data(Seed(6).generatorBytes(5 << 20))
-    try cluster.succeed("put", "-", "cairn://bucket/lost", input: bytes)
-    try cluster.succeed(
-      "put", "-", "cairn://bucket/kept", input: Data(Seed(7).generatorBytes(3 << 20)))
+    // One after the other, in one container.
+    let tree = cluster.folder + "/tree"
+    try FileManager.default.createDirectory(atPath: tree, withIntermediateDirectories: true)
+    try bytes.write(to: URL(fileURLWithPath: tree + "/a-lost"))
+    try Data(Seed(7).generatorBytes(3 << 20)).write(to: URL(fileURLWithPath: tree + "/b-kept"))
+    try cluster.succeed("put", "-r", "-j", "1", tree, "cairn://bucket")
     #expect(try cluster.succeed("admin", "fsck").text == "all agrees\n")
     // Both data blocks of a stripe of 2+1.
     for at in [300_000, 1_300_000] {
@@ -110,16 +113,16 @@ struct CommandTests {
     // Hellos come each second.
     let end = Date().addingTimeInterval(30)
     var found = try cluster.run(["admin", "fsck"])
-    while !found.text.contains("cairn://bucket/lost") && Date() < end {
+    while !found.text.contains("cairn://bucket/a-lost") && Date() < end {
       found = try cluster.run(["admin", "fsck"])
     }
     #expect(found.status == 1 && !found.text.contains("kept"), "\(found.text)")
     #expect(found.text.split(separator: "\n").count { $0.hasPrefix("damaged: ") } == 2)
     let status = try cluster.succeed("admin", "repair", "status", "--objects").text
-    #expect(status.contains("too few shards") && status.contains("object: cairn://bucket/lost: "))
+    #expect(status.contains("too few shards") && status.contains("object: cairn://bucket/a-lost: "))
     #expect(
-      try cluster.succeed("stat", "cairn://bucket/lost").text.contains("too few blocks to read"))
-    #expect(try cluster.succeed("stat", "cairn://bucket/kept").text.contains("survives "))
+      try cluster.succeed("stat", "cairn://bucket/a-lost").text.contains("too few blocks to read"))
+    #expect(try cluster.succeed("stat", "cairn://bucket/b-kept").text.contains("survives "))
     try cluster.killDaemons { $0.name == "node-2" }
     let silent = try cluster.run(["admin", "nodes"]).text
     #expect(silent.contains("node-2 n-"))

@@ -16,12 +16,17 @@ struct Margins {
   }
 
   /// Blocks that are wrong on shards that can be read: of the stripe that has most.
-  func worstDamage(of id: ContainerID, places: [ShardPlace]) -> Int {
+  ///
+  /// - Parameter stripes: those that count; nil: all.
+  func worstDamage(of id: ContainerID, places: [ShardPlace], among stripes: Set<UInt64>? = nil)
+    -> Int
+  {
     guard let keys = wrongBlocks[id] else { return 0 }
     var counts: [UInt64: Set<UInt8>] = [:]
     for key in keys {
       let index = Int(key.shard.shardIndex)
-      guard index < places.count, places[index].generation == key.shard.generation,
+      guard stripes?.contains(key.stripe) != false, index < places.count,
+        places[index].generation == key.shard.generation,
         !isMissing(places[index].device)
       else { continue }
       counts[key.stripe, default: []].insert(key.shard.shardIndex)

@@ -47,7 +47,7 @@ package struct ContainerSummary: Hashable, Sendable, WireValue {
   package var places: [ShardPlace]
   /// Shards whose node is down or whose device is retired, as the leader sees it now.
   package var missing: UInt32
-  /// Blocks known to be wrong on the other shards: of the stripe that has most.
+  /// Blocks known to be wrong on the other shards: of the stripe of the object that has most.
   package var damaged: UInt32
 
   package init(
