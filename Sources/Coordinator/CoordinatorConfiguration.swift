@@ -50,6 +50,10 @@ package struct CoordinatorConfiguration: Sendable {
   package var rackRebuildAfter = Duration.seconds(3600)
   /// Containers that are not as they would be made now are made so once there have been failure domains for it so long.
   package var repackAfter = Duration.seconds(600)
+  /// A container of whose data a smaller share is alive is packed anew without the dead; 0: none is.
+  package var collectBelow = 0.8
+  /// Dead bytes with which a container is left as it is all the same.
+  package var leastDead: UInt64 = 1 << 20
   /// Containers that each node writes anew at a time.
   package var rewritesPerNode = 2
   /// Bytes that each node reads and writes in a second for that; 0: as many as it can.

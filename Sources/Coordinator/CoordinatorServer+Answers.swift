@@ -76,6 +76,10 @@ extension CoordinatorServer {
       return try await reply(packet) { (request: SetDevices) async throws(Refusal) in
         try await self.setDevices(request)
       }
+    case CollectGarbage.method:
+      return try await reply(packet) { (request: CollectGarbage) async throws(Refusal) in
+        try await collectGarbage(request)
+      }
     case ChangeScheme.method:
       return try await reply(packet) { (request: ChangeScheme) async throws(Refusal) in
         try await self.changeScheme(request)

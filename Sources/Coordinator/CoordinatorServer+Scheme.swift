@@ -13,8 +13,14 @@ extension CoordinatorServer {
     if let wanted = request.scheme, wanted != scheme {
       try await change(to: wanted, leadership)
     }
+    let wanted = scheme
+    var others: UInt64 = 0
+    try await eachContainer { (record) throws(Refusal) in
+      if record.stripeCount > 0 && record.scheme != wanted { others += 1 }
+    }
     return ChangeScheme.Answer(
-      scheme: scheme, logCopies: UInt32(clamping: arbiter.root?.logCopies ?? 0))
+      scheme: wanted, logCopies: UInt32(clamping: arbiter.root?.logCopies ?? 0),
+      otherContainers: others, patienceMilliseconds: configuration.repackAfter.wholeMilliseconds)
   }
 
   private func change(to wanted: Scheme, _ leadership: Leadership) async throws(Refusal) {

@@ -233,12 +233,16 @@ extension Leadership {
       let stray = await look { (machine) throws(StoreError) -> [UInt64] in
         guard let record = try machine.container(shard.container), Self.isCurrent(shard, in: record)
         else { return [] }
+        // What is packed anew has left its dead groups behind already, and drops them with the rest.
+        if isAsked, case .repack? = try machine.rewrite(of: shard.container)?.work { return [] }
         let registered = Set(try machine.storedStripes(of: shard.container).map(\.stripe))
         // Those of a grant that has just ended are being seen to: no disagreement. But grants are cleared on all devices or
         // on none, so where one is away they are deleted here.
         let ended =
           isAsked
-          ? try machine.endedGrants(limit: .max).filter { $0.container == shard.container } : []
+          ? try machine.endedGrants(limit: .max).filter {
+            $0.places.shards(of: $0.container).contains(shard)
+          } : []
         return listing.blocks.map(\.stripe).filter { stripe in
           stripe < record.firstLiveStripe && !registered.contains(stripe)
             && !ended.contains { $0.firstStripe <= stripe && stripe < $0.endStripe }

@@ -73,23 +73,28 @@ package struct RewriteShards: Call {
     package var place: ShardPlace
     /// Where its node serves blocks; no host: nobody knows.
     package var address: SocketAddress
-    /// Believed to be so: asked last.
+    /// Believed to be so, or in doubt: asked only when there is no other way.
     package var isDown: Bool
-    package init(place: ShardPlace, address: SocketAddress, isDown: Bool) {
+    /// Much slower than others of its kind: asked last of those that are not down.
+    package var isSlow: Bool
+    package init(place: ShardPlace, address: SocketAddress, isDown: Bool, isSlow: Bool = false) {
       self.place = place
       self.address = address
       self.isDown = isDown
+      self.isSlow = isSlow
     }
     package func encode(into writer: inout ByteWriter) {
       writer.value(place)
       writer.string(address.host)
       writer.fixed(address.port)
       writer.bool(isDown)
+      writer.bool(isSlow)
     }
     package init(from reader: inout ByteReader) throws(ValueError) {
       place = try reader.value()
       address = SocketAddress(host: try reader.string(limit: 256), port: try reader.fixed())
       isDown = try reader.bool()
+      isSlow = try reader.bool()
     }
   }
 

@@ -189,6 +189,28 @@ package struct StateAudit {
     }
   }
 
+  /// Bytes of groups with something alive in them.
+  ///
+  /// - Parameter stripes: the container's directory, ascending by ordinal.
+  package static func liveByteCount(
+    of id: ContainerID, _ stripes: [StripeRecord], in store: any OrderedStore
+  ) throws -> UInt64 {
+    var alive = Set<UInt64>()
+    for edge in try store.scan(KeyRange(prefix: Key.of(.containerEdge, id.raw))) {
+      for run in try OrdinalSet(stored: edge.value).runs { alive.formUnion(run.first..<run.end) }
+    }
+    var sum: UInt64 = 0
+    for stripe in stripes {
+      var ordinal = stripe.firstOrdinal
+      for group in stripe.groups {
+        let end = ordinal + UInt64(group.chunks.count)
+        if (ordinal..<end).contains(where: alive.contains) { sum += UInt64(group.storedByteCount) }
+        ordinal = end
+      }
+    }
+    return sum
+  }
+
   private mutating func run() throws(StoreError) -> [String] {
     try directoriesHold()
     try trashHolds()

@@ -150,18 +150,25 @@ extension StateMachine {
     if isThinned && container.edgeCount > Self.thinningLimit {
       return .refused(.failed, "\(id) has \(container.edgeCount) edges")
     }
-    guard Repacking(try rows(of: id), scheme: scheme) != nil else {
+    let present = try rows(of: id)
+    let (living, dead) =
+      isThinned
+      ? Repacking.living(present, alive: try aliveOrdinals(of: id)) : (present, [])
+    guard Repacking(living, scheme: scheme) != nil else {
       return .refused(.failed, "\(id) cannot be \(scheme)")
     }
     if let refusal = try begin(.repack(scheme, devices: devices), of: &container, on: devices) {
       return refusal
     }
-    if isThinned { try thin(&container) }
+    if !dead.isEmpty {
+      replaceRows(of: id, present, by: living)
+      try drop(dead, from: &container, leaving: living)
+    }
     return .number(position)
   }
 
-  /// More edges than this are not looked through in one command.
-  package static let thinningLimit: UInt64 = 1 << 16
+  /// More edges than this are not looked through in one command, nor for ``liveByteCount(of:)``.
+  package static let thinningLimit: UInt64 = 1 << 17
 
   /// What both kinds of lease need; seals the container.
   private func begin(
@@ -265,16 +272,15 @@ extension StateMachine {
     container.nextStripe = container.stripeCount
   }
 
-  /// Takes groups out of the directory that no edge leads to.
-  private func thin(_ container: inout ContainerRecord) throws(StoreError) {
+  /// Has a container, and what is known of its chunks, forget groups that are in its directory no more.
+  private func drop(
+    _ groups: [(firstOrdinal: UInt64, group: StripeRecord.Group)],
+    from container: inout ContainerRecord, leaving rows: [StripeRecord]
+  ) throws(StoreError) {
     let id = container.id
-    let old = try rows(of: id)
-    let (living, dead) = Repacking.living(old, alive: try aliveOrdinals(of: id))
-    if dead.isEmpty { return }
-    replaceRows(of: id, old, by: living)
     var chunkBytes: UInt64 = 0
     var groupBytes: UInt64 = 0
-    for (firstOrdinal, group) in dead {
+    for (firstOrdinal, group) in groups {
       groupBytes += UInt64(group.storedByteCount)
       container.chunkCount &-= UInt64(group.chunks.count)
       for (index, chunk) in group.chunks.enumerated() {
@@ -291,7 +297,7 @@ extension StateMachine {
     container.groupByteCount &-= groupBytes
     state.usage.chunkBytes &-= chunkBytes
     state.usage.groupBytes &-= groupBytes
-    let stored = Self.storedStripes(living)
+    let stored = Self.storedStripes(rows)
     container.stripeCount = UInt64(stored.count)
     container.dataByteCount = stored.reduce(0) { $0 + UInt64($1.layout.byteCount) }
     containers.set(id, container)
@@ -320,6 +326,19 @@ extension StateMachine {
   }
 
   // MARK: Queries
+
+  /// Bytes of a container's groups in which something is alive, of all that its stripes hold
+  /// (``ContainerRecord/dataByteCount``); nil when it is gone, or has more edges than are looked through at once. Its cost
+  /// follows the edges and the chunks.
+  package func liveByteCount(of id: ContainerID) throws(StoreError) -> UInt64? {
+    guard let container = try containers.get(id), container.edgeCount <= Self.thinningLimit else {
+      return nil
+    }
+    let living = Repacking.living(try rows(of: id), alive: try aliveOrdinals(of: id)).rows
+    return living.reduce(0) { sum, row in
+      row.groups.reduce(sum) { $0 + UInt64($1.storedByteCount) }
+    }
+  }
 
   /// The live lease of a container.
   package func rewrite(of id: ContainerID) throws(StoreError) -> RewriteRecord? {

@@ -229,7 +229,8 @@ final class ShardRewriter: @unchecked Sendable {
     let indices = missing.map { Int($0.shardIndex) }
     let inPlace = missing.contains { isInPlace($0, call) }
     // Whoever is to be rebuilt is made of as many others as there are data blocks.
-    let mayRead = indices.allSatisfy { !call.sources[$0].isDown } && !inPlace
+    let mayRead =
+      indices.allSatisfy { !call.sources[$0].isDown && !call.sources[$0].isSlow } && !inPlace
     let readCount = mayRead ? indices.count : layout.dataBlockCount
     await pace.take((readCount + indices.count) * layout.blockByteCount)
     if driver.meets(.rewriteStalls) { await driver.sleep(.seconds(5)) }
@@ -289,6 +290,7 @@ struct RewriteFailure: Error {
 private final class JobDirectory: DeviceDirectory, @unchecked Sendable {
   private var addresses: [DeviceID: SocketAddress] = [:]
   private var down: Set<DeviceID> = []
+  private var slow: Set<DeviceID> = []
 
   init(_ call: RewriteShards) {
     add(call.sources)
@@ -302,10 +304,12 @@ private final class JobDirectory: DeviceDirectory, @unchecked Sendable {
     for source in sources {
       if !source.address.host.isEmpty { addresses[source.place.device] = source.address }
       if source.isDown { down.insert(source.place.device) }
+      if source.isSlow { slow.insert(source.place.device) }
     }
   }
   func address(of device: DeviceID) -> SocketAddress? { addresses[device] }
   func isDown(_ device: DeviceID) -> Bool { down.contains(device) }
+  func isSlow(_ device: DeviceID) -> Bool { slow.contains(device) }
   func nodeName(of device: DeviceID) -> String {
     addresses[device].map { "\($0)" } ?? "\(device)"
   }

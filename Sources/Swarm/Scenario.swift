@@ -94,6 +94,9 @@ package struct Scenario: Sendable {
     var repairByteRate: UInt64 = 64 << 20
     /// Containers that could be better are made so when there was room for it so long.
     var repackAfter: Duration = .seconds(600)
+    /// Containers of which less is alive are packed anew without the rest, unless less than so many bytes are dead.
+    var collectBelow = 0.8
+    var leastDead: UInt64 = 1 << 20
     var rewritesPerNode = 2
     var balances = true
   }
@@ -134,6 +137,8 @@ package struct Scenario: Sendable {
   private mutating func drawRepack() {
     var random = stream("repack")
     coordinator.repackAfter = .seconds(random.pick([1, 2, 5, 12, 600]))
+    coordinator.collectBelow = random.pick([0, 0.5, 0.8, 0.95])
+    coordinator.leastDead = random.pick([1, 1, 64 << 10, 1 << 20])
     guard random.chance(1, in: 3), !isTight else { return }
     let domains = nodeCount == 1 ? devicesPerNode : nodeCount
     // What faults may take is what the old scheme bears, and what leaves the new one enough to write to.
@@ -404,6 +409,8 @@ package struct Scenario: Sendable {
     configuration.rebuildAfter = coordinator.rebuildAfter
     configuration.repairByteRate = coordinator.repairByteRate
     configuration.repackAfter = coordinator.repackAfter
+    configuration.collectBelow = coordinator.collectBelow
+    configuration.leastDead = coordinator.leastDead
     configuration.rewritesPerNode = coordinator.rewritesPerNode
     configuration.balances = coordinator.balances
     configuration.leastImbalance = 1 << 20

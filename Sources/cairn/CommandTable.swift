@@ -202,6 +202,21 @@ let commandTable: [CommandSpec] = [
       OptionSpec("--objects", "name the objects that cannot be read whole, too"), json, config,
     ], run: repairStatus),
   CommandSpec(
+    path: ["admin", "gc"],
+    summary: "Show how much of what is stored is dead, and remove it now.",
+    usage: "[--dry-run] [--below PERCENT] [--wait] [--json]",
+    details: """
+      A container lives for as long as anything in it does. One of which less than 80 % is alive ([repair] collect_below of the
+      coordinators) is packed anew without the rest by itself; this does it now, and for more of them. --dry-run changes
+      nothing. Repair goes first, and all of it keeps to [repair] rate.
+      """,
+    options: [
+      OptionSpec("--dry-run", "only say it"),
+      OptionSpec(
+        "--below", value: "PERCENT", "containers of which less than this is alive (default 95)"),
+      OptionSpec("--wait", "until it is done"), json, config,
+    ], run: collectGarbage),
+  CommandSpec(
     path: ["admin", "scheme"],
     summary: "Show or change how many data and parity blocks a stripe has.",
     usage: "[--json] [K+M]",

@@ -22,13 +22,13 @@ struct SchemeTests {
       }
       let wanted = Scheme("3+3")!
       var answer = try await client.ask(ChangeScheme(scheme: wanted))
-      #expect(answer == ChangeScheme.Answer(scheme: Scheme("2+1")!, logCopies: 2))
+      #expect(answer.scheme == Scheme("2+1")! && answer.logCopies == 2)
       let begun = world.now
       while answer.scheme != wanted, world.now - begun < .seconds(60) {
         await world.sleep(.seconds(1))
         answer = try await client.ask(ChangeScheme(scheme: wanted))
       }
-      #expect(answer == ChangeScheme.Answer(scheme: wanted, logCopies: 4))
+      #expect(answer.scheme == wanted && answer.logCopies == 4)
       let root = try #require(first.arbiter.root)
       #expect(root.links.allSatisfy { $0.scheme.width == 4 })
       #expect(root.checkpoint?.containers.allSatisfy { $0.scheme.width == 4 } == true)

@@ -82,6 +82,7 @@ struct ModelTests {
       }
       if step % 8 == 0 {
         try compareQueries(machine, workload.model)
+        try compareLiveness(machine, workload.model)
         try compareUploads(store, workload.model)
       }
     }
@@ -292,6 +293,19 @@ struct ModelTests {
     let first = workload.model.position
     let expected = commands.map { workload.model.apply($0).bare }
     #expect(try machine.apply(batch(commands, after: first)).map(\.bare) == expected)
+  }
+
+  private func compareLiveness(_ machine: StateMachine, _ model: Model) throws {
+    let alive = model.marks().ordinals
+    for (id, container) in model.containers where !container.isCondemned {
+      let live = container.groups.filter { first, known in
+        known.group.chunks.indices.contains {
+          alive.contains(Ordinal(container: id, number: first + UInt64($0)))
+        }
+      }
+      let byteCount = live.values.reduce(UInt64(0)) { $0 + UInt64($1.group.storedByteCount) }
+      #expect(try machine.liveByteCount(of: id) == byteCount)
+    }
   }
 
   private func compareQueries(_ machine: StateMachine, _ model: Model) throws {

@@ -19,6 +19,7 @@ final class FakeCluster: DeviceDirectory, @unchecked Sendable {
   let wire: WireClient
   /// Devices the directory says are down.
   var down: Set<DeviceID> = []
+  var slow: Set<DeviceID> = []
   private(set) var io: StripeIO!
   private(set) var reported: [(DeviceID, BlockKey)] = []
 
@@ -39,6 +40,7 @@ final class FakeCluster: DeviceDirectory, @unchecked Sendable {
     nodes.first { $0.device == device }.map { $0.address }
   }
   func isDown(_ device: DeviceID) -> Bool { down.contains(device) }
+  func isSlow(_ device: DeviceID) -> Bool { slow.contains(device) }
   func nodeName(of device: DeviceID) -> String { "\(device)" }
 
   func target(_ scheme: Scheme, stripe: UInt64 = 0) -> StripeTarget {

@@ -252,12 +252,29 @@ import Wire
       let found = try await cluster.io.readAgreeing(target, layout: layout)
       #expect(found.map(\.array) == (0..<layout.dataBlockCount).map { stripe.blocks[$0]!.array })
       guard layout.scheme.m > 0 else { return }
+      let storedCount = layout.storedBlocks.count
+      let liar = Int.random(in: 0..<layout.dataBlockCount, using: &random)
+      if storedCount > layout.dataBlockCount + 1 {
+        // One that is slow, or fails once, is no reason not to compare.
+        let other = layout.storedBlocks.filter { $0 != liar }.randomElement(using: &random)!
+        cluster.slow = [cluster.nodes[other].device]
+        cluster.nodes[other].mood = .refuses(.unavailable)
+        cluster.nodes[liar].mood = .lying
+        for _ in 0..<2 {
+          await #expect(throws: StripeError.corrupt("its blocks contradict each other")) {
+            _ = try await cluster.io.readAgreeing(target, layout: layout)
+          }
+        }
+        cluster.nodes[liar].mood = .good
+        cluster.nodes[other].mood = .good
+        cluster.slow = []
+      }
       let lost = layout.storedBlocks.randomElement(using: &random)!
       cluster.nodes[lost].mood = .empty
       let again = try await cluster.io.readAgreeing(target, layout: layout)
       #expect(again.map(\.array) == found.map(\.array))
       cluster.nodes[lost].mood = .good
-      cluster.nodes[Int.random(in: 0..<layout.dataBlockCount, using: &random)].mood = .lying
+      cluster.nodes[liar].mood = .lying
       await #expect(throws: StripeError.corrupt("its blocks contradict each other")) {
         _ = try await cluster.io.readAgreeing(target, layout: layout)
       }

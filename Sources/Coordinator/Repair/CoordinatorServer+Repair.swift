@@ -8,7 +8,20 @@ import Wire
 
 /// What operators ask of repair.
 extension CoordinatorServer {
-  private static let pageLimit = 1024
+  /// Shows all containers that are not condemned, some at a time.
+  func eachContainer(_ body: (ContainerRecord) throws(Refusal) -> Void) async throws(Refusal) {
+    let limit = 1024
+    var after: ContainerID?
+    while true {
+      let start = after
+      let page = try await query(.strong) { (machine) throws(StoreError) in
+        try machine.containers(after: start, limit: limit)
+      }
+      for record in page where record.state != .condemned { try body(record) }
+      guard page.count == limit, let last = page.last else { return }
+      after = last.id
+    }
+  }
 
   func repairStatus() async throws(Refusal) -> GetRepairStatus.Answer {
     let leadership = try leading()
@@ -17,43 +30,38 @@ extension CoordinatorServer {
     var answer = GetRepairStatus.Answer()
     var counts: [DeviceID: UInt64] = [:]
     var histogram: [Int: UInt64] = [:]
-    var after: ContainerID?
-    while true {
-      let start = after
-      let page = try await query(.strong) { (machine) throws(StoreError) in
-        try machine.containers(after: start, limit: Self.pageLimit)
+    try await eachContainer { (record) throws(Refusal) in
+      if let work = leadership.repackWork(record) {
+        answer.repackContainers += 1
+        answer.repackBytes += work
       }
-      for record in page where record.state != .condemned {
-        if let work = leadership.repackWork(record) {
-          answer.repackContainers += 1
-          answer.repackBytes += work
+      let shardBytes = Leadership.shardByteCount(record, record.scheme)
+      for place in record.places {
+        counts[place.device, default: 0] += 1
+        if repairs.isLost(place.device) {
+          answer.lostShards += 1
+          answer.bytesLeft += shardBytes
+        } else if margins.isMissing(place.device) {
+          answer.silentShards += 1
+        } else if repairs.isLeaving(place.device) {
+          answer.drainedShards += 1
+          answer.bytesLeft += shardBytes
         }
-        let shardBytes = Leadership.shardByteCount(record, record.scheme)
-        for place in record.places {
-          counts[place.device, default: 0] += 1
-          if repairs.isLost(place.device) {
-            answer.lostShards += 1
-            answer.bytesLeft += shardBytes
-          } else if margins.isMissing(place.device) {
-            answer.silentShards += 1
-          } else if repairs.isLeaving(place.device) {
-            answer.drainedShards += 1
-            answer.bytesLeft += shardBytes
-          }
-        }
-        // What a lease under way has written counts no more, though the old shard has still its place.
-        if let active = repairs.active[record.id], active.progress.stripeCount > 0,
-          case .moves(let moves) = active.lease.work
-        {
-          let written = moves.count { repairs.isLeaving($0.from) }
-          let done = Double(active.progress.stripesDone) / Double(active.progress.stripeCount)
-          let byteCount = UInt64(Double(shardBytes) * Double(written) * min(1, done))
-          answer.bytesLeft -= min(answer.bytesLeft, byteCount)
-        }
-        histogram[margins.margin(of: record), default: 0] += 1
       }
-      guard page.count == Self.pageLimit, let last = page.last else { break }
-      after = last.id
+      // What a lease under way has written counts no more, though the old shard has still its place.
+      if let active = repairs.active[record.id], active.progress.stripeCount > 0,
+        case .moves(let moves) = active.lease.work
+      {
+        let written = moves.count { repairs.isLeaving($0.from) }
+        let done = Double(active.progress.stripesDone) / Double(active.progress.stripeCount)
+        let byteCount = UInt64(Double(shardBytes) * Double(written) * min(1, done))
+        answer.bytesLeft -= min(answer.bytesLeft, byteCount)
+      }
+      histogram[margins.margin(of: record), default: 0] += 1
+    }
+    for liveness in repairs.liveness.values {
+      answer.deadBytes += liveness.deadByteCount
+      if leadership.isWorthIt(liveness) { answer.collectContainers += 1 }
     }
     answer.byteRate = repairs.written.byteRate(at: driver.now)
     answer.margins = histogram.sorted { $0.key < $1.key }.map {
@@ -172,25 +180,17 @@ extension CoordinatorServer {
     }
     // Given up at once, each is a loss; what has lost as many already has nothing to be rebuilt from.
     let repairs = try leading().repairs
-    var after: ContainerID?
-    while true {
-      let start = after
-      let page = try await query(.strong) { (machine) throws(StoreError) in
-        try machine.containers(after: start, limit: Self.pageLimit)
+    try await eachContainer { (record) throws(Refusal) in
+      guard record.stripeCount > 0 else { return }
+      let missing = record.devices.count {
+        leaving.contains($0) || repairs.isLost($0) || repairs.silentSince[$0] != nil
       }
-      for record in page where record.state != .condemned && record.stripeCount > 0 {
-        let missing = record.devices.count {
-          leaving.contains($0) || repairs.isLost($0) || repairs.silentSince[$0] != nil
-        }
-        if missing > record.scheme.m, record.devices.contains(where: { leaving.contains($0) }) {
-          throw Refusal(
-            .tooLittleLeft,
-            "\(record.id) would have lost \(missing) of its \(record.scheme.width) shards, more than its code can bear: wait for repair, or drain them"
-          )
-        }
+      if missing > record.scheme.m, record.devices.contains(where: { leaving.contains($0) }) {
+        throw Refusal(
+          .tooLittleLeft,
+          "\(record.id) would have lost \(missing) of its \(record.scheme.width) shards, more than its code can bear: wait for repair, or drain them"
+        )
       }
-      guard page.count == Self.pageLimit, let last = page.last else { return }
-      after = last.id
     }
   }
 }

@@ -7,8 +7,8 @@ import Service
 import Wire
 
 /// Containers that are not as they would be made now are made so, when nothing has to be repaired: those with another scheme
-/// than they are to have, or with many short stripes, are packed anew, and shards that lie closer together than they need go
-/// elsewhere.
+/// than they are to have, with many short stripes or with much that is dead are packed anew, and shards that lie closer
+/// together than they need go elsewhere.
 ///
 /// Nothing of it need be remembered: all containers are looked through, a page at a time, again and again.
 extension Leadership {
@@ -34,6 +34,7 @@ extension Leadership {
 
   /// Begins what there is time for on a page of containers; the next turn goes on behind it.
   func beginRepacks() async {
+    beginLooking()
     let after = repairs.repackCursor
     let page = await look { (machine) throws(StoreError) in
       try machine.containers(after: after, limit: Self.pageLimit)
@@ -48,13 +49,16 @@ extension Leadership {
       case .busy: return
       }
     }
-    if page.count < Self.pageLimit { repairs.repackCursor = nil }
+    if page.count < Self.pageLimit {
+      repairs.repackCursor = nil
+      endRound()
+    }
   }
 
   private enum Improvement {
     case nothing
     case begun
-    /// It would be, had a node the time.
+    /// It would be, had a node the time, or it was not looked at.
     case busy
   }
 
@@ -75,7 +79,11 @@ extension Leadership {
     if record.scheme != wanted || Self.isLoose(record), isPlaceable(wanted) {
       return await repack(record, wanted)
     }
-    return await spread(record)
+    switch await worth(of: record) {
+    case .unknown: return .busy
+    case .keeping: return await spread(record)
+    case .collecting: return await repack(record, isPlaceable(wanted) ? wanted : record.scheme)
+    }
   }
 
   private func repack(_ record: ContainerRecord, _ scheme: Scheme) async -> Improvement {
@@ -85,19 +93,26 @@ extension Leadership {
       groupCache: server.placementGroups)
     let avoided = Set(repairs.refusedUntil.keys).union(repairs.silentSince.keys)
     repairs.repackTurn &+= 1
+    let turn = repairs.repackTurn
+    func devices(avoiding avoided: Set<DeviceID>) -> [DeviceID]? {
+      let chosen = placement.choose(class: scheme, avoiding: avoided.sorted(), turn: turn)
+      return chosen?.scheme == scheme ? chosen?.devices : nil
+    }
     guard
-      let chosen = placement.choose(
-        class: scheme, avoiding: avoided.sorted(), turn: repairs.repackTurn),
-      chosen.scheme == scheme
+      let devices = devices(avoiding: avoided.union(server.nodes.degraded))
+        ?? devices(avoiding: avoided)
     else { return .nothing }
-    let work = RewriteRecord.Work.repack(scheme, devices: chosen.devices)
+    let work = RewriteRecord.Work.repack(scheme, devices: devices)
     guard let worker = worker(of: RewriteRecord(id: 0, container: record.id, work: work)),
       repairs.count(on: worker) < configuration.rewritesPerNode
     else { return .busy }
     repairs.waiting.remove(record.id)
     await begin(
       record,
-      .beginRepack(record.id, scheme: scheme, devices: chosen.devices, isThinned: false), work,
+      .beginRepack(
+        record.id, scheme: scheme, devices: devices,
+        // What is dead is not written again.
+        isThinned: record.edgeCount <= StateMachine.thinningLimit), work,
       shardByteCount: byteCount)
     return .begun
   }

@@ -254,8 +254,8 @@ extension Leadership {
         address: server.nodes.address(of: place.device) ?? SocketAddress(host: "", port: 0),
         // What may be wrong under right checksums is read only when there is no other way.
         isDown: server.nodes.isDown(place.device) || repairs.isLost(place.device)
-          || degraded.contains(place.device)
-          || shard != mended && doubtful.contains(shard))
+          || shard != mended && doubtful.contains(shard),
+        isSlow: degraded.contains(place.device))
     }
   }
 
@@ -353,9 +353,7 @@ extension Leadership {
     }
     let worker = repairs.active[lease.container]?.worker
     repairs.active[lease.container] = nil
-    let failures = repairs.failures[lease.container, default: 0]
-    repairs.failures[lease.container] = failures + 1
-    repairs.restUntil[lease.container] = driver.now + .seconds(5 << min(failures, 7))
+    rest(lease.container)
     // Of all the devices of a whole container it is not known which it was.
     if isTargetsFault, case .moves(let moves) = lease.work {
       for move in moves { repairs.refusedUntil[move.to] = driver.now + .seconds(30) }
@@ -368,6 +366,13 @@ extension Leadership {
     } catch {
       // It writes on in vain; what it wrote is deleted.
     }
+  }
+
+  /// Leaves a container alone for a while, for longer each time.
+  private func rest(_ container: ContainerID) {
+    let failures = repairs.failures[container, default: 0]
+    repairs.failures[container] = failures + 1
+    repairs.restUntil[container] = driver.now + .seconds(5 << min(failures, 7))
   }
 
   // MARK: New leases
@@ -510,7 +515,7 @@ extension Leadership {
     do throws(Refusal) {
       let (_, outcome) = try await submit(command)
       guard case .number(let id) = outcome else {
-        repairs.restUntil[record.id] = driver.now + .seconds(5)
+        rest(record.id)
         return
       }
       let lease = RewriteRecord(id: id, container: record.id, work: work)

@@ -46,6 +46,14 @@ final class RepairState: @unchecked Sendable {
   /// Where to go on looking for containers that could be better.
   var repackCursor: ContainerID?
   var repackTurn: UInt64 = 0
+  /// What of containers is alive.
+  var liveness: [ContainerID: Leadership.Liveness] = [:]
+  /// Until nothing is worth it any more, an operator wants containers collected of which a smaller share is alive.
+  var collectBelow: Double?
+  /// What may still be looked through in this turn for it.
+  var lookBudget: UInt64 = 0
+  /// Rounds of looking at all containers.
+  var round: UInt64 = 0
   /// How often leases of a container failed, one after the other.
   var failures: [ContainerID: Int] = [:]
   /// Containers that have no failure domain to go to, as of the last look at each.

@@ -29,6 +29,10 @@ package struct GetRepairStatus: Call {
     package var repackContainers: UInt64
     /// Bytes to be written for that.
     package var repackBytes: UInt64
+    /// Bytes in containers of which nothing is alive, as of the last look through each.
+    package var deadBytes: UInt64
+    /// Containers with so many of these that they are to be packed anew.
+    package var collectContainers: UInt64
     /// Blocks that nodes found damaged.
     package var damagedBlocks: UInt64
     /// Whether links or checkpoints of the log are on devices that are gone.
@@ -46,6 +50,8 @@ package struct GetRepairStatus: Call {
       waitingContainers = 0
       repackContainers = 0
       repackBytes = 0
+      deadBytes = 0
+      collectContainers = 0
       damagedBlocks = 0
       isLogHurt = false
       devices = []
@@ -61,6 +67,8 @@ package struct GetRepairStatus: Call {
       writer.varint(waitingContainers)
       writer.varint(repackContainers)
       writer.varint(repackBytes)
+      writer.varint(deadBytes)
+      writer.varint(collectContainers)
       writer.varint(damagedBlocks)
       writer.bool(isLogHurt)
       writer.list(devices)
@@ -76,6 +84,8 @@ package struct GetRepairStatus: Call {
       waitingContainers = try reader.varint()
       repackContainers = try reader.varint()
       repackBytes = try reader.varint()
+      deadBytes = try reader.varint()
+      collectContainers = try reader.varint()
       damagedBlocks = try reader.varint()
       isLogHurt = try reader.bool()
       devices = try reader.list()

@@ -22,18 +22,30 @@ package struct ChangeScheme: Call {
     package var scheme: Scheme
     /// Of the metadata log, all of it.
     package var logCopies: UInt32
+    /// Containers that have another one still.
+    package var otherContainers: UInt64
+    /// These are written anew when there was room for it so long.
+    package var patienceMilliseconds: UInt64
 
-    package init(scheme: Scheme, logCopies: UInt32) {
+    package init(
+      scheme: Scheme, logCopies: UInt32, otherContainers: UInt64, patienceMilliseconds: UInt64
+    ) {
       self.scheme = scheme
       self.logCopies = logCopies
+      self.otherContainers = otherContainers
+      self.patienceMilliseconds = patienceMilliseconds
     }
     package func encode(into writer: inout ByteWriter) {
       writer.value(scheme)
       writer.varint(logCopies)
+      writer.varint(otherContainers)
+      writer.varint(patienceMilliseconds)
     }
     package init(from reader: inout ByteReader) throws(ValueError) {
       scheme = try reader.value()
       logCopies = try reader.varint32()
+      otherContainers = try reader.varint()
+      patienceMilliseconds = try reader.varint()
     }
   }
 }

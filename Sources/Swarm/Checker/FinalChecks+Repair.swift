@@ -57,6 +57,21 @@ extension FinalChecks {
     return coordinator.repackAfter < .seconds(60) && coordinator.repairByteRate != 1 << 20
   }
 
+  /// Whether a container has so much that is dead that it is to be packed anew while it is waited for.
+  private func isSparse(
+    _ record: ContainerRecord, _ stripes: [StripeRecord], _ holders: [DeviceID: HeldBy],
+    in store: any OrderedStore
+  ) throws -> Bool {
+    let coordinator = cluster.scenario.coordinator
+    guard coordinator.repairByteRate != 1 << 20,
+      record.state == .sealed || record.state == .available,
+      isWide(holders, record.scheme.width)
+    else { return false }
+    let live = try StateAudit.liveByteCount(of: record.id, stripes, in: store)
+    return record.dataByteCount >= live + coordinator.leastDead
+      && Double(live) < Double(record.dataByteCount) * coordinator.collectBelow
+  }
+
   /// Whether there is a failure domain for each shard.
   private func isWide(_ holders: [DeviceID: HeldBy], _ width: Int) -> Bool {
     let healthy = holders.values.filter { $0.store.state == .healthy }
@@ -74,6 +89,9 @@ extension FinalChecks {
     where record.state != .condemned && !stripes.isEmpty {
       if isRepacked, let wanted, record.scheme != wanted, isWide(holders, wanted.width) {
         return "\(record.id) is \(record.scheme) and is to be \(wanted)"
+      }
+      if try isSparse(record, stripes, holders, in: store) {
+        return "\(record.id) holds \(record.dataByteCount) bytes of which too few are alive"
       }
       let homes = record.devices.compactMap { holders[$0]?.slot.number }
       if cluster.nodes.count > 1, Set(homes).count < homes.count,

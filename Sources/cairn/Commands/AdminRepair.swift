@@ -28,6 +28,8 @@ private func json(_ status: GetRepairStatus.Answer) -> JSON {
     ("waitingContainers", .number(status.waitingContainers)),
     ("reencodeContainers", .number(status.repackContainers)),
     ("reencodeBytes", .number(status.repackBytes)),
+    ("deadBytes", .number(status.deadBytes)),
+    ("collectContainers", .number(status.collectContainers)),
     ("damagedBlocks", .number(status.damagedBlocks)), ("logHurt", .bool(status.isLogHurt)),
     (
       "margins",
@@ -94,6 +96,11 @@ private func lines(_ status: GetRepairStatus.Answer) -> [String] {
     lines.append(
       "to be re-encoded  \(status.repackContainers) containers, \(byteText(status.repackBytes))")
   }
+  if status.deadBytes > 0 {
+    lines.append(
+      "dead bytes        \(byteText(status.deadBytes)) in containers, of which \(status.collectContainers) are to be packed anew"
+    )
+  }
   if status.isLogHurt { lines.append("metadata log      copies on lost devices") }
   for device in status.devices {
     let silence =
@@ -113,9 +120,11 @@ private func lines(_ status: GetRepairStatus.Answer) -> [String] {
   return lines
 }
 
-/// At the present rate; nil while nothing is written.
+/// At the present rate; nil while nothing of it is written.
 private func secondsLeft(_ status: GetRepairStatus.Answer) -> UInt64? {
-  guard status.bytesLeft > 0, status.byteRate > 0 else { return nil }
+  guard status.bytesLeft > 0, status.byteRate > 0, !status.rewrites.isEmpty,
+    status.waitingContainers == 0
+  else { return nil }
   return status.bytesLeft / status.byteRate + 1
 }
 

@@ -31,10 +31,17 @@ func adminScheme(_ context: Context) async throws(Failure) {
         JSON.object([
           ("scheme", .string(answer.scheme.description)),
           ("logCopies", .number(UInt64(answer.logCopies))),
+          ("reencodeContainers", .number(answer.otherContainers)),
         ]).text)
     } else {
       try await client.output.line(
         "\(answer.scheme), \(answer.logCopies) copies of the metadata log")
+      if answer.otherContainers > 0 {
+        let patience = Duration.milliseconds(Int64(clamping: answer.patienceMilliseconds)).text
+        try await client.output.line(
+          "\(counted(answer.otherContainers, "container")) of another scheme: written anew once there was room for it for \(patience); 'cairn admin repair status' says how far that is"
+        )
+      }
     }
     try await client.output.flush()
   }

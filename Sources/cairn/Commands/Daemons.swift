@@ -45,6 +45,8 @@ func runCoordinator(_ context: Context) async throws(Failure) {
       configuration.repackAfter = try repair.value(
         "reencode_after", default: configuration.repackAfter,
         in: .seconds(1) ... .seconds(86400 * 30))
+      configuration.collectBelow = try repair.value(
+        "collect_below", default: configuration.collectBelow, in: 0...0.95)
       configuration.rewritesPerNode = try repair.value(
         "rewrites_per_node", default: configuration.rewritesPerNode, in: 1...8)
       configuration.balances = try repair.value("balance", default: configuration.balances)

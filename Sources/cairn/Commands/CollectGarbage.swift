@@ -1,0 +1,78 @@
+import Messages
+import Ring
+import Service
+
+/// `cairn admin gc`: how much of what is stored is dead, and its removal now rather than when it has added up.
+func collectGarbage(_ context: Context) async throws(Failure) {
+  let isDryRun = context.arguments.has("--dry-run")
+  let below = try context.arguments.number("--below", in: 1...100) ?? 95
+  let waits = context.arguments.has("--wait")
+  if isDryRun && (waits || context.arguments["--below"] != nil) {
+    throw .usage("--dry-run goes with neither --below nor --wait")
+  }
+  try await Client.with(context) { client throws(Failure) in
+    var answer = try await client.ask(
+      CollectGarbage(below: isDryRun ? nil : UInt8(below)), about: "gc")
+    // What was deleted a moment ago counts, and so do containers that a new leader has not looked at.
+    let patience = context.driver.now + .seconds(20)
+    while answer.lookedAt < answer.containers || answer.trashCount > 0,
+      context.driver.now < patience
+    {
+      answer = try await next(client, CollectGarbage(below: nil))
+    }
+    while waits, answer.collectContainers > 0 {
+      if HostProcess.isTerminal(2) {
+        await client.output.errorText(
+          "\r\u{1B}[K\(counted(answer.collectContainers, "container")) left, \(byteText(answer.collectBytes))"
+        )
+      }
+      answer = try await next(client, CollectGarbage(below: nil))
+    }
+    if waits, HostProcess.isTerminal(2) { await client.output.errorText("\r\u{1B}[K") }
+    if context.arguments.has("--json") {
+      try await client.output.line(json(answer).text)
+    } else {
+      for line in lines(answer) { try await client.output.line(line) }
+    }
+    try await client.output.flush()
+  }
+}
+
+private func next(_ client: Client, _ request: CollectGarbage) async throws(Failure)
+  -> CollectGarbage.Answer
+{
+  guard await client.driver.sleep(.milliseconds(500)) else { throw .failed("interrupted") }
+  return try await client.ask(request, about: "gc")
+}
+
+private func json(_ answer: CollectGarbage.Answer) -> JSON {
+  .object([
+    ("containers", .number(answer.containers)), ("lookedAt", .number(answer.lookedAt)),
+    ("dataBytes", .number(answer.dataBytes)), ("deadBytes", .number(answer.deadBytes)),
+    ("collectContainers", .number(answer.collectContainers)),
+    ("collectBytes", .number(answer.collectBytes)), ("trash", .number(answer.trashCount)),
+  ])
+}
+
+private func lines(_ answer: CollectGarbage.Answer) -> [String] {
+  var lines: [String] = []
+  let share =
+    answer.dataBytes > 0
+    ? Double(answer.deadBytes) / Double(answer.dataBytes) * 100 : 0
+  let tenths = Int((share * 10).rounded())
+  lines.append(
+    "dead              \(byteText(answer.deadBytes)) of \(byteText(answer.dataBytes)) in containers, before coding: \(tenths / 10).\(tenths % 10) %"
+  )
+  lines.append(
+    "to be packed anew \(counted(answer.collectContainers, "container")), \(byteText(answer.collectBytes)) to be gained"
+  )
+  if answer.lookedAt < answer.containers {
+    lines.append(
+      "not looked at     \(answer.containers - answer.lookedAt) of \(counted(answer.containers, "container")): repair or another scheme comes first"
+    )
+  }
+  if answer.trashCount > 0 {
+    lines.append("deletions         \(answer.trashCount) not yet seen to")
+  }
+  return lines
+}
