@@ -27,6 +27,10 @@ package struct CoordinatorConfiguration: Sendable {
   /// Between the moment when a container is condemned and the deletion of its blocks, so that readers
   /// who have just resolved it come through.
   package var deletionGrace = Duration.seconds(30)
+  /// A multipart upload that was begun longer ago is expired.
+  package var multipartLifetime = Duration.seconds(7 * 86_400)
+  /// How often they are looked at.
+  package var multipartInterval = Duration.seconds(60)
   /// How often all that devices hold is compared with what is known.
   package var inventoryInterval = Duration.seconds(3600)
   /// A device that has not stored a block of the log by then is given up by the log.

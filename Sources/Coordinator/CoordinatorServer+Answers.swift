@@ -58,6 +58,30 @@ extension CoordinatorServer {
           try machine.resolve(request)
         }
       }
+    case ListParts.method:
+      return try await reply(packet) { (request: ListParts) async throws(Refusal) in
+        try await self.query(request.level) { (machine) throws(StoreError) in
+          try machine.listParts(request)
+        }
+      }
+    case ListMultiparts.method:
+      return try await reply(packet) { (request: ListMultiparts) async throws(Refusal) in
+        try await self.query(request.level) { (machine) throws(StoreError) in
+          try machine.listMultiparts(request)
+        }
+      }
+    case FindPart.method:
+      return try await reply(packet) { (request: FindPart) async throws(Refusal) in
+        try await self.query(request.level) { (machine) throws(StoreError) in
+          try machine.findPart(request)
+        }
+      }
+    case CoverRange.method:
+      return try await reply(packet) { (request: CoverRange) async throws(Refusal) in
+        try await self.query(request.level) { (machine) throws(StoreError) in
+          try machine.cover(request)
+        }
+      }
     case FindChunks.method:
       return try await reply(packet) { (request: FindChunks) async throws(Refusal) in
         try await self.query(.eventual) { (machine) throws(StoreError) in
@@ -259,9 +283,23 @@ extension CoordinatorServer {
         upload: upload, name: name, content: content, byteCount: byteCount,
         contentHash: contentHash, attributes: attributes, precondition: precondition,
         unlessIdentical: unlessIdentical, modified: driver.wallClock.wholeMilliseconds)
-    case .copyObject(let source, let target, let attributes, let move, let precondition, _):
+    case .copyObject(
+      let source, let sourceIdentity, let target, let attributes, let move, let precondition, _):
       command = .copyObject(
-        source: source, target: target, attributes: attributes, move: move,
+        source: source, sourceIdentity: sourceIdentity, target: target, attributes: attributes,
+        move: move, precondition: precondition, modified: driver.wallClock.wholeMilliseconds)
+    case .createMultipart(let name, let attributes, let owner, _):
+      command = .createMultipart(
+        name: name, attributes: attributes, owner: owner,
+        modified: driver.wallClock.wholeMilliseconds)
+    case .putPart(let upload, let multipart, let part, _):
+      command = .putPart(
+        upload: upload, multipart: multipart, part: part,
+        modified: driver.wallClock.wholeMilliseconds)
+    case .completeMultipart(
+      let upload, let multipart, let parts, let root, let attributes, let precondition, _):
+      command = .completeMultipart(
+        upload: upload, multipart: multipart, parts: parts, root: root, attributes: attributes,
         precondition: precondition, modified: driver.wallClock.wholeMilliseconds)
     default: break
     }
@@ -481,10 +519,11 @@ extension ClientCommand {
   /// What stays in the state when all uploads have ended is more after it.
   fileprivate var makesStateGrow: Bool {
     switch self {
-    case .createBucket, .openUpload, .commitObject: true
-    case .copyObject(_, _, _, let moves, _, _): !moves
+    case .createBucket, .openUpload, .commitObject, .createMultipart, .putPart: true
+    case .copyObject(_, _, _, _, let moves, _, _): !moves
+    // Completing leaves less: the parts' records go.
     case .removeBucket, .endUpload, .requestGrant, .releaseGrant, .registerStripes, .holdChunks,
-      .putPage, .deleteObject:
+      .putPage, .deleteObject, .completeMultipart, .abortMultipart:
       false
     }
   }

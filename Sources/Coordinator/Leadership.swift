@@ -315,6 +315,7 @@ final class Leadership: @unchecked Sendable {
   func startDuties() {
     duty("members") { [self] in await watchMembers() }
     duty("sessions") { [self] in await expireSessions() }
+    duty("multipart uploads") { [self] in await expireMultiparts() }
     duty("trash") { [self] in await returnTrash() }
     duty("deletions") { [self] in await deleteContainers() }
     duty("ended grants") { [self] in await clearGrants() }

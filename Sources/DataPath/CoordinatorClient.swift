@@ -68,10 +68,12 @@ package final class CoordinatorClient: @unchecked Sendable {
   }
 
   /// Asks a question; sent again while nobody leads.
-  package func query<Request: Call>(_ request: Request) async throws(DataPathError)
-    -> Request.Answer
+  ///
+  /// - Parameter patience: for how long; nil: as the options say.
+  package func query<Request: Call>(_ request: Request, patience: Duration? = nil)
+    async throws(DataPathError) -> Request.Answer
   {
-    try await send(request)
+    try await send(request, patience: patience)
   }
 
   /// Asks a question whose level allows any coordinator to answer: one after the other, beginning with one that did not
@@ -107,21 +109,24 @@ package final class CoordinatorClient: @unchecked Sendable {
   /// A session that expired before the change can have been carried out is renewed. What belongs to it, as uploads do, went
   /// with it, so such a change is then refused: noSuchUpload.
   ///
+  /// - Parameter patience: as of a question.
   /// - Throws: ``DataPathError/refused(code:reason:)`` when the state machine refused it; then nothing was changed.
   ///   ``DataPathError/outcomeUnknown`` when the session expired while the answer was waited for.
-  package func execute(_ command: ClientCommand) async throws(DataPathError) -> CommandOutcome {
+  package func execute(_ command: ClientCommand, patience: Duration? = nil)
+    async throws(DataPathError) -> CommandOutcome
+  {
     await slots.acquire()
     defer { slots.release() }
     while true {
-      let session = try await openSession()
-      if let outcome = try await execute(command, session) { return outcome }
+      let session = try await openSession(patience)
+      if let outcome = try await execute(command, session, patience) { return outcome }
       if Task.isCancelled { throw .cancelled }
     }
   }
 
   /// The outcome in this session; nil when the session had expired and the command surely was not carried out.
-  private func execute(_ command: ClientCommand, _ session: UInt64) async throws(DataPathError)
-    -> CommandOutcome?
+  private func execute(_ command: ClientCommand, _ session: UInt64, _ patience: Duration?)
+    async throws(DataPathError) -> CommandOutcome?
   {
     while let lowest = unanswered.keys.min(), nextSequence - lowest >= Self.sequenceWindow {
       await answered.wait()
@@ -141,11 +146,11 @@ package final class CoordinatorClient: @unchecked Sendable {
         session: session, sequence: sequence, lowestUnanswered: unanswered.keys.min() ?? sequence,
         command: command)
       if driver.meets(.commandAnswerLost) {
-        _ = try await send(request, mayHaveArrived: &mayHaveArrived)
+        _ = try await send(request, patience: patience, mayHaveArrived: &mayHaveArrived)
         mayHaveArrived = true
         if driver.meets(.answerMissedLate) { await driver.sleep(Self.callDeadline) }
       }
-      answer = try await send(request, mayHaveArrived: &mayHaveArrived)
+      answer = try await send(request, patience: patience, mayHaveArrived: &mayHaveArrived)
     } catch {
       return try afterRefusal(error, session, mayHaveArrived)
     }
@@ -202,11 +207,11 @@ package final class CoordinatorClient: @unchecked Sendable {
     }.wait()
   }
 
-  private func openSession() async throws(DataPathError) -> UInt64 {
+  private func openSession(_ patience: Duration?) async throws(DataPathError) -> UInt64 {
     if let session { return session }
     return try await opening.run { [self] () async throws(DataPathError) in
       if let session { return session }
-      let answer = try await send(OpenSession(client: name))
+      let answer = try await send(OpenSession(client: name), patience: patience)
       session = answer.session
       keep(answer.session, every: .milliseconds(Int64(answer.lifetimeMilliseconds) / 3))
       return answer.session
@@ -227,21 +232,22 @@ package final class CoordinatorClient: @unchecked Sendable {
     }
   }
 
-  private func send<Request: Call>(_ request: Request) async throws(DataPathError)
-    -> Request.Answer
+  private func send<Request: Call>(_ request: Request, patience: Duration? = nil)
+    async throws(DataPathError) -> Request.Answer
   {
     var mayHaveArrived = false
-    return try await send(request, mayHaveArrived: &mayHaveArrived)
+    return try await send(request, patience: patience, mayHaveArrived: &mayHaveArrived)
   }
 
   /// Sends to the leader, looking for it among the addresses until one answers or patience is over.
   ///
   /// - Parameter mayHaveArrived: set when an earlier attempt may have been carried out.
-  private func send<Request: Call>(_ request: Request, mayHaveArrived: inout Bool)
-    async throws(DataPathError) -> Request.Answer
-  {
+  private func send<Request: Call>(
+    _ request: Request, patience: Duration?, mayHaveArrived: inout Bool
+  ) async throws(DataPathError) -> Request.Answer {
     let start = driver.now
-    var end = start + options.patience
+    let callDeadline = min(Self.callDeadline, patience ?? Self.callDeadline)
+    var end = start + (patience ?? options.patience)
     var pause = Duration.milliseconds(20)
     var misses = 0
     while true {
@@ -249,7 +255,7 @@ package final class CoordinatorClient: @unchecked Sendable {
       let begun = driver.now
       do throws(WireError) {
         let answer = try await wire.call(
-          request, at: addresses[leader], deadline: Self.callDeadline
+          request, at: addresses[leader], deadline: callDeadline
         ).answer
         hasMetCluster = true
         hasToldWait = false
@@ -279,7 +285,7 @@ package final class CoordinatorClient: @unchecked Sendable {
         }
         misses += 1
         // A process that was stopped has not been waiting.
-        let stopped = driver.now - begun - Self.callDeadline
+        let stopped = driver.now - begun - callDeadline
         if stopped > .seconds(2) { end += stopped }
         // A cluster that was never there is told at once; one that was is waited for.
         if driver.now >= end

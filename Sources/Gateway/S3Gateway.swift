@@ -4,7 +4,8 @@ package import Service
 
 /// S3 over HTTP on an object backend. Loop-confined.
 ///
-/// - `S3/S3Service.swift`: from a request to its operation; `+Buckets`, `+Objects`, `+Listing` are the operations
+/// - `S3/S3Service.swift`: from a request to its operation; `+Buckets`, `+Objects`, `+Listing` are the operations,
+///   `+Parts` and `+PartListing` those of objects that come in parts
 /// - `S3/S3Request`, `S3Error`, `XMLText`, `XMLTree`, `URLCoding`: what S3 reads and writes
 /// - `S3/SignatureV4`, `ChunkedPayload`, `BodySource`: who asks, and whether the bytes are what was said
 /// - `Backends/`: where objects are kept

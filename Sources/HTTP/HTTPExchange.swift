@@ -15,6 +15,9 @@ package final class HTTPExchange: @unchecked Sendable {
   /// The head of the answer, until its first bytes go.
   private var pendingHead: [UInt8] = []
   private var left: UInt64 = 0
+  /// A body of unknown length has not ended yet.
+  private var isOpenEnded = false
+  private var isChunked = false
   /// An answer was begun: nothing else can be said any more.
   package private(set) var hasBegun = false
   /// Of the answer.
@@ -74,6 +77,44 @@ package final class HTTPExchange: @unchecked Sendable {
     }
   }
 
+  /// Begins an answer of unknown length: in chunks, or to the connection's end for a peer of HTTP/1.0.
+  /// The body follows by ``sendStream(_:)`` and ends by ``endStream()``.
+  package func beginStream(_ status: Int, _ fields: HTTPFields) {
+    precondition(!hasBegun)
+    hasBegun = true
+    self.status = status
+    var fields = fields
+    isChunked = head.minorVersion == 1
+    if isChunked { fields.add("Transfer-Encoding", "chunked") } else { keepsConnection = false }
+    fields.add("Date", CivilTime(driver.wallClock).http)
+    if body.isUninvited || body.hasFailed { keepsConnection = false }
+    if !keepsConnection { fields.add("Connection", "close") }
+    pendingHead =
+      HTTPResponseHead(status: status, reason: Self.reason(status), fields: fields)
+      .encoded
+    isOpenEnded = true
+  }
+
+  package func sendStream(_ slices: [Slice]) async throws(HTTPError) {
+    precondition(isOpenEnded)
+    let count = slices.reduce(0) { $0 + $1.count }
+    // One of no bytes would end the body.
+    guard count > 0 else { return }
+    sentByteCount += UInt64(count)
+    guard isChunked else { return try await push(slices) }
+    let size = String(count, radix: 16) + "\r\n"
+    try await push(
+      [Slice(copying: Array(size.utf8), pool: driver.buffers)] + slices
+        + [Slice(copying: [13, 10], pool: driver.buffers)])
+  }
+
+  package func endStream() async throws(HTTPError) {
+    precondition(isOpenEnded)
+    try await push(
+      isChunked ? [Slice(copying: Array("0\r\n\r\n".utf8), pool: driver.buffers)] : [])
+    isOpenEnded = false
+  }
+
   /// An answer as a whole.
   package func answer(_ status: Int, _ fields: HTTPFields, _ bytes: [UInt8] = [])
     async throws(HTTPError)
@@ -91,7 +132,7 @@ package final class HTTPExchange: @unchecked Sendable {
 
   /// Sends what was not sent; false when the answer is not whole, so that the connection must end.
   func finish() async -> Bool {
-    guard hasBegun, left == 0 else { return false }
+    guard hasBegun, left == 0, !isOpenEnded else { return false }
     guard !pendingHead.isEmpty else { return true }
     do throws(HTTPError) {
       try await push([])

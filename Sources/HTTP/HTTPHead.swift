@@ -89,8 +89,16 @@ package struct HTTPResponseHead: Sendable, Equatable {
 
 private func encode(_ first: String, _ fields: HTTPFields) -> [UInt8] {
   var text = first + "\r\n"
-  for line in fields.lines { text += "\(line.name): \(line.value)\r\n" }
+  for line in fields.lines { text += "\(plain(line.name)): \(plain(line.value))\r\n" }
   return Array((text + "\r\n").utf8)
+}
+
+/// With spaces for control characters: what is kept somewhere and told in a field must not begin another one, or a body.
+private func plain(_ text: String) -> String {
+  guard text.utf8.contains(where: { $0 < 32 && $0 != 9 || $0 == 127 }) else { return text }
+  return String(
+    decoding: text.utf8.map { $0 < 32 && $0 != 9 || $0 == 127 ? UInt8(ascii: " ") : $0 },
+    as: UTF8.self)
 }
 
 /// How the bytes of a body end (RFC 9112, 6).

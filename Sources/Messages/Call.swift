@@ -61,6 +61,14 @@ package enum RefusalCode: UInt16, Sendable {
   case deviceFailed = 46
   /// The grant's signature is wrong.
   case badGrant = 47
+
+  case noSuchMultipart = 60
+  /// A part that is not there, or not the one that was meant any more.
+  case noSuchPart = 61
+  /// Parts that do not ascend.
+  case partOrder = 62
+  /// What was to be copied is another version by now.
+  case sourceChanged = 63
 }
 
 extension Refusal {

@@ -82,10 +82,27 @@ package enum ClientCommand: Hashable, Sendable, WireValue {
   /// Refused: noSuchBucket, noSuchKey, preconditionFailed. -> done
   case deleteObject(name: ObjectName, precondition: Precondition)
   /// Same content under another name, in O(1); `attributes` nil keeps the source's. With `move` the source is deleted in the same step.
-  /// Refused: noSuchBucket, noSuchKey, invalidName, preconditionFailed (of the target). -> number(identity)
+  /// `sourceIdentity`: the version that the source must be, 0 for any.
+  /// Refused: noSuchBucket, noSuchKey, invalidName, sourceChanged, preconditionFailed (of the target). -> number(identity)
   case copyObject(
-    source: ObjectName, target: ObjectName, attributes: ObjectAttributes?, move: Bool,
-    precondition: Precondition, modified: UInt64)
+    source: ObjectName, sourceIdentity: UInt64, target: ObjectName, attributes: ObjectAttributes?,
+    move: Bool, precondition: Precondition, modified: UInt64)
+  /// Begins a multipart upload. `modified`: 0, filled in by the leader, as in those that follow.
+  /// Refused: noSuchBucket, invalidName. -> number(multipart)
+  case createMultipart(
+    name: ObjectName, attributes: ObjectAttributes, owner: String, modified: UInt64)
+  /// Makes a page one part of a multipart upload, in the place of one put before under its number.
+  /// Refused: noSuchBucket, noSuchMultipart, noSuchUpload, malformed. -> number(identity) or missing
+  case putPart(upload: UInt64, multipart: MultipartName, part: NewPart, modified: UInt64)
+  /// Makes the parts the current version of the key, in the order of their numbers, and ends the multipart upload. `root`: a page whose
+  /// children are the root pages of all parts that have bytes, or whose children's children are where these are more than 1,024; 0
+  /// when none has any. Refused: noSuchBucket, noSuchMultipart, noSuchPart, partOrder, noSuchUpload, preconditionFailed,
+  /// malformed. -> number(identity) or missing
+  case completeMultipart(
+    upload: UInt64, multipart: MultipartName, parts: [PartChoice], root: UInt64,
+    attributes: ObjectAttributes, precondition: Precondition, modified: UInt64)
+  /// Refused: noSuchBucket, noSuchMultipart. -> done
+  case abortMultipart(MultipartName)
 
   /// What the leader chose for a grant.
   package struct Placement: Hashable, Sendable, WireValue {
@@ -160,14 +177,42 @@ package enum ClientCommand: Hashable, Sendable, WireValue {
       writer.value(name)
       writer.value(precondition)
     case .copyObject(
-      let source, let target, let attributes, let move, let precondition, let modified):
+      let source, let sourceIdentity, let target, let attributes, let move, let precondition,
+      let modified):
       writer.fixed(UInt8(12))
       writer.value(source)
+      writer.varint(sourceIdentity)
       writer.value(target)
       writer.optional(attributes)
       writer.bool(move)
       writer.value(precondition)
       writer.varint(modified)
+    case .createMultipart(let name, let attributes, let owner, let modified):
+      writer.fixed(UInt8(22))
+      writer.value(name)
+      writer.value(attributes)
+      writer.string(owner)
+      writer.varint(modified)
+    case .putPart(let upload, let multipart, let part, let modified):
+      writer.fixed(UInt8(23))
+      writer.varint(upload)
+      writer.value(multipart)
+      writer.value(part)
+      writer.varint(modified)
+    case .completeMultipart(
+      let upload, let multipart, let parts, let root, let attributes, let precondition,
+      let modified):
+      writer.fixed(UInt8(24))
+      writer.varint(upload)
+      writer.value(multipart)
+      writer.list(parts)
+      writer.varint(root)
+      writer.value(attributes)
+      writer.value(precondition)
+      writer.varint(modified)
+    case .abortMultipart(let multipart):
+      writer.fixed(UInt8(25))
+      writer.value(multipart)
     }
   }
 
@@ -199,8 +244,24 @@ package enum ClientCommand: Hashable, Sendable, WireValue {
       self = .deleteObject(name: try reader.value(), precondition: try reader.value())
     case 12:
       self = .copyObject(
-        source: try reader.value(), target: try reader.value(), attributes: try reader.optional(),
+        source: try reader.value(), sourceIdentity: try reader.varint(),
+        target: try reader.value(), attributes: try reader.optional(),
         move: try reader.bool(), precondition: try reader.value(), modified: try reader.varint())
+    case 22:
+      self = .createMultipart(
+        name: try reader.value(), attributes: try reader.value(),
+        owner: try reader.string(limit: 4096), modified: try reader.varint())
+    case 23:
+      self = .putPart(
+        upload: try reader.varint(), multipart: try reader.value(), part: try reader.value(),
+        modified: try reader.varint())
+    case 24:
+      self = .completeMultipart(
+        upload: try reader.varint(), multipart: try reader.value(),
+        parts: try reader.list(limit: Int(NewPart.numbers.upperBound)),
+        root: try reader.varint(), attributes: try reader.value(),
+        precondition: try reader.value(), modified: try reader.varint())
+    case 25: self = .abortMultipart(try reader.value())
     default: throw .invalid("command")
     }
   }

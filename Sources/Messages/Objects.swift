@@ -191,7 +191,8 @@ package struct ObjectRecord: Hashable, Sendable, WireValue {
   package var identity: UInt64
   package var byteCount: UInt64
   /// One chunk: its fingerprint. Otherwise SHA-256 over each chunk's fingerprint and length (32-bit little-endian)
-  /// in order; of no chunk: SHA-256 of nothing. An inlined object is one chunk.
+  /// in order; of no chunk: SHA-256 of nothing. An inlined object is one chunk. Of one that was completed from parts: the name of
+  /// its root page.
   package var contentHash: Fingerprint
   package var attributes: ObjectAttributes
   /// When it was committed, by the leader's clock: milliseconds since 1970.

@@ -53,6 +53,8 @@ package enum Command: Hashable, Sendable, WireValue {
 
   /// The scheme of the default class from here on. Containers that there are get it when they are packed anew. -> done
   case setScheme(Scheme)
+  /// Ends multipart uploads as if they were aborted; those that are gone are passed over. -> done
+  case expireMultiparts([MultipartRow])
 
   private static let version: UInt8 = 1
 
@@ -125,6 +127,9 @@ package enum Command: Hashable, Sendable, WireValue {
     case .setScheme(let scheme):
       writer.fixed(UInt8(18))
       writer.value(scheme)
+    case .expireMultiparts(let rows):
+      writer.fixed(UInt8(22))
+      writer.list(rows)
     }
   }
 
@@ -160,6 +165,7 @@ package enum Command: Hashable, Sendable, WireValue {
         try reader.value(), scheme: try reader.value(),
         devices: try reader.list(limit: Scheme.largestWidth), isThinned: try reader.bool())
     case 18: self = .setScheme(try reader.value())
+    case 22: self = .expireMultiparts(try reader.list())
     default: throw .invalid("command")
     }
   }

@@ -19,6 +19,7 @@ enum Key {
     case rewrite = 0x6A  // j
     case doomedShard = 0x6B  // k
     case deviceContainer = 0x6C  // l
+    case multipart = 0x6D  // m
     case node = 0x6E  // n
     case object = 0x6F  // o
     case page = 0x70  // p
@@ -30,6 +31,7 @@ enum Key {
     case held = 0x77  // w
     case trash = 0x78  // x
     case condemned = 0x79  // y
+    case part = 0x7A  // z
   }
 
   /// The key domain and storage class that fingerprints and page names are shared in. There is one so far.
@@ -132,6 +134,44 @@ enum Key {
         shardIndex: key[25]))
   }
 
+  /// Multipart uploads of a bucket by key, then by number: so that they sort as keys do, a byte 0 of a key is followed by FF and
+  /// one by 00, the first byte of any number, ends it.
+  static func multipart(_ row: MultipartRow) -> [UInt8] {
+    multiparts(bucket: row.bucket, keyPrefix: row.key.utf8) + [0] + bigEndian(row.number)
+  }
+  /// What the rows of all keys begin with that begin so.
+  static func multiparts(bucket: UInt64, keyPrefix: some Collection<UInt8>) -> [UInt8] {
+    build(.multipart, 17 + keyPrefix.count) {
+      $0.number(bucket)
+      for byte in keyPrefix {
+        $0.bytes.append(byte)
+        if byte == 0 { $0.bytes.append(0xFF) }
+      }
+    }
+  }
+  static func multipart(in key: [UInt8]) throws(StoreError) -> MultipartRow {
+    guard key.count >= 18, key[key.count - 9] == 0 else { throw .corrupt("multipart key") }
+    var name: [UInt8] = []
+    var index = 9
+    while index < key.count - 9 {
+      name.append(key[index])
+      index += key[index] == 0 ? 2 : 1
+    }
+    return MultipartRow(
+      bucket: try number(in: key, at: 1), key: String(decoding: name, as: UTF8.self),
+      number: try number(in: key, at: key.count - 8))
+  }
+  static func part(_ multipart: UInt64, _ number: UInt32) -> [UInt8] {
+    build(.part, 12) {
+      $0.number(multipart)
+      $0.number(number)
+    }
+  }
+  static func partNumber(in key: [UInt8]) throws(StoreError) -> UInt32 {
+    guard key.count == 13 else { throw .corrupt("part key") }
+    return key[9...].reduce(0) { $0 << 8 | UInt32($1) }
+  }
+
   static func trash(position: UInt64, index: UInt32) -> [UInt8] {
     build(.trash, 12) {
       $0.number(position)
@@ -182,17 +222,21 @@ enum EdgeSource: Hashable, Comparable {
   case object(UInt64)
   case page(UInt64)
   case upload(UInt64)
+  case part(UInt64)
 
   var tag: UInt8 {
     switch self {
     case .object: 0
     case .page: 1
     case .upload: 2
+    // 3 is kept for containers.
+    case .part: 4
     }
   }
   var identity: UInt64 {
     switch self {
-    case .object(let identity), .page(let identity), .upload(let identity): identity
+    case .object(let identity), .page(let identity), .upload(let identity), .part(let identity):
+      identity
     }
   }
 }

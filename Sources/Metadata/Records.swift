@@ -522,6 +522,12 @@ struct TrashEntry: Hashable, StoredValue {
     case page(UInt64, returned: UInt64)
     /// A condemned container; its directory is empty below `ordinal`.
     case container(ContainerID, ordinal: UInt64)
+    /// A part that was put again: its edge to its root page.
+    case part(identity: UInt64, page: UInt64)
+    /// A multipart upload that ended: its parts.
+    case multipart(UInt64)
+    /// A bucket that was removed: the multipart uploads under way in it.
+    case bucket(UInt64)
   }
   /// The cluster's time when it came here.
   var time: UInt64
@@ -554,6 +560,16 @@ struct TrashEntry: Hashable, StoredValue {
       writer.fixed(UInt8(4))
       writer.value(container)
       writer.varint(ordinal)
+    case .part(let identity, let page):
+      writer.fixed(UInt8(5))
+      writer.varint(identity)
+      writer.varint(page)
+    case .multipart(let number):
+      writer.fixed(UInt8(6))
+      writer.varint(number)
+    case .bucket(let identity):
+      writer.fixed(UInt8(7))
+      writer.varint(identity)
     }
   }
   init(from reader: inout ByteReader) throws(ValueError) {
@@ -566,6 +582,9 @@ struct TrashEntry: Hashable, StoredValue {
     case 2: content = .upload(try reader.varint())
     case 3: content = .page(try reader.varint(), returned: try reader.varint())
     case 4: content = .container(try reader.value(), ordinal: try reader.varint())
+    case 5: content = .part(identity: try reader.varint(), page: try reader.varint())
+    case 6: content = .multipart(try reader.varint())
+    case 7: content = .bucket(try reader.varint())
     default: throw .invalid("trash")
     }
   }

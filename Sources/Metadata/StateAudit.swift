@@ -38,6 +38,8 @@ package struct StateAudit {
   private var directories: [ContainerID: Directory] = [:]
   private var dyingPages: [UInt64: Int] = [:]
   private var endedUploads: Set<UInt64> = []
+  private var endedMultiparts: Set<UInt64> = []
+  private var endedBuckets: Set<UInt64> = []
   private var emptied: [ContainerID: UInt64] = [:]
   private var expectedContainerEdges: [[UInt8]: OrdinalSet?] = [:]
   private var expectedPageEdges: Set<[UInt8]> = []
@@ -116,7 +118,7 @@ package struct StateAudit {
   package static func lastingDigest(of store: any OrderedStore) throws -> Fingerprint {
     let lasting: [Key.Family] = [
       .bucket, .object, .page, .pageInfo, .pageName, .pageEdge, .container, .containerEdge,
-      .directory, .fingerprint, .deviceContainer, .availableContainer,
+      .directory, .fingerprint, .deviceContainer, .availableContainer, .multipart, .part,
     ]
     var writer = ByteWriter()
     for family in lasting {
@@ -142,7 +144,8 @@ package struct StateAudit {
       ("sessions \(try sessions(in: store))", try rows(.session).count),
       ("uploads", try rows(.upload).count),
       ("held things", try rows(.held).count), ("grants", try rows(.grant).count),
-      ("trash", try rows(.trash).count),
+      ("trash", try rows(.trash).count), ("multipart uploads", try rows(.multipart).count),
+      ("parts", try rows(.part).count),
     ]
     let condemned = try containers(in: store).filter { container, _ in
       container.state == .condemned && !container.devices.contains(where: isGone)
@@ -217,6 +220,7 @@ package struct StateAudit {
     try objectsHold()
     try pagesHold()
     try uploadsHold()
+    try multipartsHold()
     try edgesHold()
     try containersHold()
     if slice.isFirst { try sessionsHold() }
@@ -288,7 +292,11 @@ package struct StateAudit {
       case .upload(let upload): endedUploads.insert(upload)
       case .page(let page, let returned): dyingPages[page] = Int(clamping: returned)
       case .container(let id, let ordinal) where slice.has(id): emptied[id] = ordinal
-      case .root, .container: break
+      case .part(let identity, let page) where slice.has(page):
+        expectedPageEdges.insert(Key.edge(.pageEdge, target: page, source: .part(identity)))
+      case .multipart(let number): endedMultiparts.insert(number)
+      case .bucket(let identity): endedBuckets.insert(identity)
+      case .root, .container, .part: break
       }
     }
     check(state.usage.trashCount == trashCount, "trash count")
@@ -408,6 +416,38 @@ package struct StateAudit {
       } else {
         holders.insert(Key.edge(.containerEdge, target: target, source: .upload(upload)))
       }
+    }
+  }
+
+  private mutating func multipartsHold() throws(StoreError) {
+    var buckets = endedBuckets
+    var bucketRows = source.rows(.bucket)
+    while let row = try bucketRows.next() {
+      buckets.insert(try BucketRecord(stored: row.value).identity)
+    }
+    var multiparts = endedMultiparts
+    var multipartRows = source.rows(.multipart)
+    while let row = try multipartRows.next() {
+      let found = try Key.multipart(in: row.key)
+      _ = try MultipartRecord(stored: row.value)
+      check(Key.multipart(found) == row.key, "key of multipart upload \(found.number)")
+      check(buckets.contains(found.bucket), "multipart upload \(found.number) without a bucket")
+      check(multiparts.insert(found.number).inserted, "multipart upload \(found.number) twice")
+    }
+    var partRows = source.rows(.part)
+    while let row = try partRows.next() {
+      let (multipart, number) = (
+        try Key.number(in: row.key, at: 1), try Key.partNumber(in: row.key)
+      )
+      let part = try PartRecord(stored: row.value)
+      check(multiparts.contains(multipart), "part \(number) of no multipart upload")
+      check(part.part.number == number, "key of part \(number) of \(multipart)")
+      guard part.part.page != 0, slice.has(part.part.page) else { continue }
+      check(
+        infos[part.part.page]?.byteCount == part.part.byteCount,
+        "bytes of part \(number) of \(multipart)")
+      expectedPageEdges.insert(
+        Key.edge(.pageEdge, target: part.part.page, source: .part(part.identity)))
     }
   }
 

@@ -21,6 +21,7 @@ extension StateMachine {
     guard let bucket = try buckets.get(key) else { return .refused(.noSuchBucket, name) }
     guard bucket.objectCount == 0 else { return .refused(.bucketNotEmpty, name) }
     buckets.set(key, nil)
+    try endMultiparts(of: bucket)
     return .done
   }
 
@@ -86,8 +87,8 @@ extension StateMachine {
   }
 
   func copyObject(
-    from source: ObjectName, to target: ObjectName, attributes: ObjectAttributes?, move: Bool,
-    precondition: Precondition, modified: UInt64
+    from source: ObjectName, _ sourceIdentity: UInt64, to target: ObjectName,
+    attributes: ObjectAttributes?, move: Bool, precondition: Precondition, modified: UInt64
   ) throws(StoreError) -> CommandOutcome {
     guard let sourceBucket = try buckets.get(Array(source.bucket.utf8)) else {
       return .refused(.noSuchBucket, source.bucket)
@@ -97,6 +98,9 @@ extension StateMachine {
     }
     guard let original = try object(sourceBucket, source.key) else {
       return .refused(.noSuchKey, source.key)
+    }
+    guard sourceIdentity == 0 || sourceIdentity == original.identity else {
+      return .refused(.sourceChanged, "the source is version \(original.identity)")
     }
     if let problem = Self.problem(withKey: target.key) { return .refused(.invalidName, problem) }
     let current = try object(targetBucket, target.key)
@@ -136,12 +140,12 @@ extension StateMachine {
       && current.attributes.encoded == record.attributes.encoded
   }
 
-  private static func problem(withKey key: String) -> String? {
+  static func problem(withKey key: String) -> String? {
     if key.isEmpty { return "a key is empty" }
     return key.utf8.count > keyByteLimit ? "a key has at most \(keyByteLimit) bytes" : nil
   }
 
-  private static func refusal(_ precondition: Precondition, current: ObjectRecord?)
+  static func refusal(_ precondition: Precondition, current: ObjectRecord?)
     -> CommandOutcome?
   {
     switch precondition {
@@ -156,7 +160,7 @@ extension StateMachine {
     }
   }
 
-  private func store(
+  func store(
     _ record: ObjectRecord, at name: ObjectName, in bucket: BucketRecord,
     replacing current: ObjectRecord?
   ) {

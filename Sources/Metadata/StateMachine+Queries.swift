@@ -150,7 +150,7 @@ extension StateMachine {
   }
 
   /// The part of a stored key up to and with the first delimiter at or after `offset`.
-  private static func group(of key: [UInt8], from offset: Int, delimiter: [UInt8]) -> [UInt8]? {
+  static func group(of key: [UInt8], from offset: Int, delimiter: [UInt8]) -> [UInt8]? {
     guard !delimiter.isEmpty, key.count >= offset + delimiter.count else { return nil }
     for place in offset...key.count - delimiter.count
     where key[place..<place + delimiter.count].elementsEqual(delimiter) {
@@ -167,7 +167,7 @@ extension StateMachine {
       start.count)
   }
 
-  private func current(_ name: ObjectName) throws(StoreError) -> ObjectRecord {
+  func current(_ name: ObjectName) throws(StoreError) -> ObjectRecord {
     guard let bucket = try buckets.get(Array(name.bucket.utf8)) else {
       throw .refused(.noSuchBucket, name.bucket)
     }
@@ -182,7 +182,7 @@ extension StateMachine {
     return container
   }
 
-  private func content(of page: UInt64) throws(StoreError) -> Page {
+  func content(of page: UInt64) throws(StoreError) -> Page {
     guard let record: PageRecord = try view.value(Key.of(.page, page)) else {
       throw .corrupt("page \(page) is used but not there")
     }

@@ -110,10 +110,25 @@ extension StateMachine {
     case .deleteObject(let name, let precondition):
       return try deleteObject(name, precondition: precondition)
     case .copyObject(
-      let source, let target, let attributes, let move, let precondition, let modified):
+      let source, let sourceIdentity, let target, let attributes, let move, let precondition,
+      let modified):
       return try copyObject(
-        from: source, to: target, attributes: attributes, move: move, precondition: precondition,
-        modified: modified)
+        from: source, sourceIdentity, to: target, attributes: attributes, move: move,
+        precondition: precondition, modified: modified)
+    case .createMultipart(let name, let attributes, let owner, let modified):
+      return try createMultipart(
+        name,
+        MultipartDescription(initiated: modified, owner: owner, attributes: attributes))
+    case .putPart(let upload, let multipart, let part, let modified):
+      return try putPart(
+        UploadKey(session: session, number: upload), multipart, part, modified: modified)
+    case .completeMultipart(
+      let upload, let multipart, let parts, let root, let attributes, let precondition,
+      let modified):
+      return try completeMultipart(
+        UploadKey(session: session, number: upload), multipart, parts, root: root,
+        attributes: attributes, precondition: precondition, modified: modified)
+    case .abortMultipart(let multipart): return try abortMultipart(multipart)
     }
   }
 

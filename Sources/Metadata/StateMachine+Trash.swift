@@ -95,6 +95,11 @@ extension StateMachine {
       return true
     case .container(let id, let ordinal):
       return try emptyDirectory(of: id, from: ordinal, &entry, &steps)
+    case .part(let identity, let page):
+      try dropEdge(toPage: page, from: .part(identity))
+      return true
+    case .multipart(let number): return try returnEdges(ofMultipart: number, &steps)
+    case .bucket(let identity): return try endMultiparts(ofBucket: identity, &steps)
     }
   }
 
@@ -140,7 +145,7 @@ extension StateMachine {
     containers.set(id, container)
   }
 
-  private func dropEdge(toPage page: UInt64, from source: EdgeSource) throws(StoreError) {
+  func dropEdge(toPage page: UInt64, from source: EdgeSource) throws(StoreError) {
     let key = Key.edge(.pageEdge, target: page, source: source)
     guard try view.get(key) != nil else { return }
     guard var info = try pages.get(page), info.edgeCount > 0 else {

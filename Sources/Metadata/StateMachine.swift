@@ -13,6 +13,7 @@ internal import Wire
 /// - `+Containers`: grants, registered stripes, held chunks
 /// - `+Rewrites`: shards and containers written anew, `Repacking`: what these then hold
 /// - `+Pages`, `+Objects`: manifests, buckets and keys
+/// - `+Multipart`: objects that come in parts
 /// - `+Trash`: edges returned, pages and containers without any taken apart
 /// - `+Queries`: what the coordinator answers and what its leader needs to know
 /// - `Keys`, `Records`: the store's schema (docs/formats-metadata.md)
@@ -173,6 +174,9 @@ package final class StateMachine: @unchecked Sendable {
       return .done
     case .clearDoomedShards(let shards):
       clearDoomed(shards)
+      return .done
+    case .expireMultiparts(let rows):
+      for row in rows { try endMultipart(row) }
       return .done
     }
   }

@@ -82,6 +82,7 @@ package struct Scenario: Sendable {
   struct CoordinatorShape: Sendable {
     var sessionLifetime: Duration = .seconds(30)
     var deletionGrace: Duration = .seconds(30)
+    var multipartLifetime: Duration = .seconds(30)
     var flushInterval: Duration = .seconds(60)
     var linkByteLimit = 64 << 20
     var linkStripeLimit: UInt64 = 4096
@@ -192,6 +193,8 @@ package struct Scenario: Sendable {
 
     coordinator.sessionLifetime = .seconds(random.pick([8, 15, 30, 30]))
     coordinator.deletionGrace = .seconds(random.pick([1, 3, 10, 30]))
+    // Not drawn, as above.
+    coordinator.multipartLifetime = .seconds([5, 20, 60][Int(seed % 3)])
     coordinator.flushInterval = .seconds(random.pick([1, 5, 20, 60]))
     coordinator.linkByteLimit = random.pick([64 << 10, 1 << 20, 64 << 20])
     coordinator.linkStripeLimit = UInt64(random.pick([8, 40, 200, 4096]))
@@ -399,6 +402,8 @@ package struct Scenario: Sendable {
     configuration.leastFree = 0
     configuration.sessionLifetime = coordinator.sessionLifetime
     configuration.deletionGrace = coordinator.deletionGrace
+    configuration.multipartLifetime = coordinator.multipartLifetime
+    configuration.multipartInterval = .seconds(2)
     configuration.flushInterval = coordinator.flushInterval
     configuration.linkByteLimit = coordinator.linkByteLimit
     configuration.linkStripeLimit = coordinator.linkStripeLimit

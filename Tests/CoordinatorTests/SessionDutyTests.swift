@@ -100,7 +100,8 @@ struct SessionDutyTests {
       let later = try await DutyTests.number(
         other.execute(
           .copyObject(
-            source: name, target: name, attributes: nil, move: false, precondition: .none,
+            source: name, sourceIdentity: 0, target: name, attributes: nil, move: false,
+            precondition: .none,
             modified: 0)))
       #expect(later > first)
       #expect(try await DutyTests.number(client.ask(put).outcome) == first)

@@ -71,8 +71,21 @@ struct Samples {
         unlessIdentical: true, modified: number()),
       .deleteObject(name: name(), precondition: .absent),
       .copyObject(
-        source: name(), target: name(), attributes: attributes(), move: true, precondition: .none,
+        source: name(), sourceIdentity: number(), target: name(), attributes: attributes(),
+        move: true,
+        precondition: .none, modified: number()),
+      .createMultipart(
+        name: name(), attributes: attributes(), owner: "o", modified: number()),
+      .putPart(
+        upload: number(), multipart: MultipartName(name(), number: number()),
+        part: NewPart(
+          number: 7, page: number(), byteCount: 9, digest: [1, 2], checksum: [3]),
         modified: number()),
+      .completeMultipart(
+        upload: number(), multipart: MultipartName(name(), number: number()),
+        parts: [PartChoice(number: 7, identity: number())], root: number(),
+        attributes: attributes(), precondition: .absent, modified: number()),
+      .abortMultipart(MultipartName(name(), number: number())),
     ]
   }
 }

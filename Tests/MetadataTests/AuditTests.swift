@@ -43,6 +43,7 @@ struct AuditTests {
     for slices in [1, 2, 3, 7, 100] { #expect(try violations(in: store, slices: slices) == []) }
     let derived: [Key.Family] = [
       .containerEdge, .pageEdge, .pageInfo, .container, .deviceContainer, .directory, .object,
+      .part,
     ]
     for family in derived {
       let rows = try store.scan(KeyRange(prefix: Key.family(family)))

@@ -54,11 +54,19 @@ struct Model {
     var signature: String
   }
   struct Bucket {
+    var identity: UInt64
     var objects: [[UInt8]: ObjectRecord] = [:]
+    var multiparts: [UInt64: Multipart] = [:]
+  }
+  struct Multipart {
+    var key: [UInt8]
+    var description: MultipartDescription
+    var parts: [UInt32: ListParts.Part] = [:]
   }
   enum Trash {
     case object(ObjectContent)
     case upload(Upload)
+    case part(ListParts.Part)
   }
 
   var isFounded = false
@@ -74,6 +82,8 @@ struct Model {
   var nodes: [NodeID: NodeRecord] = [:]
   var mapEpoch: UInt64 = 0
   var position: UInt64 = 0
+  /// Stand for the names of pages that objects were completed with.
+  var completedHashes: Set<Fingerprint> = []
 
   // MARK: Liveness
 
@@ -87,12 +97,16 @@ struct Model {
     var marks = Marks()
     for bucket in buckets.values {
       for record in bucket.objects.values { mark(record.content, &marks) }
+      for multipart in bucket.multiparts.values {
+        for part in multipart.parts.values { mark(page: part.part.page, &marks) }
+      }
     }
     for upload in uploads.values { mark(upload, &marks) }
     for entry in trash {
       switch entry {
       case .object(let content): mark(content, &marks)
       case .upload(let upload): mark(upload, &marks)
+      case .part(let part): mark(page: part.part.page, &marks)
       }
     }
     return marks
@@ -230,6 +244,16 @@ struct Model {
       for id in ids where containers[id]?.isCondemned == true { containers[id] = nil }
       return .done
     case .clearEndedGrants, .advanceTime, .clearDoomedShards, .setScheme: return .done
+    case .expireMultiparts(let rows):
+      for row in rows {
+        for (name, bucket) in buckets
+        where bucket.identity == row.bucket
+          && bucket.multiparts[row.number]?.key == Array(row.key.utf8)
+        {
+          endMultipart(name, row.number)
+        }
+      }
+      return .done
     case .beginRewrite(let id, let moves): return beginRewrite(id, moves)
     case .commitRewrite(let id, let lease):
       guard let rewrite = containers[id]?.rewrite, rewrite.id == lease else {
@@ -375,11 +399,12 @@ struct Model {
     case .createBucket(let name):
       guard StateMachine.isBucketName(name) else { return refused(.invalidName) }
       guard buckets[Array(name.utf8)] == nil else { return refused(.bucketExists) }
-      buckets[Array(name.utf8)] = Bucket()
+      buckets[Array(name.utf8)] = Bucket(identity: position)
       return .done
     case .removeBucket(let name):
       guard let bucket = buckets[Array(name.utf8)] else { return refused(.noSuchBucket) }
       guard bucket.objects.isEmpty else { return refused(.bucketNotEmpty) }
+      for number in bucket.multiparts.keys { endMultipart(Array(name.utf8), number) }
       buckets[Array(name.utf8)] = nil
       return .done
     case .openUpload:
@@ -459,11 +484,87 @@ struct Model {
       if fails(precondition, current) { return refused(.preconditionFailed) }
       remove(name)
       return .done
+    case .createMultipart(let name, let attributes, let owner, let modified):
+      guard buckets[Array(name.bucket.utf8)] != nil else { return refused(.noSuchBucket) }
+      guard (1...1024).contains(name.key.utf8.count) else { return refused(.invalidName) }
+      buckets[Array(name.bucket.utf8)]!.multiparts[position] = Multipart(
+        key: Array(name.key.utf8),
+        description: MultipartDescription(
+          initiated: modified, owner: owner, attributes: attributes))
+      return .number(position)
+    case .putPart(let upload, let multipart, let part, let modified):
+      guard (1...10_000).contains(part.number) else { return refused(.malformed) }
+      guard buckets[Array(multipart.name.bucket.utf8)] != nil else {
+        return refused(.noSuchBucket)
+      }
+      guard let known = self.multipart(multipart) else { return refused(.noSuchMultipart) }
+      if part.page != 0 {
+        guard has(upload) else { return refused(.noSuchUpload) }
+        guard let page = pages[part.page] else { return .missing(runs: [], pages: [part.page]) }
+        if page.byteCount != part.byteCount { return refused(.malformed) }
+      } else if part.byteCount != 0 {
+        return refused(.malformed)
+      }
+      if let old = known.parts[part.number] { trash.append(.part(old)) }
+      buckets[Array(multipart.name.bucket.utf8)]!.multiparts[multipart.number]!
+        .parts[part.number] = ListParts.Part(part: part, identity: position, modified: modified)
+      return .number(position)
+    case .completeMultipart(
+      let upload, let multipart, let parts, let root, let attributes, let precondition,
+      let modified):
+      guard let bucket = buckets[Array(multipart.name.bucket.utf8)] else {
+        return refused(.noSuchBucket)
+      }
+      guard let known = self.multipart(multipart) else { return refused(.noSuchMultipart) }
+      if parts.isEmpty { return refused(.malformed) }
+      var chosen: [Page.Child] = []
+      var last: UInt32 = 0
+      for choice in parts {
+        if choice.number <= last { return refused(.partOrder) }
+        last = choice.number
+        guard let part = known.parts[choice.number], part.identity == choice.identity else {
+          return refused(.noSuchPart)
+        }
+        if part.part.page != 0 {
+          chosen.append(Page.Child(page: part.part.page, byteCount: part.part.byteCount))
+        }
+      }
+      if fails(precondition, bucket.objects[Array(multipart.name.key.utf8)]) {
+        return refused(.preconditionFailed)
+      }
+      var content = ObjectContent.inline([])
+      var hash = Fingerprint(of: [])
+      if chosen.isEmpty {
+        if root != 0 { return refused(.malformed) }
+      } else {
+        guard has(upload) else { return refused(.noSuchUpload) }
+        guard let page = pages[root] else { return .missing(runs: [], pages: [root]) }
+        guard page.page == .children(chosen) else { return refused(.malformed) }
+        content = .root(root)
+        hash = Fingerprint(of: Array(page.signature.utf8))
+        completedHashes.insert(hash)
+      }
+      let size = chosen.reduce(0) { $0 + $1.byteCount }
+      store(
+        ObjectRecord(
+          identity: position, byteCount: size, contentHash: hash, attributes: attributes,
+          modified: modified, content: content), at: multipart.name)
+      endMultipart(Array(multipart.name.bucket.utf8), multipart.number)
+      return .number(position)
+    case .abortMultipart(let multipart):
+      guard buckets[Array(multipart.name.bucket.utf8)] != nil else {
+        return refused(.noSuchBucket)
+      }
+      guard self.multipart(multipart) != nil else { return refused(.noSuchMultipart) }
+      endMultipart(Array(multipart.name.bucket.utf8), multipart.number)
+      return .done
     case .copyObject(
-      let source, let target, let attributes, let move, let precondition, let modified):
+      let source, let sourceIdentity, let target, let attributes, let move, let precondition,
+      let modified):
       guard let from = buckets[Array(source.bucket.utf8)] else { return refused(.noSuchBucket) }
       guard let to = buckets[Array(target.bucket.utf8)] else { return refused(.noSuchBucket) }
       guard var record = from.objects[Array(source.key.utf8)] else { return refused(.noSuchKey) }
+      if sourceIdentity != 0, sourceIdentity != record.identity { return refused(.sourceChanged) }
       guard (1...1024).contains(target.key.utf8.count) else { return refused(.invalidName) }
       if fails(precondition, to.objects[Array(target.key.utf8)]) {
         return refused(.preconditionFailed)
@@ -475,6 +576,15 @@ struct Model {
       if move && source.encoded != target.encoded { remove(source) }
       return .number(position)
     }
+  }
+
+  private func multipart(_ multipart: MultipartName) -> Multipart? {
+    let known = buckets[Array(multipart.name.bucket.utf8)]?.multiparts[multipart.number]
+    return known?.key == Array(multipart.name.key.utf8) ? known : nil
+  }
+  private mutating func endMultipart(_ bucket: [UInt8], _ number: UInt64) {
+    let multipart = buckets[bucket]!.multiparts.removeValue(forKey: number)!
+    for number in multipart.parts.keys.sorted() { trash.append(.part(multipart.parts[number]!)) }
   }
 
   private func fails(_ precondition: Precondition, _ current: ObjectRecord?) -> Bool {

@@ -39,7 +39,8 @@ struct ObjectTests {
     #expect(try desk.machine.stat(name("e\u{301}")).record.byteCount == 2)
     try desk.ask(
       .copyObject(
-        source: name("\u{E9}"), target: name("e\u{301}"), attributes: nil, move: true,
+        source: name("\u{E9}"), sourceIdentity: 0, target: name("e\u{301}"), attributes: nil,
+        move: true,
         precondition: .none, modified: 0))
     #expect(try desk.list().entries.map(\.byteCount) == [1, 0])
     #expect(desk.code(try desk.commit("k", .inline([1]), 2)) == .malformed)
@@ -59,7 +60,8 @@ struct ObjectTests {
       let identity = desk.number(
         try desk.ask(
           .copyObject(
-            source: name, target: name, attributes: ObjectAttributes(mode: 0o600), move: move,
+            source: name, sourceIdentity: 0, target: name,
+            attributes: ObjectAttributes(mode: 0o600), move: move,
             precondition: .none, modified: 44)))
       let record = try desk.machine.stat(name).record
       #expect(record.identity == identity && record.attributes.mode == 0o600)

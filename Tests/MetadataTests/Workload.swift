@@ -74,7 +74,14 @@ struct Workload {
   }
 
   private mutating func internalCommand() -> Command? {
-    switch number(0..<22) {
+    switch number(0..<23) {
+    case 22:
+      guard let multipart = multipart() else { return nil }
+      let bucket = model.buckets[Array(multipart.name.bucket.utf8)]?.identity ?? 0
+      return .expireMultiparts([
+        MultipartRow(
+          bucket: chance(90) ? bucket : 1 << 40, key: multipart.name.key, number: multipart.number)
+      ])
     case 11, 12, 15, 16: return beginRewrite()
     case 13, 14, 18: return endRewrite()
     case 19, 20: return beginRepack()
@@ -224,7 +231,68 @@ struct Workload {
     }
   }
 
+  /// One under way, if there is any.
+  private mutating func multipart() -> MultipartName? {
+    let all = model.buckets.flatMap { bucket, content in
+      content.multiparts.map {
+        MultipartName(
+          ObjectName(
+            bucket: String(decoding: bucket, as: UTF8.self),
+            key: String(decoding: $0.value.key, as: UTF8.self)), number: $0.key)
+      }
+    }
+    return pick(all.sorted { $0.number < $1.number })
+  }
+
+  /// Their parts are put often, so that some are complete, in pages that fit, before they end.
+  private mutating func multipartCommand(_ session: UInt64) -> ClientCommand {
+    let uploads = model.uploads.filter { $0.value.session == session }.keys.sorted()
+    let upload = chance(2) ? 3 : pick(uploads) ?? 0
+    guard var multipart = multipart(), !chance(20) else {
+      return .createMultipart(
+        name: name(), attributes: ObjectAttributes(mode: UInt32(number(0..<9))), owner: "o",
+        modified: UInt64(number(0..<99)))
+    }
+    if chance(8) { multipart.number += 1 }
+    if chance(3) { multipart.name.key += "x" }
+    if chance(2) { multipart.name.bucket = "nowhere" }
+    let known = model.buckets[Array(multipart.name.bucket.utf8)]?.multiparts[multipart.number]
+    switch number(0..<10) {
+    case 0..<5:
+      let page = chance(15) ? 0 : pick(model.pages.keys.sorted()) ?? 0
+      var size = page == 0 ? 0 : model.pages[page]?.byteCount ?? 0
+      if chance(3) { size += 1 }
+      return .putPart(
+        upload: upload, multipart: multipart,
+        part: NewPart(
+          number: chance(2) ? 10_001 : UInt32(number(1..<4)), page: chance(10) ? 77 : page,
+          byteCount: size, digest: random.bytes(number(0..<17)), checksum: []),
+        modified: UInt64(number(0..<99)))
+    case 5..<9:
+      var parts = (known?.parts.values.map { $0 } ?? []).sorted { $0.part.number < $1.part.number }
+      if chance(20), !parts.isEmpty { parts.remove(at: number(0..<parts.count)) }
+      if chance(5), parts.count > 1 { parts.swapAt(0, 1) }
+      let children = parts.filter { $0.part.page != 0 }.map {
+        Page.Child(page: $0.part.page, byteCount: $0.part.byteCount)
+      }
+      // The page that completes it is put first, as its writer does.
+      let root = model.pages.first { $0.value.page == .children(children) }?.key
+      if root == nil, !children.isEmpty, !chance(5) {
+        return .putPage(upload: upload, page: .children(children))
+      }
+      return .completeMultipart(
+        upload: upload, multipart: multipart,
+        parts: parts.map {
+          PartChoice(number: $0.part.number, identity: chance(12) ? 9 : $0.identity)
+        },
+        root: chance(2) ? 1 : root ?? 0, attributes: ObjectAttributes(),
+        precondition: precondition(multipart.name), modified: UInt64(number(0..<99)))
+    default: return .abortMultipart(multipart)
+    }
+  }
+
   private mutating func clientCommand(_ session: UInt64) -> ClientCommand {
+    if chance(14) { return multipartCommand(session) }
     let uploads = model.uploads.filter { $0.value.session == session }.keys.sorted()
     let grants = model.grants.filter { $0.value.session == session }.keys.sorted()
     let upload = chance(2) ? 3 : pick(uploads) ?? 0
@@ -296,8 +364,15 @@ struct Workload {
       return .deleteObject(name: name, precondition: precondition(name))
     default:
       let target = name()
+      let source = name()
+      var sourceIdentity: UInt64 = 0
+      if chance(60) {
+        let known = model.buckets[Array(source.bucket.utf8)]?.objects[Array(source.key.utf8)]
+        sourceIdentity = chance(70) ? known?.identity ?? 0 : 3
+      }
       return .copyObject(
-        source: name(), target: target, attributes: chance(50) ? nil : ObjectAttributes(mode: 7),
+        source: source, sourceIdentity: sourceIdentity, target: target,
+        attributes: chance(50) ? nil : ObjectAttributes(mode: 7),
         move: chance(50), precondition: precondition(target), modified: 23)
     }
   }

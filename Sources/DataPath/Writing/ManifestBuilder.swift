@@ -50,8 +50,12 @@ struct ManifestBuilder {
   }
 
   /// The content of the object. Call once, after the last chunk.
-  mutating func finish() async throws(DataPathError) -> ObjectContent {
-    if levels.isEmpty && runs.count <= ObjectContent.embeddedRunLimit { return .embedded(runs) }
+  ///
+  /// - Parameter isPart: a root page in any case.
+  mutating func finish(isPart: Bool = false) async throws(DataPathError) -> ObjectContent {
+    if !isPart && levels.isEmpty && runs.count <= ObjectContent.embeddedRunLimit {
+      return .embedded(runs)
+    }
     if !runs.isEmpty { try await endPage() }
     var level = 0
     while level < levels.count {

@@ -40,7 +40,7 @@ extension ObjectWriter {
     unlessIdentical: Bool = false,
     describe: @escaping @Sendable () throws(DataPathError) -> ObjectAttributes
   ) async throws(DataPathError) -> PutResult {
-    try await attempt(source) { upload throws(DataPathError) in
+    try await attempt(rewinding: source) { upload throws(DataPathError) in
       let stored = try await store(source, in: upload)
       let identity = try await commit(
         name, stored, in: upload, try describe(), precondition, unlessIdentical)
@@ -51,8 +51,10 @@ extension ObjectWriter {
   }
 
   /// Does `body` under an upload, again under another one when that ended meanwhile.
+  ///
+  /// - Parameter source: what it reads; nil: it reads nothing that is not there a second time.
   func attempt<Value>(
-    _ source: any ByteSource, _ body: (Upload) async throws(DataPathError) -> Value
+    rewinding source: (any ByteSource)?, _ body: (Upload) async throws(DataPathError) -> Value
   ) async throws(DataPathError) -> Value {
     var attemptCount = 0
     while true {
@@ -66,7 +68,7 @@ extension ObjectWriter {
         else { throw error }
         // Nothing was committed. Chunks stored under that upload may be gone, so all is stored again.
         replace(upload)
-        guard source.rewind() else {
+        guard source?.rewind() != false else {
           // Words for people: the refusal names the upload by its number.
           let reason = error == Self.gone ? "stored chunks are gone" : "the session expired"
           throw .source("\(reason), and what was read cannot be read a second time")
@@ -76,14 +78,14 @@ extension ObjectWriter {
   }
 
   /// Something that a page or object names is not alive, though the upload should hold it: all is stored again.
-  private static let gone = DataPathError.refused(
+  static let gone = DataPathError.refused(
     code: RefusalCode.noSuchUpload.rawValue, reason: "stored chunks are gone")
 
   /// How many uploads an object may outlive.
   private static let attemptLimit = 5
 
   /// An object whose bytes are all stored, or known to be.
-  private struct StoredObject {
+  struct StoredObject {
     var content: ObjectContent
     var byteCount: UInt64
     var contentHash: Fingerprint
@@ -91,12 +93,13 @@ extension ObjectWriter {
 
   /// Stores all bytes of `source` and the pages that name them.
   ///
+  /// - Parameter isPart: the content is then a root page unless it is empty, however small.
   /// - Throws: `noSuchUpload` when the upload ended meanwhile.
-  private func store(_ source: any ByteSource, in upload: Upload) async throws(DataPathError)
-    -> StoredObject
+  func store(_ source: any ByteSource, in upload: Upload, isPart: Bool = false)
+    async throws(DataPathError) -> StoredObject
   {
     do throws(DataPathError) {
-      return try await storeAll(source, upload)
+      return try await storeAll(source, upload, isPart)
     } catch {
       // Commands of an upload change nothing that shows, so it does not matter whether the last one was carried out.
       guard error == .outcomeUnknown else { throw error }
@@ -104,8 +107,8 @@ extension ObjectWriter {
     }
   }
 
-  private func storeAll(_ source: any ByteSource, _ upload: Upload) async throws(DataPathError)
-    -> StoredObject
+  private func storeAll(_ source: any ByteSource, _ upload: Upload, _ isPart: Bool)
+    async throws(DataPathError) -> StoredObject
   {
     // A producer may still fill the open stripe; it counts until its last chunk is packed.
     let packer = upload.packer
@@ -123,7 +126,7 @@ extension ObjectWriter {
     guard first != nil else {
       return StoredObject(content: .inline([]), byteCount: 0, contentHash: hash.finish())
     }
-    if reader.isAtEnd, first!.bytes.count <= ObjectContent.inlineLimit {
+    if !isPart, reader.isAtEnd, first!.bytes.count <= ObjectContent.inlineLimit {
       let bytes = first!.bytes.array
       return StoredObject(
         content: .inline(bytes), byteCount: UInt64(bytes.count),
@@ -149,7 +152,7 @@ extension ObjectWriter {
           if failed.isFulfilled { continue }
           try await builder.add(handle)
         }
-        let content = try await builder.finish()
+        let content = try await builder.finish(isPart: isPart)
         manifest.fulfil(.success((content, builder.byteCount)))
       } catch {
         failed.fulfil(error)
@@ -329,6 +332,9 @@ struct PieceReader {
   private var rest: Slice?
   private var left: UInt64?
   private(set) var isAtEnd = false
+  /// The last piece was there within ``quickTime``.
+  private var isQuick = false
+  private static let quickTime = Duration.milliseconds(250)
 
   init(_ source: any ByteSource, _ writer: ObjectWriter) {
     self.source = source
@@ -341,12 +347,15 @@ struct PieceReader {
     if isAtEnd && (rest?.count ?? 0) == 0 { return nil }
     let carried = rest?.count ?? 0
     // A small file needs a small buffer.
+    let options = writer.options
     let wanted = min(
-      UInt64(writer.options.pieceByteCount), max(UInt64(carried) + (left ?? .max / 2), 4096))
+      UInt64(isQuick ? options.pieceByteCount : options.slowPieceByteCount),
+      max(UInt64(carried) + (left ?? .max / 2), 4096))
     let capacity = Int(wanted)
     let cost = min(max(capacity, 4096), writer.options.memoryByteCount)
     await writer.budget.acquire(cost)
     let share = BudgetShare(writer.budget, cost)
+    let begun = writer.access.driver.now
     let buffer = writer.access.driver.buffers.slice(capacity)
     if let rest, carried > 0 {
       rest.withBytes { from in
@@ -366,6 +375,7 @@ struct PieceReader {
       if left == 0 { isAtEnd = true }
     }
     if filled == 0 { return nil }
+    isQuick = writer.access.driver.now - begun < Self.quickTime
     // Measuring pays for whoever has much to hash.
     let driver = writer.access.driver
     let kernel =

@@ -1,7 +1,7 @@
 import Cluster
 package import Coding
 package import Messages
-import Ring
+package import Ring
 import Wire
 
 /// What came of one `put`.
@@ -42,6 +42,9 @@ package final class ObjectWriter: @unchecked Sendable {
     /// Bytes read at once; less than two chunks of the largest size counts as two, more than 64 MiB as that. Each piece costs
     /// one question to the dedup index.
     package var pieceByteCount: Int
+    /// The same of a source that has not shown yet that it is quick, or is no more: what such a one has of the memory it may keep
+    /// for long. 0: as much as of others.
+    package var slowPieceByteCount = 0
     /// Chunks by which an object's reading may run ahead of its manifest.
     package var windowChunkCount: Int
     package init(
@@ -63,10 +66,19 @@ package final class ObjectWriter: @unchecked Sendable {
   /// Those whose sessions expired.
   private var ended: [Upload] = []
 
-  package init(_ access: ClusterAccess, options: Options = Options()) {
+  /// - Parameter budget: of `memoryByteCount` bytes, shared with other writers; nil: its own.
+  package init(
+    _ access: ClusterAccess, options: Options = Options(), budget: Semaphore? = nil
+  ) {
     var options = options
     options.pieceByteCount = min(
       max(options.pieceByteCount, 2 * Chunker.standard.maximum), Self.largestPiece)
+    if options.slowPieceByteCount > 0 {
+      options.slowPieceByteCount = min(
+        max(options.slowPieceByteCount, 2 * Chunker.standard.maximum), options.pieceByteCount)
+    } else {
+      options.slowPieceByteCount = options.pieceByteCount
+    }
     options.memoryByteCount = max(options.memoryByteCount, 1)
     options.windowChunkCount = max(options.windowChunkCount, 1)
     self.access = access
@@ -74,7 +86,7 @@ package final class ObjectWriter: @unchecked Sendable {
     tasks = OwnedTasks(access.driver)
     finder = ChunkFinder(access, tasks)
     current = Upload(access, tasks: tasks, finder: finder, options: StripePacker.Options())
-    budget = Semaphore(options.memoryByteCount)
+    self.budget = budget ?? Semaphore(options.memoryByteCount)
   }
 
   /// 2,048 of the smallest chunks: half of what one question to the index may hold.

@@ -8,7 +8,7 @@ package final class ClusterBackend: ObjectBackend, @unchecked Sendable {
   // Loop-confined.
   private let access: ClusterAccess
   private let reader: ObjectReader
-  private let writers: WriterRotation
+  let writers: WriterRotation
   /// Ends what `access` stands on.
   private let onClose: @Sendable () async -> Void
 
@@ -28,18 +28,21 @@ package final class ClusterBackend: ObjectBackend, @unchecked Sendable {
     await onClose()
   }
 
-  private func ask<Request: Call>(_ request: Request) async throws(BackendError) -> Request.Answer {
+  /// Whoever asks over HTTP will ask again: to be told soon that nobody answers is worth more than to wait.
+  private static let patience = Duration.seconds(4)
+
+  func ask<Request: Call>(_ request: Request) async throws(BackendError) -> Request.Answer {
     do throws(DataPathError) {
-      return try await access.coordinator.query(request)
+      return try await access.coordinator.query(request, patience: Self.patience)
     } catch {
       throw BackendError(error)
     }
   }
 
   @discardableResult
-  private func change(_ command: ClientCommand) async throws(BackendError) -> CommandOutcome {
+  func change(_ command: ClientCommand) async throws(BackendError) -> CommandOutcome {
     do throws(DataPathError) {
-      return try await access.coordinator.execute(command)
+      return try await access.coordinator.execute(command, patience: Self.patience)
     } catch {
       throw BackendError(error)
     }
@@ -143,7 +146,8 @@ package final class ClusterBackend: ObjectBackend, @unchecked Sendable {
   ) async throws(BackendError) {
     try await change(
       .copyObject(
-        source: source.name, target: target, attributes: attributes, move: false,
+        source: source.name, sourceIdentity: source.version, target: target,
+        attributes: attributes, move: false,
         precondition: precondition, modified: 0))
   }
 
@@ -173,6 +177,10 @@ extension BackendError {
       case .invalidName: self = .invalidName(reason)
       case .preconditionFailed: self = .preconditionFailed
       case .invalidRange: self = .invalidRange
+      case .sourceChanged: self = .changed
+      case .noSuchMultipart: self = .uploadNotFound
+      case .noSuchPart: self = .partNotFound
+      case .partOrder: self = .invalidPartOrder
       case .tooFewDomains, .deviceFull: self = .quorumNotMet(reason)
       case .unavailable, .notLeader: self = .unavailable(reason)
       default: self = .failed("\(error)")

@@ -5,7 +5,7 @@ package import Messages
 ///
 /// `cluster` keeps them in a Cairn cluster, `filesystem` in plain files. One suite of tests says what both do
 /// (`Tests/GatewayTests/BackendTests.swift`).
-package protocol ObjectBackend: AnyObject, Sendable {
+package protocol ObjectBackend: PartBackend {
   /// By name.
   func buckets() async throws(BackendError) -> [BucketEntry]
   /// - Throws: `bucketExists`, `invalidName`.

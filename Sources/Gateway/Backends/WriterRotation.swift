@@ -19,6 +19,8 @@ final class WriterRotation: @unchecked Sendable {
 
   private let access: ClusterAccess
   private let options: ObjectWriter.Options
+  /// Of all writers together, however many of them still have objects under way.
+  private let budget: Semaphore
   private var current: Turn?
   private var openCount = 0
   private let closed = WaitQueue()
@@ -30,6 +32,7 @@ final class WriterRotation: @unchecked Sendable {
   init(_ access: ClusterAccess, options: ObjectWriter.Options) {
     self.access = access
     self.options = options
+    budget = Semaphore(max(1, options.memoryByteCount))
   }
 
   func use<Value>(_ body: (ObjectWriter) async throws(DataPathError) -> Value)
@@ -47,7 +50,7 @@ final class WriterRotation: @unchecked Sendable {
   private func take() -> Turn {
     if let current, access.driver.now - current.begun < Self.length { return current }
     retire()
-    let fresh = Turn(ObjectWriter(access, options: options), access.driver.now)
+    let fresh = Turn(ObjectWriter(access, options: options, budget: budget), access.driver.now)
     current = fresh
     openCount += 1
     watch = access.driver.spawn("writer's turn") { [weak self, driver = access.driver] in

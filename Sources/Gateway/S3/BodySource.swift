@@ -141,6 +141,13 @@ struct BodyClaims {
 
   init() {}
 
+  /// A checksum is to be made though the client claims none.
+  mutating func wantChecksum(_ kind: RunningDigest.Kind) {
+    guard let found = Self.checksums.first(where: { $0.kind == kind }) else { return }
+    checksum = Checksum(
+      kind: kind, header: "x-amz-checksum-" + found.name.lowercased(), name: found.name)
+  }
+
   init(_ request: S3Request) throws(S3Error) {
     if let text = try request.header("Content-MD5") {
       guard let digest = Base64.decode(text), digest.count == 16 else {

@@ -20,7 +20,13 @@ struct ObjectFacts {
     /// Base64, of all bytes.
     var value: String
     var header: String { "x-amz-checksum-" + name.lowercased() }
+    /// Base64 has no hyphen; S3 puts one before the number of parts.
+    var typeText: String {
+      value.utf8.contains(UInt8(ascii: "-")) ? "COMPOSITE" : "FULL_OBJECT"
+    }
   }
+  /// The ETag was kept with the object, not made up from its content's name.
+  var isETagKept = true
 
   private static let contentHeaders = [
     "cache-control", "content-disposition", "content-encoding", "content-language", "expires",
@@ -104,7 +110,10 @@ struct ObjectFacts {
       }
     }
     // No MD5, so it must not look like one: the form of a multipart upload's says that.
-    if etag.isEmpty { etag = contentName.prefix(32) + "-1" }
+    if etag.isEmpty {
+      etag = contentName.prefix(32) + "-1"
+      isETagKept = false
+    }
   }
 
   var attributes: ObjectAttributes {
@@ -128,10 +137,7 @@ struct ObjectFacts {
     lines += fields
     if showsChecksum, let checksum {
       lines.append(.init(checksum.header, checksum.value))
-      lines.append(
-        .init(
-          "x-amz-checksum-type",
-          checksum.value.utf8.contains(UInt8(ascii: "-")) ? "COMPOSITE" : "FULL_OBJECT"))
+      lines.append(.init("x-amz-checksum-type", checksum.typeText))
     }
     return lines
   }

@@ -40,6 +40,7 @@ package struct S3Error: Error, Equatable {
     case invalidBucketName = "InvalidBucketName"
     case invalidDigest = "InvalidDigest"
     case invalidPart = "InvalidPart"
+    case invalidPartNumber = "InvalidPartNumber"
     case invalidPartOrder = "InvalidPartOrder"
     case invalidRange = "InvalidRange"
     case invalidRequest = "InvalidRequest"
@@ -93,7 +94,7 @@ package struct S3Error: Error, Equatable {
       case .bucketAlreadyExists, .bucketAlreadyOwnedByYou, .bucketNotEmpty: 409
       case .missingContentLength: 411
       case .preconditionFailed: 412
-      case .invalidRange: 416
+      case .invalidRange, .invalidPartNumber: 416
       case .internalError: 500
       case .notImplemented: 501
       case .serviceUnavailable, .slowDown: 503
@@ -128,6 +129,7 @@ package struct S3Error: Error, Equatable {
         "One or more of the specified parts could not be found. The part may not have been uploaded, or the specified entity tag may not match the part's entity tag."
       case .invalidPartOrder:
         "The list of parts was not in ascending order. Parts must be ordered by part number."
+      case .invalidPartNumber: "The requested partnumber is not satisfiable"
       case .invalidRange: "The requested range is not satisfiable"
       case .invalidRequest: "Invalid Request"
       case .invalidStorageClass: "The storage class you specified is not valid"

@@ -91,7 +91,7 @@ extension S3Service {
   }
 
   /// A listing that goes on after a group's name goes on after all of the group.
-  private static func pastGroup(_ start: String, prefix: String, delimiter: String) -> String {
+  static func pastGroup(_ start: String, prefix: String, delimiter: String) -> String {
     guard !delimiter.isEmpty, start.utf8.count > prefix.utf8.count, start.hasPrefix(prefix),
       start.hasSuffix(delimiter)
     else { return start }

@@ -14,10 +14,15 @@ extension S3Service {
   func getObject(_ call: Call) async throws(S3Error) {
     let request = call.request
     guard let name = request.name else { throw S3Error(.invalidURI) }
-    if request.has("partNumber") { throw S3Error(.notImplemented) }
+    let partNumber = try Self.partNumber(request)
     let isHead = call.method == "HEAD"
     let range = try request.header("Range").flatMap { ByteRange($0) }
-    let wanted = isHead ? 0..<0 : range.map { $0.wanted ?? 0..<0 } ?? 0..<1 << 62
+    if range != nil && partNumber != nil {
+      throw S3Error(
+        .invalidRequest, "Cannot specify both Range header and partNumber query parameter")
+    }
+    let wanted =
+      isHead || partNumber != nil ? 0..<0 : range.map { $0.wanted ?? 0..<0 } ?? 0..<1 << 62
     let conditions = try Conditions(request)
     let found = try await ask { () async throws(BackendError) in
       try await self.backend.find(name, wanted: wanted)
@@ -27,7 +32,8 @@ extension S3Service {
     // Of a part it would say nothing.
     let showsChecksum = try request.header("x-amz-checksum-mode")?.uppercased() == "ENABLED"
     var fields = facts.answerFields(
-      modified: found.modified, showsChecksum: showsChecksum && range == nil)
+      modified: found.modified,
+      showsChecksum: showsChecksum && range == nil && partNumber == nil)
     for (item, header) in Self.overrides {
       guard let value = try request.value(item) else { continue }
       guard value.utf8.allSatisfy({ $0 >= 32 && $0 != 127 || $0 == 9 }) else {
@@ -50,6 +56,17 @@ extension S3Service {
         .init("Content-Range", "bytes \(part.lowerBound)-\(part.upperBound - 1)/\(found.byteCount)")
       )
     }
+    if let partNumber {
+      bytes = try await part(partNumber, of: found, facts)
+      status = 206
+      if !bytes.isEmpty {
+        fields.append(
+          .init(
+            "Content-Range",
+            "bytes \(bytes.lowerBound)-\(bytes.upperBound - 1)/\(found.byteCount)"))
+      }
+      if let count = facts.partCount { fields.append(.init("x-amz-mp-parts-count", String(count))) }
+    }
     if isHead || bytes.isEmpty {
       return call.exchange.begin(status, call.fields(fields), byteCount: UInt64(bytes.count))
     }
@@ -60,6 +77,34 @@ extension S3Service {
     } catch {
       if case .sink = error { return }
       throw S3Error(backend: error)
+    }
+  }
+
+  /// Nil when the request names none.
+  static func partNumber(_ request: S3Request) throws(S3Error) -> UInt32? {
+    guard request.has("partNumber") else { return nil }
+    guard let text = try request.value("partNumber"), let number = UInt32(text),
+      NewPart.numbers.contains(number)
+    else {
+      throw S3Error(
+        .invalidArgument, "Part number must be an integer between 1 and 10000, inclusive"
+      ).with("ArgumentName", "partNumber").with(
+        "ArgumentValue", try request.value("partNumber") ?? "")
+    }
+    return number
+  }
+
+  /// What came as a whole is one part.
+  private func part(_ number: UInt32, of found: FoundObject, _ facts: ObjectFacts)
+    async throws(S3Error) -> Range<UInt64>
+  {
+    guard number <= facts.partCount ?? 1 else {
+      throw S3Error(.invalidPartNumber).with("PartNumberRequested", String(number))
+        .with("ActualPartCount", String(facts.partCount ?? 1))
+    }
+    guard let count = facts.partCount else { return 0..<found.byteCount }
+    return try await ask { () async throws(BackendError) in
+      try await self.backend.part(found, ordinal: number, partCount: count)
     }
   }
 
@@ -75,7 +120,7 @@ extension S3Service {
   func putObject(_ call: Call) async throws(S3Error) {
     guard let name = call.request.name else { throw S3Error(.invalidURI) }
     let facts = try ObjectFacts(call.request)
-    let source = try source(call, byteLimit: Self.putByteLimit)
+    let source = try source(call, try BodyClaims(call.request), byteLimit: Self.putByteLimit)
     let precondition = try await precondition(call.request, name)
     do throws(BackendError) {
       _ = try await backend.put(name, source: source, precondition: precondition) {
@@ -88,8 +133,8 @@ extension S3Service {
   }
 
   /// The bytes a request brings. What can be known to be wrong before the first of them is refused here.
-  func source(_ call: Call, byteLimit: UInt64) throws(S3Error) -> BodySource {
-    var claims = try BodyClaims(call.request)
+  func source(_ call: Call, _ claims: BodyClaims, byteLimit: UInt64) throws(S3Error) -> BodySource {
+    var claims = claims
     claims.byteLimit = byteLimit
     let source = BodySource(call.exchange.body, claims, call.payload, pool: driver.buffers)
     if let count = source.byteCount, count > byteLimit {
@@ -190,7 +235,7 @@ extension S3Service {
     throw S3Error(backend: .changed)
   }
 
-  private static let copyAttempts = 5
+  static let copyAttempts = 5
 
   /// What `x-amz-copy-source` names: "/bucket/key", coded as in an address.
   static func copySource(_ request: S3Request) throws(S3Error) -> ObjectName {
@@ -228,13 +273,13 @@ extension S3Service {
     }
     let tree: XMLTree
     do throws(XMLTree.Malformed) {
-      tree = try XMLTree.read(body, root: "Delete")
+      tree = try XMLTree.read(body, root: "Delete", elementLimit: 16 + 8 * Self.deleteKeyLimit)
     } catch {
       throw S3Error(.malformedXML)
     }
     let isQuiet = tree.value("Quiet") == "true"
     let objects = tree.all("Object")
-    guard (1...1000).contains(objects.count) else { throw S3Error(.malformedXML) }
+    guard (1...Self.deleteKeyLimit).contains(objects.count) else { throw S3Error(.malformedXML) }
     var keys: [(key: String, version: String?)] = []
     for object in objects {
       guard let key = object.value("Key"), !key.isEmpty else { throw S3Error(.malformedXML) }
@@ -281,6 +326,7 @@ extension S3Service {
   }
 
   private static let deletesAtOnce = 64
+  private static let deleteKeyLimit = 1000
 }
 
 extension ObjectName {

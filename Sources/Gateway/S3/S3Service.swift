@@ -29,6 +29,8 @@ package final class S3Service: HTTPHandler, @unchecked Sendable {
     var request: S3Request
     var payload: Payload
     var requestID: String
+    /// Whose signature it bears.
+    var accessKey: String
     var method: String { request.method }
 
     func fields(_ more: [HTTPFields.Line] = []) -> HTTPFields {
@@ -61,9 +63,11 @@ package final class S3Service: HTTPHandler, @unchecked Sendable {
     let requestID = newRequestID()
     do throws(S3Error) {
       let request = try S3Request(exchange.head, domain: configuration.domain)
-      let payload = try authenticate(request)
+      let (payload, accessKey) = try authenticate(request)
       try await dispatch(
-        Call(exchange: exchange, request: request, payload: payload, requestID: requestID))
+        Call(
+          exchange: exchange, request: request, payload: payload, requestID: requestID,
+          accessKey: accessKey))
     } catch {
       await refuse(error, exchange, requestID)
     }
@@ -112,7 +116,9 @@ package final class S3Service: HTTPHandler, @unchecked Sendable {
     return String(repeating: "0", count: 16 - text.utf8.count) + text
   }
 
-  private func authenticate(_ request: S3Request) throws(S3Error) -> Payload {
+  private func authenticate(_ request: S3Request) throws(S3Error) -> (
+    payload: Payload, accessKey: String
+  ) {
     guard let claim = try SignedClaim(request) else { throw S3Error(.accessDenied) }
     guard let secret = secrets[claim.scope.accessKey] else {
       throw S3Error(.invalidAccessKeyId).with("AWSAccessKeyId", claim.scope.accessKey)
@@ -125,7 +131,7 @@ package final class S3Service: HTTPHandler, @unchecked Sendable {
     }
     try claim.checkTime(driver.wallClock)
     let key = try claim.verify(request, secret: secret)
-    return try Payload(claim, key: key)
+    return (try Payload(claim, key: key), claim.scope.accessKey)
   }
 
   private func dispatch(_ call: Call) async throws(S3Error) {
@@ -156,7 +162,7 @@ package final class S3Service: HTTPHandler, @unchecked Sendable {
     case "GET":
       if request.has("location") { return try await getLocation(call) }
       if request.has("versioning") { return try await getVersioning(call) }
-      if request.has("uploads") { throw S3Error(.notImplemented) }
+      if request.has("uploads") { return try await listUploads(call) }
       try await listObjects(call)
     case "POST":
       guard request.has("delete") else { throw S3Error(.notImplemented) }
@@ -175,17 +181,21 @@ package final class S3Service: HTTPHandler, @unchecked Sendable {
     case "PUT":
       let isCopy = try request.header("x-amz-copy-source") != nil
       if request.has("partNumber") || request.has("uploadId") {
-        throw S3Error(.notImplemented)
+        if isCopy { return try await copyPart(call) }
+        return try await putPart(call)
       }
       if isCopy { try await copyObject(call) } else { try await putObject(call) }
     case "GET":
-      if request.has("uploadId") { throw S3Error(.notImplemented) }
+      if request.has("uploadId") { return try await listParts(call) }
       try await getObject(call)
     case "HEAD": try await getObject(call)
     case "DELETE":
-      if request.has("uploadId") { throw S3Error(.notImplemented) }
+      if request.has("uploadId") { return try await abortUpload(call) }
       try await deleteObject(call)
-    case "POST": throw S3Error(.notImplemented)
+    case "POST":
+      if request.has("uploads") { return try await beginUpload(call) }
+      if request.has("uploadId") { return try await completeUpload(call) }
+      throw S3Error(.notImplemented)
     default: throw S3Error(.methodNotAllowed)
     }
   }

@@ -1,6 +1,7 @@
 /// An XML document being written. Elements are closed in the order in which they were opened.
 struct XMLText {
-  private var text = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
+  static let declaration = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
+  private var text = XMLText.declaration
   private var open: [String] = []
 
   static let namespace = "http://s3.amazonaws.com/doc/2006-03-01/"

@@ -19,13 +19,17 @@ final class XMLTree {
 
   /// Reads a document, strictly: no document type (so no entities of its own), at most 16 levels, UTF-8.
   ///
-  /// - Parameter root: what the outermost element must be called.
-  static func read(_ bytes: [UInt8], root: String) throws(Malformed) -> XMLTree {
+  /// - Parameters:
+  ///   - root: what the outermost element must be called.
+  ///   - elementLimit: how many there may be, so that a body of a few megabytes does not become a hundred times as much.
+  static func read(_ bytes: [UInt8], root: String, elementLimit: Int = 1000) throws(Malformed)
+    -> XMLTree
+  {
     guard let parser = XML_ParserCreate("UTF-8") else {
       preconditionFailure("no memory for an XML parser")
     }
     defer { XML_ParserFree(parser) }
-    let reading = Reading(parser)
+    let reading = Reading(parser, elementLimit: elementLimit)
     return try withExtendedLifetime(reading) { () throws(Malformed) -> XMLTree in
       XML_SetUserData(parser, Unmanaged.passUnretained(reading).toOpaque())
       XML_SetElementHandler(
@@ -50,15 +54,20 @@ final class XMLTree {
     private(set) var root: XMLTree?
     private(set) var hasFailed = false
     private static let depthLimit = 16
+    private var elementsLeft: Int
 
-    init(_ parser: XML_Parser) { self.parser = parser }
+    init(_ parser: XML_Parser, elementLimit: Int) {
+      self.parser = parser
+      elementsLeft = elementLimit
+    }
 
     static func of(_ user: UnsafeMutableRawPointer?) -> Reading? {
       user.map { Unmanaged<Reading>.fromOpaque($0).takeUnretainedValue() }
     }
 
     func start(_ name: UnsafePointer<CChar>?) {
-      guard let name, open.count < Self.depthLimit else { return fail() }
+      guard let name, open.count < Self.depthLimit, elementsLeft > 0 else { return fail() }
+      elementsLeft -= 1
       let full = String(cString: name)
       let local = full.utf8.lastIndex(of: UInt8(ascii: ":")).map {
         String(full[full.utf8.index(after: $0)...])

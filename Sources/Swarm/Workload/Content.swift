@@ -23,6 +23,22 @@ package struct Content: Hashable, Sendable {
     byteCount = pieces.reduce(0) { $0 + $1.byteCount }
   }
 
+  /// The bytes of a range, as a content of their own.
+  package func part(_ range: Range<UInt64>) -> Content {
+    var found: [Piece] = []
+    var start: UInt64 = 0
+    for piece in pieces {
+      let end = start + piece.byteCount
+      let (from, to) = (max(start, range.lowerBound), min(end, range.upperBound))
+      if from < to {
+        found.append(
+          Piece(stream: piece.stream, first: piece.first + (from - start), byteCount: to - from))
+      }
+      start = end
+    }
+    return Content(found)
+  }
+
   /// Fills `target` with the content's bytes from `offset` on.
   package func fill(_ target: UnsafeMutableRawBufferPointer, at offset: UInt64) {
     visit(offset, target.count) { piece, first, place, count in

@@ -27,8 +27,29 @@ package struct PlannedOperation: Sendable {
     package var longestPause: Duration = .zero
   }
 
+  /// An object that comes in parts.
+  package struct Multipart: Sendable {
+    package enum Source: Sendable {
+      case content(Content)
+      /// Parts of a million of what is under a name then.
+      case copy(ObjectName, part: Range<UInt64>)
+    }
+    package enum Ending: Sendable {
+      case complete, abort, leave
+    }
+    package var name: ObjectName
+    /// As of a put.
+    package var tag: String
+    package var condition: Condition
+    /// In the order in which they are put. Of two with one number the second counts.
+    package var parts: [(number: UInt32, source: Source)]
+    package var ending: Ending
+    package var longestPause: Duration
+  }
+
   package enum Kind: Sendable {
     case put(Put)
+    case multipart(Multipart)
     /// Given up after a while.
     case abandonedPut(Put, after: Duration)
     /// The client is killed after a while, and comes back later.
@@ -58,6 +79,12 @@ package struct PlannedOperation: Sendable {
   package var name: String {
     switch kind {
     case .put: "put"
+    case .multipart(let multipart):
+      switch multipart.ending {
+      case .complete: "multipart"
+      case .abort: "aborted multipart"
+      case .leave: "left multipart"
+      }
     case .abandonedPut: "abandoned put"
     case .lastPut: "put and death"
     case .get(_, let part, _, _): part == nil ? "get" : "get range"
@@ -315,6 +342,34 @@ package struct WorkloadPlan: Sendable {
     return put
   }
 
+  /// One to four parts in any order, some of them put twice.
+  private func multipart(_ client: Int, _ index: Int, _ random: inout SimulationRandom)
+    -> PlannedOperation.Multipart
+  {
+    var parts: [(number: UInt32, source: PlannedOperation.Multipart.Source)] = []
+    for number in 1...UInt32(1 + random.below(4)) {
+      for _ in 0..<(random.chance(1, in: 4) ? 2 : 1) {
+        let source: PlannedOperation.Multipart.Source
+        if random.chance(1, in: 5) {
+          let first = UInt64(random.below(1_000_000))
+          let count = Self.spread(1, 1_000_000 - first, &random)
+          source = .copy(name(&random), part: first..<first + count)
+        } else {
+          source = .content(content(&random).0)
+        }
+        parts.append((number * 3, source))
+      }
+    }
+    for place in parts.indices.reversed() { parts.swapAt(place, random.below(place + 1)) }
+    let endings: [PlannedOperation.Multipart.Ending] = [
+      .complete, .complete, .complete, .complete, .abort, .leave,
+    ]
+    return PlannedOperation.Multipart(
+      name: name(&random), tag: "\(client)/\(index)", condition: condition(&random), parts: parts,
+      ending: endings[random.below(endings.count)],
+      longestPause: random.chance(1, in: 4) ? .milliseconds(random.below(80)) : .zero)
+  }
+
   private func condition(_ random: inout SimulationRandom) -> PlannedOperation.Condition {
     switch random.below(10) {
     case 0: .absent
@@ -345,8 +400,10 @@ package struct WorkloadPlan: Sendable {
       }
     }
     switch lot {
-    case 0..<340:
+    case 0..<310:
       kind = .put(put(client, index, &random))
+    case 310..<340:
+      kind = .multipart(multipart(client, index, &random))
     case 340..<365:
       var put = put(client, index, &random)
       put.failsAt = UInt64(random.below(Int(put.content.byteCount) + 1))

@@ -27,7 +27,7 @@ final class WorkloadClient: @unchecked Sendable {
     init(_ writer: ObjectWriter) { self.writer = writer }
   }
 
-  private unowned let run: WorkloadRun
+  unowned let run: WorkloadRun
   let index: Int
   private let operations: [PlannedOperation]
   private let operationsAtOnce: Int
@@ -40,7 +40,7 @@ final class WorkloadClient: @unchecked Sendable {
   private var deadUntil: Duration = .zero
   private var isReviving = false
   /// As this client saw them last.
-  private var lastSeen: [ObjectName: UInt64] = [:]
+  var lastSeen: [ObjectName: UInt64] = [:]
   private var dispatcher: SpawnedTask?
 
   init(
@@ -138,13 +138,13 @@ final class WorkloadClient: @unchecked Sendable {
   // MARK: History
 
   /// One question or change on its way.
-  private struct Pending {
+  struct Pending {
     var entry: Int
     var life: Life
     var begun: Duration
   }
 
-  private func invoke(
+  func invoke(
     _ operation: PlannedOperation, _ life: Life, _ action: History.Action
   ) -> Pending {
     Pending(
@@ -154,17 +154,17 @@ final class WorkloadClient: @unchecked Sendable {
   }
 
   /// What a dead client is told is not heard.
-  private func isHeard(_ pending: Pending) -> Bool {
+  func isHeard(_ pending: Pending) -> Bool {
     life === pending.life && pending.life.client.driver.isAlive
   }
 
-  private func answer(_ pending: Pending, _ outcome: History.Outcome) {
+  func answer(_ pending: Pending, _ outcome: History.Outcome) {
     guard isHeard(pending) else { return }
     run.history.answer(pending.entry, outcome, at: run.world.now)
   }
 
   /// What an error says about a change or question, and whether that may be.
-  private func outcome(
+  func outcome(
     of error: DataPathError, _ pending: Pending, _ operation: PlannedOperation
   ) -> History.Outcome {
     guard isHeard(pending) else { return .inDoubt }
@@ -204,7 +204,7 @@ final class WorkloadClient: @unchecked Sendable {
     }
   }
 
-  private func count(_ operation: PlannedOperation, _ outcome: History.Outcome) {
+  func count(_ operation: PlannedOperation, _ outcome: History.Outcome) {
     run.count(operation.name, outcome)
   }
 
@@ -214,6 +214,7 @@ final class WorkloadClient: @unchecked Sendable {
     switch operation.kind {
     case .put(let put), .abandonedPut(let put, _), .lastPut(let put, _):
       await self.put(operation, put, life)
+    case .multipart(let multipart): await self.multipart(operation, multipart, life)
     case .get(let name, let part, let isOrdered, let isLoose):
       if isLoose {
         await getLoosely(operation, name, isOrdered, life)
@@ -232,8 +233,9 @@ final class WorkloadClient: @unchecked Sendable {
         operation,
         .copy(source: source, target: target, tag: tag, moves: moves, condition: condition),
         .copyObject(
-          source: source, target: target, attributes: tag.map { History.attributes(tag: $0) },
-          move: moves, precondition: condition, modified: 0), life)
+          source: source, sourceIdentity: 0, target: target,
+          attributes: tag.map { History.attributes(tag: $0) }, move: moves,
+          precondition: condition, modified: 0), life)
     case .list(let bucket, let prefix, let delimiter, let limit):
       await list(operation, bucket, prefix, delimiter, limit, life)
     case .createBucket(let bucket):
@@ -265,7 +267,7 @@ final class WorkloadClient: @unchecked Sendable {
     }
   }
 
-  private func precondition(_ planned: PlannedOperation.Condition, _ name: ObjectName)
+  func precondition(_ planned: PlannedOperation.Condition, _ name: ObjectName)
     -> Precondition
   {
     switch planned {

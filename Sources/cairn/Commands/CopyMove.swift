@@ -17,7 +17,7 @@ private func transfer(_ context: Context, move: Bool) async throws(Failure) {
     do throws(DataPathError) {
       _ = try await client.coordinator.execute(
         .copyObject(
-          source: ObjectName(bucket: source.bucket, key: source.key),
+          source: ObjectName(bucket: source.bucket, key: source.key), sourceIdentity: 0,
           target: ObjectName(bucket: target.bucket, key: target.key), attributes: nil, move: move,
           precondition: .none, modified: 0))
     } catch {

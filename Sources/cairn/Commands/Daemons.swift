@@ -36,6 +36,9 @@ func runCoordinator(_ context: Context) async throws(Failure) {
       in: .seconds(3) ... .seconds(86400))
     configuration.deletionGrace = try root.value(
       "deletion_grace", default: configuration.deletionGrace)
+    configuration.multipartLifetime = try root.value(
+      "multipart_lifetime", default: configuration.multipartLifetime,
+      in: .seconds(60) ... .seconds(86400 * 3650))
     if let repair = try root.table("repair") {
       configuration.rebuildAfter = try repair.value(
         "after", default: configuration.rebuildAfter, in: .seconds(1) ... .seconds(86400 * 30))

@@ -97,9 +97,9 @@ enum GatewayBackend: Sendable {
         driver: driver, coordinator: coordinator, map: map,
         stripes: StripeIO(driver: driver, client: wire, directory: map),
         readBudgetByteCount: cluster.readMemory.int)
-      return ClusterBackend(
-        access, options: ObjectWriter.Options(memoryByteCount: cluster.writeMemory.int)
-      ) {
+      var options = ObjectWriter.Options(memoryByteCount: cluster.writeMemory.int)
+      options.slowPieceByteCount = 256 << 10
+      return ClusterBackend(access, options: options) {
         await access.close()
         await coordinator.close()
         await wire.close()
