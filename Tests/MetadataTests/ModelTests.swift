@@ -181,7 +181,10 @@ struct ModelTests {
         ], after: machine.appliedPosition))
     #expect(try violations(in: store) == [])
     let left = Set(try store.scan(KeyRange()).map { $0.key[0] })
-    #expect(left == [Key.Family.state.rawValue, Key.Family.node.rawValue])
+    #expect(
+      left == [
+        Key.Family.state.rawValue, Key.Family.node.rawValue, Key.Family.storageClass.rawValue,
+      ])
     #expect(machine.usage == UsageCounters())
   }
 

@@ -196,12 +196,12 @@ struct Workload {
     return run
   }
   private mutating func className() -> String {
-    pick(["", "", "", "warm", "hot", "hot", "own", "none"])!
+    chance(75) ? "" : pick(["warm", "hot", "hot", "own", "none"])!
   }
   /// Mostly one that buckets have, too.
   private mutating func domain() -> ChunkDomain {
     if chance(2) { return ChunkDomain(raw: chance(50) ? 9 : 1 << 16 | 2) }
-    return chance(70) ? .standard : ChunkDomain(ClassID(UInt16(number(1..<4))))
+    return chance(80) ? .standard : ChunkDomain(ClassID(UInt16(number(1..<4))))
   }
 
   private mutating func runs() -> [Run] {

@@ -44,7 +44,7 @@ struct SegmentReader {
       if let plain = await promise.get(), Segment.areRight([(part, [plain])])[0] {
         found.plain[index] = [plain]
       } else {
-        found.plain[index] = try await mended(segment, part)
+        found.plain[index] = try await readAlone(segment, part)
       }
     }
     return segment.parts.indices.flatMap { index in
@@ -82,6 +82,16 @@ struct SegmentReader {
     where found.plain[index] == nil && !waited.contains(index) {
       found.plain[index] = try await mended(segment, part)
     }
+  }
+
+  /// A part that somebody else was to decode, and could not, or not right.
+  private func readAlone(_ segment: Segment, _ part: Segment.Part) async throws(StripeError)
+    -> [Slice]
+  {
+    let read = try await access.stripes.read(
+      segment.target, layout: segment.layout, range: part.range)
+    if let plain = await decoded(part, read), Segment.areRight([(part, plain)])[0] { return plain }
+    return try await mended(segment, part)
   }
 
   /// Nil when what is stored is no such group.

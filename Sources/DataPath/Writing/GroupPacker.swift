@@ -151,7 +151,9 @@ final class GroupPacker: @unchecked Sendable {
     abandoned = error
     for handle in open?.handles ?? [] { handle.settle(.failure(error)) }
     open = nil
-    for handles in closed.values { for handle in handles { handle.settle(.failure(error)) } }
+    for (_, handles) in closed.sorted(by: { $0.key < $1.key }) {
+      for handle in handles { handle.settle(.failure(error)) }
+    }
     isWanted = false
     stripes.abandon(error)
     handed.wakeAll()
