@@ -85,7 +85,7 @@ extension CoordinatorServer {
     case FindChunks.method:
       return try await reply(packet) { (request: FindChunks) async throws(Refusal) in
         try await self.query(.eventual) { (machine) throws(StoreError) in
-          try machine.findChunks(request.fingerprints)
+          try machine.findChunks(request.fingerprints, in: request.domain)
         }
       }
     case GetUsage.method:
@@ -107,6 +107,26 @@ extension CoordinatorServer {
     case ChangeScheme.method:
       return try await reply(packet) { (request: ChangeScheme) async throws(Refusal) in
         try await self.changeScheme(request)
+      }
+    case GetBucket.method:
+      return try await reply(packet) { (request: GetBucket) async throws(Refusal) in
+        try await self.query(request.level) { (machine) throws(StoreError) in
+          try machine.bucket(request.name)
+        }
+      }
+    case ListClasses.method:
+      return try await reply(packet) { (request: ListClasses) async throws(Refusal) in
+        try await self.query(request.level) { (machine) throws(StoreError) in
+          ListClasses.Answer(classes: try machine.classUsage())
+        }
+      }
+    case DefineClass.method:
+      return try await reply(packet) { (request: DefineClass) async throws(Refusal) in
+        try await self.defineClass(request)
+      }
+    case SetBucketClass.method:
+      return try await reply(packet) { (request: SetBucketClass) async throws(Refusal) in
+        try await self.setBucketClass(request)
       }
     case StartCheck.method:
       return try await reply(packet) { (request: StartCheck) throws(Refusal) in
@@ -247,13 +267,14 @@ extension CoordinatorServer {
       return answerUnlogged(.refused(code: RefusalCode.deviceFull.rawValue, reason: shortage))
     }
     switch command {
-    case .requestGrant(let upload, let avoid, _):
-      guard let placement = place(avoiding: avoid) else {
+    case .requestGrant(let upload, let avoid, _, let domain):
+      let wanted = scheme(of: domain)
+      guard let placement = place(wanted, avoiding: avoid) else {
         // A retry of one that was granted must have its answer.
         if let known = try await known(request) {
           return Execute.Answer(position: keeper.appliedPosition, outcome: try signed(known))
         }
-        let reason = DomainShortage(placement, nodes, m: scheme.m, avoiding: avoid).description
+        let reason = DomainShortage(placement, nodes, m: wanted.m, avoiding: avoid).description
         // Who leads at once after its start has not heard of the nodes yet: no reason to end a put. And another copy of
         // the request that is on its way through the log may be granted.
         if nodes.isNew || leadership.sessions.isLogged(request) {
@@ -261,7 +282,8 @@ extension CoordinatorServer {
         }
         return answerUnlogged(.refused(code: RefusalCode.tooFewDomains.rawValue, reason: reason))
       }
-      command = .requestGrant(upload: upload, avoid: avoid, placement: placement)
+      command = .requestGrant(
+        upload: upload, avoid: avoid, placement: placement, domain: domain)
     case .commitObject(
       let upload, let name, let content, let byteCount, let contentHash, let attributes,
       let precondition, let unlessIdentical, _):
@@ -337,10 +359,17 @@ extension CoordinatorServer {
       groupCache: placementGroups)
   }
 
-  /// Of the default class.
+  /// Of classes without one of their own.
   var scheme: Scheme { keeper.scheme ?? arbiter.root?.scheme ?? configuration.scheme }
 
-  private func place(avoiding avoid: [DeviceID]) -> ClientCommand.Placement? {
+  /// What containers of a domain are to have.
+  func scheme(of domain: ChunkDomain) -> Scheme {
+    keeper.classes[domain.storageClass]?.scheme ?? scheme
+  }
+
+  private func place(
+    _ scheme: Scheme, avoiding avoid: [DeviceID]
+  ) -> ClientCommand.Placement? {
     placementTurn &+= 1
     let placement = placement
     let turn = placementTurn
@@ -444,7 +473,9 @@ extension CoordinatorServer {
   }
 
   private func usage(_ request: GetUsage) async throws(Refusal) -> GetUsage.Answer {
-    let counters = try await query(request.level) { (machine) throws(StoreError) in machine.usage }
+    let (counters, classes) = try await query(request.level) { (machine) throws(StoreError) in
+      (machine.usage, try machine.classUsage())
+    }
     var stored: UInt64 = 0
     var links: UInt64 = 0
     var capacity: UInt64 = 0
@@ -469,7 +500,7 @@ extension CoordinatorServer {
       objectCount: counters.objectCount, logicalBytes: counters.logicalBytes,
       uniqueBytes: counters.uniqueBytes, compressedBytes: counters.compressedBytes,
       storedBytes: stored, metadataBytes: links, capacityBytes: capacity, freeBytes: free,
-      containerCount: counters.containerCount, trashCount: counters.trashCount)
+      containerCount: counters.containerCount, trashCount: counters.trashCount, classes: classes)
   }
 
   // MARK: status

@@ -6,7 +6,7 @@ import Ring
 import Service
 import Wire
 
-/// The scheme of the default class, and its change while the cluster serves.
+/// The cluster's scheme and the storage classes, and their change while the cluster serves.
 extension CoordinatorServer {
   func changeScheme(_ request: ChangeScheme) async throws(Refusal) -> ChangeScheme.Answer {
     let leadership = try leading()
@@ -24,6 +24,39 @@ extension CoordinatorServer {
   }
 
   private func change(to wanted: Scheme, _ leadership: Leadership) async throws(Refusal) {
+    guard try await isLogFit(for: wanted, leadership) else { return }
+    try await record(.setScheme(wanted), leadership)
+    log.info("scheme changed", ["scheme": wanted])
+  }
+
+  func defineClass(_ request: DefineClass) async throws(Refusal) -> DefineClass.Answer {
+    let leadership = try leading()
+    let wanted = request.storageClass
+    if let rule = wanted.brokenRule { throw Refusal(.malformed, rule) }
+    var isFit = true
+    if let scheme = wanted.scheme { isFit = try await isLogFit(for: scheme, leadership) }
+    if isFit {
+      try await record(.defineClass(wanted), leadership)
+      log.info("class defined", ["class": wanted.name])
+    }
+    return DefineClass.Answer(
+      isInEffect: isFit, logCopies: UInt32(clamping: arbiter.root?.logCopies ?? 0))
+  }
+
+  func setBucketClass(_ request: SetBucketClass) async throws(Refusal) -> Done {
+    try await record(
+      .setBucketClass(bucket: request.bucket, storageClass: request.storageClass), try leading())
+    return Done()
+  }
+
+  private func record(_ command: Command, _ leadership: Leadership) async throws(Refusal) {
+    let (_, outcome) = try await leadership.submit(command)
+    if case .refused(let code, let reason) = outcome { throw Refusal(code: code, reason: reason) }
+  }
+
+  /// Whether the metadata log has as many copies as data of that scheme need; if not, it is to get them.
+  private func isLogFit(for wanted: Scheme, _ leadership: Leadership) async throws(Refusal) -> Bool
+  {
     let domains = keeper.map.failureDomains.count
     guard domains >= wanted.width else {
       throw Refusal(
@@ -45,10 +78,8 @@ extension CoordinatorServer {
       }
       log.info("the metadata log gets more copies", ["copies": wanted.m + 1])
     }
-    guard let root = arbiter.root, !root.isNarrow, root.scheme.m >= wanted.m else { return }
-    let (_, outcome) = try await leadership.submit(.setScheme(wanted))
-    if case .refused(let code, let reason) = outcome { throw Refusal(code: code, reason: reason) }
-    log.info("scheme changed", ["scheme": wanted])
+    guard let root = arbiter.root else { return false }
+    return !root.isNarrow && root.scheme.m >= wanted.m
   }
 }
 

@@ -63,8 +63,10 @@ final class StateKeeper: @unchecked Sendable {
   private(set) var appliedPosition: UInt64 = 0
   /// As of the applied position.
   private(set) var map = ClusterMap()
-  /// Of the default class, as of the applied position; nil before the founding.
+  /// Of classes without one of their own, as of the applied position; nil before the founding.
   private(set) var scheme: Scheme?
+  /// Storage classes, as of the applied position.
+  private(set) var classes: [ClassID: StorageClass] = [:]
   private var isDirty = false
   private var audit: Audit?
   private let auditEnded = WaitQueue()
@@ -122,17 +124,20 @@ final class StateKeeper: @unchecked Sendable {
   private func openStore() async throws(StoreError) {
     let path = path(clusterID)
     let storage = storage
-    let (position, map, scheme) = try await onLane {
-      (box) throws(StoreError) -> (UInt64, ClusterMap, Scheme?) in
+    let (position, map, scheme, classes) = try await onLane {
+      (box) throws(StoreError) -> (UInt64, ClusterMap, Scheme?, [ClassID: StorageClass]) in
       let store = try storage.open(path)
       box.store = store
       let machine = try StateMachine(store: store)
       box.machine = machine
-      return (machine.appliedPosition, machine.map, Self.scheme(of: machine))
+      return (
+        machine.appliedPosition, machine.map, Self.scheme(of: machine), try machine.policies()
+      )
     }
     appliedPosition = position
     self.map = map
     self.scheme = scheme
+    self.classes = classes
     isDirty = false
   }
 
@@ -169,18 +174,23 @@ final class StateKeeper: @unchecked Sendable {
   func apply(_ batch: LogBatch) async throws(StoreError) -> [CommandOutcome] {
     onApply?(batch)
     let before = map.epoch
-    let (outcomes, map, scheme) = try await onLane {
-      (box) throws(StoreError) -> ([CommandOutcome], ClusterMap?, Scheme?) in
+    let changesClasses = batch.commands.contains { $0.changesClasses }
+    let (outcomes, map, scheme, classes) = try await onLane {
+      (box) throws(StoreError) -> (
+        [CommandOutcome], ClusterMap?, Scheme?, [ClassID: StorageClass]?
+      ) in
       guard let machine = box.machine else { throw .device("the store is closed") }
       let outcomes = try machine.apply(batch)
       return (
-        outcomes, machine.map.epoch == before ? nil : machine.map, Self.scheme(of: machine)
+        outcomes, machine.map.epoch == before ? nil : machine.map, Self.scheme(of: machine),
+        changesClasses ? try machine.policies() : nil
       )
     }
     appliedPosition = max(appliedPosition, batch.lastPosition)
     isDirty = true
     if let map { self.map = map }
     self.scheme = scheme
+    if let classes { self.classes = classes }
     advanced.wakeAll()
     return outcomes
   }
@@ -341,5 +351,14 @@ final class StateKeeper: @unchecked Sendable {
     guard isOpen, isDirty else { return }
     isDirty = false
     try await onLane { (box) throws(StoreError) in try box.store?.flush() }
+  }
+}
+
+extension Command {
+  fileprivate var changesClasses: Bool {
+    switch self {
+    case .found, .defineClass: true
+    default: false
+    }
   }
 }

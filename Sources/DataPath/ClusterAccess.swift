@@ -13,6 +13,10 @@ package final class ClusterAccess: @unchecked Sendable {
   let readBudgetByteCount: Int
   /// Bytes that all readers together may have on their way.
   let readPace: ReadPace
+  /// Compress and decompress for all readers and writers.
+  let codecs: GroupCodecs
+  /// Of all readers.
+  let groups: GroupCache
   private let damageReports: DamageReports
 
   package init(
@@ -27,6 +31,8 @@ package final class ClusterAccess: @unchecked Sendable {
     readBudget = Semaphore(readBudgetByteCount)
     readPace = ReadPace(
       driver: driver, deadline: stripes.readDeadline, most: readBudgetByteCount)
+    codecs = GroupCodecs(driver)
+    groups = GroupCache()
     let reports = DamageReports(driver: driver, wire: coordinator.wire, directory: map)
     damageReports = reports
     stripes.onCorruption = { reports.add($0, $1) }

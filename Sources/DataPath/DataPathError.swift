@@ -36,6 +36,7 @@ package enum DataPathError: Error, Equatable, CustomStringConvertible {
       case .bucketExists: "bucket exists already"
       case .bucketNotEmpty: "bucket is not empty"
       case .invalidName: "name is not allowed"
+      case .noSuchClass: "no such storage class"
       case .preconditionFailed: "the object was changed by somebody else"
       default: reason.isEmpty ? "refused with code \(code)" : reason
       }

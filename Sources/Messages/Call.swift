@@ -47,6 +47,10 @@ package enum RefusalCode: UInt16, Sendable {
   case tooLittleLeft = 29
   case noSuchCheck = 30
 
+  case noSuchClass = 60
+  /// Bytes of one storage class where another's are: they would have to be written anew.
+  case otherClass = 61
+
   /// A node that does not have this device (or another incarnation of it).
   case noSuchDevice = 40
   case noSuchBlock = 41

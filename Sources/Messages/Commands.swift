@@ -49,17 +49,19 @@ package struct ObjectName: Hashable, Sendable, WireValue {
 }
 
 package enum ClientCommand: Hashable, Sendable, WireValue {
-  /// 3 ... 63 of a-z 0-9 . - as S3 has it. Refused: bucketExists, invalidName. -> done
-  case createBucket(name: String)
+  /// 3 ... 63 of a-z 0-9 . - as S3 has it. No class named: the standard one. Refused: bucketExists, invalidName, noSuchClass.
+  /// -> done
+  case createBucket(name: String, storageClass: String = "")
   /// Refused: noSuchBucket, bucketNotEmpty. -> done
   case removeBucket(name: String)
   /// An upload holds an edge to all that its writer registered, put or found, until it ends or its session expires. -> number(upload)
   case openUpload
   /// -> done
   case endUpload(upload: UInt64)
-  /// A container to append to, in the default class. `avoid`: devices that failed the writer lately. The leader
-  /// fills in `placement`; clients leave it nil. Refused: tooFewDomains, noSuchUpload. -> grant
-  case requestGrant(upload: UInt64, avoid: [DeviceID], placement: Placement?)
+  /// A container of that domain to append to. `avoid`: devices that failed the writer lately. The leader
+  /// fills in `placement`; clients leave it nil. Refused: tooFewDomains, noSuchUpload, noSuchClass. -> grant
+  case requestGrant(
+    upload: UInt64, avoid: [DeviceID], placement: Placement?, domain: ChunkDomain = .standard)
   /// The writer is done with the container (full or not); it may be granted again. -> done
   case releaseGrant(grant: UInt64, container: ContainerID)
   /// Registers stripes whose every block is acknowledged, and makes their ordinals nameable; the upload gets
@@ -74,7 +76,8 @@ package enum ClientCommand: Hashable, Sendable, WireValue {
   /// Makes the version current and sends the one before to the trash. `modified`: 0, filled in by the leader.
   /// With `unlessIdentical` the leader answers number(identity of the current version) and logs nothing when the current version has the same
   /// contentHash, byteCount and attributes.
-  /// Refused: noSuchBucket, invalidName, preconditionFailed. -> number(identity) or missing
+  /// Refused: noSuchBucket, invalidName, preconditionFailed, otherClass (the bytes are not of the bucket's domain).
+  /// -> number(identity) or missing
   case commitObject(
     upload: UInt64, name: ObjectName, content: ObjectContent, byteCount: UInt64,
     contentHash: Fingerprint, attributes: ObjectAttributes, precondition: Precondition,
@@ -82,8 +85,8 @@ package enum ClientCommand: Hashable, Sendable, WireValue {
   /// Refused: noSuchBucket, noSuchKey, preconditionFailed. -> done
   case deleteObject(name: ObjectName, precondition: Precondition)
   /// Same content under another name, in O(1); `attributes` nil keeps the source's. With `move` the source is deleted in the same step.
-  /// `sourceIdentity`: the version that the source must be, 0 for any.
-  /// Refused: noSuchBucket, noSuchKey, invalidName, sourceChanged, preconditionFailed (of the target). -> number(identity)
+  /// `sourceIdentity`: the version that the source must be, 0 for any. Refused: noSuchBucket, noSuchKey, invalidName, sourceChanged,
+  /// preconditionFailed (of the target), otherClass. -> number(identity)
   case copyObject(
     source: ObjectName, sourceIdentity: UInt64, target: ObjectName, attributes: ObjectAttributes?,
     move: Bool, precondition: Precondition, modified: UInt64)
@@ -125,9 +128,10 @@ package enum ClientCommand: Hashable, Sendable, WireValue {
 
   package func encode(into writer: inout ByteWriter) {
     switch self {
-    case .createBucket(let name):
+    case .createBucket(let name, let storageClass):
       writer.fixed(UInt8(1))
       writer.string(name)
+      writer.string(storageClass)
     case .removeBucket(let name):
       writer.fixed(UInt8(2))
       writer.string(name)
@@ -136,11 +140,12 @@ package enum ClientCommand: Hashable, Sendable, WireValue {
     case .endUpload(let upload):
       writer.fixed(UInt8(4))
       writer.varint(upload)
-    case .requestGrant(let upload, let avoid, let placement):
+    case .requestGrant(let upload, let avoid, let placement, let domain):
       writer.fixed(UInt8(5))
       writer.varint(upload)
       writer.list(avoid)
       writer.optional(placement)
+      writer.value(domain)
     case .releaseGrant(let grant, let container):
       writer.fixed(UInt8(6))
       writer.varint(grant)
@@ -218,14 +223,16 @@ package enum ClientCommand: Hashable, Sendable, WireValue {
 
   package init(from reader: inout ByteReader) throws(ValueError) {
     switch try reader.fixed(UInt8.self) {
-    case 1: self = .createBucket(name: try reader.string(limit: 4096))
+    case 1:
+      self = .createBucket(
+        name: try reader.string(limit: 4096), storageClass: try reader.string(limit: 4096))
     case 2: self = .removeBucket(name: try reader.string(limit: 4096))
     case 3: self = .openUpload
     case 4: self = .endUpload(upload: try reader.varint())
     case 5:
       self = .requestGrant(
         upload: try reader.varint(), avoid: try reader.list(limit: 4096),
-        placement: try reader.optional())
+        placement: try reader.optional(), domain: try reader.value())
     case 6: self = .releaseGrant(grant: try reader.varint(), container: try reader.value())
     case 7:
       self = .registerStripes(

@@ -259,6 +259,9 @@ package struct StripeRecord: Hashable, Sendable, WireValue {
       self.codec = codec
       self.chunks = chunks
     }
+    /// Plain bytes of its chunks.
+    package var plainByteCount: Int { chunks.reduce(0) { $0 + Int($1.byteCount) } }
+
     package func encode(into writer: inout ByteWriter) {
       writer.varint(offset)
       writer.varint(storedByteCount)

@@ -9,7 +9,7 @@ package enum Command: Hashable, Sendable, WireValue {
   /// What a client asked for, carried out once however often it is in the log.
   case client(
     session: UInt64, sequence: UInt64, lowestUnanswered: UInt64, command: ClientCommand)
-  /// The first command of all. `scheme`: of the default class. `created`: milliseconds since 1970. -> done
+  /// The first command of all. `scheme`: of classes that have none of their own. `created`: milliseconds since 1970. -> done
   case found(clusterID: UInt64, scheme: Scheme, created: UInt64)
   /// -> number(session)
   case openSession(client: String)
@@ -51,12 +51,18 @@ package enum Command: Hashable, Sendable, WireValue {
   /// The devices have dropped these shards, or are gone for good. -> done
   case clearDoomedShards([DoomedShard])
 
-  /// The scheme of the default class from here on. Containers that there are get it when they are packed anew. -> done
+  /// The scheme of classes without one of their own from here on. Containers that there are get it when they are packed anew.
+  /// -> done
   case setScheme(Scheme)
   /// Ends multipart uploads as if they were aborted; those that are gone are passed over. -> done
   case expireMultiparts([MultipartRow])
+  /// Another class for a bucket without objects and multipart uploads. Refused: noSuchBucket, noSuchClass, bucketNotEmpty. -> done
+  case setBucketClass(bucket: String, storageClass: String)
+  /// A class is made, or the one of that name becomes this. Refused: invalidName, malformed, unavailable (there are too many).
+  /// -> number(the class's)
+  case defineClass(StorageClass)
 
-  private static let version: UInt8 = 1
+  private static let version: UInt8 = 2
 
   package func encode(into writer: inout ByteWriter) {
     writer.fixed(Self.version)
@@ -130,6 +136,13 @@ package enum Command: Hashable, Sendable, WireValue {
     case .expireMultiparts(let rows):
       writer.fixed(UInt8(22))
       writer.list(rows)
+    case .setBucketClass(let bucket, let storageClass):
+      writer.fixed(UInt8(19))
+      writer.string(bucket)
+      writer.string(storageClass)
+    case .defineClass(let storageClass):
+      writer.fixed(UInt8(20))
+      writer.value(storageClass)
     }
   }
 
@@ -166,6 +179,10 @@ package enum Command: Hashable, Sendable, WireValue {
         devices: try reader.list(limit: Scheme.largestWidth), isThinned: try reader.bool())
     case 18: self = .setScheme(try reader.value())
     case 22: self = .expireMultiparts(try reader.list())
+    case 19:
+      self = .setBucketClass(
+        bucket: try reader.string(limit: 4096), storageClass: try reader.string(limit: 4096))
+    case 20: self = .defineClass(try reader.value())
     default: throw .invalid("command")
     }
   }

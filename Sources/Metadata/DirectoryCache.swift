@@ -16,6 +16,7 @@ final class DirectoryStripe {
     var offset: UInt32
     var storedByteCount: UInt32
     var codec: Codec
+    var plainByteCount: UInt32
   }
   let number: UInt64
   let layout: StripeLayout
@@ -28,7 +29,9 @@ final class DirectoryStripe {
     layout = record.layout
     firstOrdinal = record.firstOrdinal
     groups = record.groups.map {
-      Group(offset: $0.offset, storedByteCount: $0.storedByteCount, codec: $0.codec)
+      Group(
+        offset: $0.offset, storedByteCount: $0.storedByteCount, codec: $0.codec,
+        plainByteCount: UInt32(truncatingIfNeeded: $0.plainByteCount))
     }
     var chunks: [Chunk] = []
     chunks.reserveCapacity(record.chunkCount)
@@ -45,6 +48,13 @@ final class DirectoryStripe {
     self.chunks = chunks
   }
   var endOrdinal: UInt64 { firstOrdinal + UInt64(chunks.count) }
+
+  /// The groups that hold these of its ordinals, in `groups`.
+  func groupIndices(of ordinals: Range<UInt64>) -> ClosedRange<Int> {
+    let first = chunks[Int(ordinals.lowerBound - firstOrdinal)].groupIndex
+    let last = chunks[Int(ordinals.upperBound - 1 - firstOrdinal)].groupIndex
+    return Int(first)...Int(last)
+  }
 }
 
 /// Finds the stripe of an ordinal; keeps the latest ones decoded.

@@ -32,10 +32,8 @@ enum Key {
     case trash = 0x78  // x
     case condemned = 0x79  // y
     case part = 0x7A  // z
+    case storageClass = 0x41  // A
   }
-
-  /// The key domain and storage class that fingerprints and page names are shared in. There is one so far.
-  static let domain: UInt32 = 0
 
   static let state: [UInt8] = [Family.state.rawValue]
 
@@ -60,14 +58,21 @@ enum Key {
       $0.bytes.append(contentsOf: key)
     }
   }
-  static func fingerprint(_ fingerprint: Fingerprint) -> [UInt8] {
-    digest(.fingerprint, fingerprint)
+  static func storageClass(_ id: ClassID) -> [UInt8] {
+    build(.storageClass, 2) { $0.number(id.raw) }
   }
-  static func pageName(_ name: Fingerprint) -> [UInt8] { digest(.pageName, name) }
+  static func fingerprint(_ fingerprint: Fingerprint, in domain: ChunkDomain) -> [UInt8] {
+    digest(.fingerprint, fingerprint, domain)
+  }
+  static func pageName(_ name: Fingerprint, in domain: ChunkDomain) -> [UInt8] {
+    digest(.pageName, name, domain)
+  }
 
-  private static func digest(_ family: Family, _ digest: Fingerprint) -> [UInt8] {
+  private static func digest(_ family: Family, _ digest: Fingerprint, _ domain: ChunkDomain)
+    -> [UInt8]
+  {
     build(family, 36) {
-      $0.number(domain)
+      $0.number(domain.raw)
       $0.number(digest.w0)
       $0.number(digest.w1)
       $0.number(digest.w2)
@@ -105,16 +110,18 @@ enum Key {
     }
   }
 
-  /// Containers with these devices, in this order, that may be granted.
-  static func available(scheme: Scheme, devices: [DeviceID]) -> [UInt8] {
-    build(.availableContainer, 10 + devices.count * 8) {
+  /// Containers of a domain with these devices, in this order, that may be granted.
+  static func available(_ domain: ChunkDomain, scheme: Scheme, devices: [DeviceID]) -> [UInt8] {
+    build(.availableContainer, 14 + devices.count * 8) {
+      $0.number(domain.raw)
       $0.bytes.append(UInt8(scheme.k))
       $0.bytes.append(UInt8(scheme.m))
       for device in devices { $0.number(device.raw) }
     }
   }
-  static func available(_ container: ContainerID, scheme: Scheme, devices: [DeviceID]) -> [UInt8] {
-    available(scheme: scheme, devices: devices) + bigEndian(container.raw)
+  static func available(_ container: ContainerRecord) -> [UInt8] {
+    available(container.domain, scheme: container.scheme, devices: container.devices)
+      + bigEndian(container.id.raw)
   }
 
   static func doomed(_ doomed: DoomedShard) -> [UInt8] {

@@ -34,12 +34,36 @@ package struct UsageCounters: Hashable, Sendable {
   package var chunkBytes: UInt64 = 0
   /// Their groups' frames, before coding.
   package var groupBytes: UInt64 = 0
+  /// What the blocks of their stripes occupy on devices.
+  package var blockBytes: UInt64 = 0
   /// Containers that are not condemned.
   package var containerCount: UInt64 = 0
   /// Trash entries: versions, uploads, pages and containers still to be taken apart.
   package var trashCount: UInt64 = 0
 
   package init() {}
+
+  /// In the store and in checkpoints.
+  func encode(into writer: inout ByteWriter) {
+    writer.varint(objectCount)
+    writer.varint(logicalBytes)
+    writer.varint(inlineBytes)
+    writer.varint(chunkBytes)
+    writer.varint(groupBytes)
+    writer.varint(blockBytes)
+    writer.varint(containerCount)
+    writer.varint(trashCount)
+  }
+  init(from reader: inout ByteReader) throws(ValueError) {
+    objectCount = try reader.varint()
+    logicalBytes = try reader.varint()
+    inlineBytes = try reader.varint()
+    chunkBytes = try reader.varint()
+    groupBytes = try reader.varint()
+    blockBytes = try reader.varint()
+    containerCount = try reader.varint()
+    trashCount = try reader.varint()
+  }
 
   /// As `df` names them.
   package var uniqueBytes: UInt64 { chunkBytes + inlineBytes }
@@ -63,7 +87,7 @@ struct MachineState: Hashable, StoredValue {
 
   init() {}
   func encode(into writer: inout ByteWriter) {
-    writer.fixed(UInt8(1))
+    writer.fixed(UInt8(2))
     writer.varint(appliedPosition)
     writer.fixed(clusterID)
     writer.value(scheme)
@@ -71,16 +95,10 @@ struct MachineState: Hashable, StoredValue {
     writer.varint(mapEpoch)
     writer.varint(time)
     writer.varint(trashHead)
-    writer.varint(usage.objectCount)
-    writer.varint(usage.logicalBytes)
-    writer.varint(usage.inlineBytes)
-    writer.varint(usage.chunkBytes)
-    writer.varint(usage.groupBytes)
-    writer.varint(usage.containerCount)
-    writer.varint(usage.trashCount)
+    usage.encode(into: &writer)
   }
   init(from reader: inout ByteReader) throws(ValueError) {
-    try reader.version(1)
+    try reader.version(2)
     appliedPosition = try reader.varint()
     clusterID = try reader.fixed()
     scheme = try reader.value()
@@ -88,13 +106,7 @@ struct MachineState: Hashable, StoredValue {
     mapEpoch = try reader.varint()
     time = try reader.varint()
     trashHead = try reader.varint()
-    usage.objectCount = try reader.varint()
-    usage.logicalBytes = try reader.varint()
-    usage.inlineBytes = try reader.varint()
-    usage.chunkBytes = try reader.varint()
-    usage.groupBytes = try reader.varint()
-    usage.containerCount = try reader.varint()
-    usage.trashCount = try reader.varint()
+    usage = try UsageCounters(from: &reader)
   }
 }
 
@@ -105,23 +117,47 @@ struct BucketRecord: Hashable, StoredValue {
   var created: UInt64
   /// Current objects.
   var objectCount: UInt64
+  /// What its objects' chunks are stored in.
+  var domain: ChunkDomain
 
-  init(identity: UInt64, created: UInt64) {
+  init(identity: UInt64, created: UInt64, domain: ChunkDomain) {
     self.identity = identity
     self.created = created
+    self.domain = domain
     objectCount = 0
   }
   func encode(into writer: inout ByteWriter) {
-    writer.fixed(UInt8(1))
+    writer.fixed(UInt8(2))
     writer.varint(identity)
     writer.varint(created)
     writer.varint(objectCount)
+    writer.value(domain)
   }
   init(from reader: inout ByteReader) throws(ValueError) {
-    try reader.version(1)
+    try reader.version(2)
     identity = try reader.varint()
     created = try reader.varint()
     objectCount = try reader.varint()
+    domain = try reader.value()
+  }
+}
+
+/// A storage class, and what is stored in it.
+struct ClassRecord: Hashable, StoredValue {
+  var policy: StorageClass
+  /// Of its buckets and containers; trash is not counted by class.
+  var usage = UsageCounters()
+
+  init(policy: StorageClass) { self.policy = policy }
+  func encode(into writer: inout ByteWriter) {
+    writer.fixed(UInt8(1))
+    writer.value(policy)
+    usage.encode(into: &writer)
+  }
+  init(from reader: inout ByteReader) throws(ValueError) {
+    try reader.version(1)
+    policy = try reader.value()
+    usage = try UsageCounters(from: &reader)
   }
 }
 
@@ -173,6 +209,8 @@ package struct ContainerRecord: Hashable, Sendable, WireValue, StoredValue {
     case condemned
   }
   package var id: ContainerID
+  /// What all its chunks belong to.
+  package var domain: ChunkDomain
   package var scheme: Scheme
   /// One for each shard. At first all have the same generation: the position of the command that granted it first.
   package var places: [ShardPlace]
@@ -185,6 +223,8 @@ package struct ContainerRecord: Hashable, Sendable, WireValue, StoredValue {
   package var chunkCount: UInt64
   /// Data bytes of its registered stripes.
   package var dataByteCount: UInt64
+  /// What their blocks occupy on devices.
+  package var blockByteCount: UInt64
   /// Plain bytes of its chunks.
   package var chunkByteCount: UInt64
   /// Frames of its groups.
@@ -204,8 +244,11 @@ package struct ContainerRecord: Hashable, Sendable, WireValue, StoredValue {
     return nextStripe - min(nextStripe, OpenGrant.stripeCount)
   }
 
-  init(id: ContainerID, scheme: Scheme, places: [ShardPlace], state: State) {
+  init(
+    id: ContainerID, domain: ChunkDomain, scheme: Scheme, places: [ShardPlace], state: State
+  ) {
     self.id = id
+    self.domain = domain
     self.scheme = scheme
     self.places = places
     self.state = state
@@ -214,6 +257,7 @@ package struct ContainerRecord: Hashable, Sendable, WireValue, StoredValue {
     stripeCount = 0
     chunkCount = 0
     dataByteCount = 0
+    blockByteCount = 0
     chunkByteCount = 0
     groupByteCount = 0
     edgeCount = 0
@@ -228,8 +272,9 @@ package struct ContainerRecord: Hashable, Sendable, WireValue, StoredValue {
   }
 
   package func encode(into writer: inout ByteWriter) {
-    writer.fixed(UInt8(2))
+    writer.fixed(UInt8(3))
     writer.value(id)
+    writer.value(domain)
     writer.value(scheme)
     writer.list(places)
     switch state {
@@ -245,13 +290,15 @@ package struct ContainerRecord: Hashable, Sendable, WireValue, StoredValue {
     writer.varint(stripeCount)
     writer.varint(chunkCount)
     writer.varint(dataByteCount)
+    writer.varint(blockByteCount)
     writer.varint(chunkByteCount)
     writer.varint(groupByteCount)
     writer.varint(edgeCount)
   }
   package init(from reader: inout ByteReader) throws(ValueError) {
-    try reader.version(2)
+    try reader.version(3)
     id = try reader.value()
+    domain = try reader.value()
     scheme = try reader.value()
     places = try reader.list(limit: Scheme.largestWidth)
     switch try reader.fixed(UInt8.self) {
@@ -266,6 +313,7 @@ package struct ContainerRecord: Hashable, Sendable, WireValue, StoredValue {
     stripeCount = try reader.varint()
     chunkCount = try reader.varint()
     dataByteCount = try reader.varint()
+    blockByteCount = try reader.varint()
     chunkByteCount = try reader.varint()
     groupByteCount = try reader.varint()
     edgeCount = try reader.varint()
@@ -439,29 +487,36 @@ struct PageInfo: Hashable, StoredValue {
   /// Pages below it on the way to the chunks: 0 for a page of runs.
   var level: UInt8
   var name: Fingerprint
+  /// Of all chunks below it.
+  var domain: ChunkDomain
 
   /// 1,024 to the power of 6 chunks are more than any object has.
   static let levelLimit: UInt8 = 6
 
-  init(edgeCount: UInt64, byteCount: UInt64, level: UInt8, name: Fingerprint) {
+  init(
+    edgeCount: UInt64, byteCount: UInt64, level: UInt8, name: Fingerprint, domain: ChunkDomain
+  ) {
     self.edgeCount = edgeCount
     self.byteCount = byteCount
     self.level = level
     self.name = name
+    self.domain = domain
   }
   func encode(into writer: inout ByteWriter) {
-    writer.fixed(UInt8(1))
+    writer.fixed(UInt8(2))
     writer.varint(edgeCount)
     writer.varint(byteCount)
     writer.fixed(level)
     writer.value(name)
+    writer.value(domain)
   }
   init(from reader: inout ByteReader) throws(ValueError) {
-    try reader.version(1)
+    try reader.version(2)
     edgeCount = try reader.varint()
     byteCount = try reader.varint()
     level = try reader.fixed()
     name = try reader.value()
+    domain = try reader.value()
   }
 }
 

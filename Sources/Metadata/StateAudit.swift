@@ -15,6 +15,7 @@ package struct StateAudit {
     /// By stripe, where its groups are.
     var places: [UInt64: [Range<Int>]] = [:]
     var groupBytes = 0
+    var blockBytes: Int { layouts.values.reduce(0) { $0 + $1.storedByteCount } }
     var stripeCount: Int { layouts.count }
     var dataBytes: Int { layouts.values.reduce(0) { $0 + $1.byteCount } }
   }
@@ -50,11 +51,15 @@ package struct StateAudit {
   private var grantsOfSession: [UInt64: UInt64] = [:]
   private var holders: Set<[UInt8]> = []
   private var edgesOfContainer: [ContainerID: UInt64] = [:]
+  /// Of every container, whatever the slice: what refers to it must be of the same.
+  private var domainOfContainer: [ContainerID: ChunkDomain] = [:]
+  private var domainOfBucket: [UInt64: ChunkDomain] = [:]
+  private var domainOfPage: [UInt64: ChunkDomain] = [:]
   private var doomed: Set<[UInt8]> = []
-  /// Of containers, added up over the slices.
-  private var usage = UsageCounters()
+  /// Of containers, added up over the slices, by class.
+  private var usage: [ClassID: UsageCounters]
 
-  private init(_ source: AuditSource, slice: Slice, usage: UsageCounters) {
+  private init(_ source: AuditSource, slice: Slice, usage: [ClassID: UsageCounters]) {
     self.source = source
     self.slice = slice
     self.usage = usage
@@ -77,7 +82,7 @@ package struct StateAudit {
     }
     let state = try MachineState(stored: row.value)
     var found: [String] = []
-    var usage = UsageCounters()
+    var usage: [ClassID: UsageCounters] = [:]
     for index in 0..<max(1, sliceCount) {
       var audit = StateAudit(
         source, slice: Slice(index: UInt64(index), count: UInt64(max(1, sliceCount))), usage: usage)
@@ -85,14 +90,27 @@ package struct StateAudit {
       found += try audit.run()
       usage = audit.usage
     }
-    let counters = [
-      ("container count", state.usage.containerCount, usage.containerCount),
-      ("chunk bytes", state.usage.chunkBytes, usage.chunkBytes),
-      ("group bytes", state.usage.groupBytes, usage.groupBytes),
-    ]
-    for (name, kept, counted) in counters where kept != counted {
-      found.append("\(name) is kept as \(kept) and counted as \(counted)")
+    return try found + countersHold(source, state, usage)
+  }
+
+  /// Compares what was counted with what classes, and the state for all of them, say.
+  private static func countersHold(
+    _ source: AuditSource, _ state: MachineState, _ usage: [ClassID: UsageCounters]
+  ) throws(StoreError) -> [String] {
+    var found: [String] = []
+    var unknown = usage
+    var sum = UsageCounters()
+    var classRows = source.rows(.storageClass)
+    while let row = try classRows.next() {
+      let id = try Key.classID(in: row.key)
+      let kept = try ClassRecord(stored: row.value).usage
+      let counted = unknown.removeValue(forKey: id) ?? UsageCounters()
+      if kept != counted { found.append("\(id) is kept as \(kept) and counted as \(counted)") }
+      sum.add(counted)
     }
+    for id in unknown.keys.sorted() { found.append("\(id) is used but not there") }
+    sum.trashCount = state.usage.trashCount
+    if sum != state.usage { found.append("\(state.usage) are kept and \(sum) counted") }
     return found
   }
 
@@ -119,6 +137,7 @@ package struct StateAudit {
     let lasting: [Key.Family] = [
       .bucket, .object, .page, .pageInfo, .pageName, .pageEdge, .container, .containerEdge,
       .directory, .fingerprint, .deviceContainer, .availableContainer, .multipart, .part,
+      .storageClass,
     ]
     var writer = ByteWriter()
     for family in lasting {
@@ -215,6 +234,7 @@ package struct StateAudit {
   }
 
   private mutating func run() throws(StoreError) -> [String] {
+    try readDomains()
     try directoriesHold()
     try trashHolds()
     try objectsHold()
@@ -225,6 +245,24 @@ package struct StateAudit {
     try containersHold()
     if slice.isFirst { try sessionsHold() }
     return problems.found
+  }
+
+  private mutating func readDomains() throws(StoreError) {
+    var containerRows = source.rows(.container)
+    while let row = try containerRows.next() {
+      let record = try ContainerRecord(stored: row.value)
+      domainOfContainer[record.id] = record.domain
+    }
+    var bucketRows = source.rows(.bucket)
+    while let row = try bucketRows.next() {
+      let record = try BucketRecord(stored: row.value)
+      domainOfBucket[record.identity] = record.domain
+    }
+    var pageRows = source.rows(.pageInfo)
+    while let row = try pageRows.next() {
+      let id = try Key.number(in: row.key, at: 1)
+      domainOfPage[id] = try PageInfo(stored: row.value).domain
+    }
   }
 
   private static let lineLimit = 20
@@ -254,6 +292,14 @@ package struct StateAudit {
       check(known ?? stripe.layout == stripe.layout, "stripe \(stripe.stripe) of \(id) twice")
       var number = stripe.firstOrdinal
       for group in stripe.groups {
+        let (whole, stored) = (
+          GroupHeader.byteCount + group.plainByteCount, Int(group.storedByteCount)
+        )
+        check(
+          group.plainByteCount <= StorageClass.largestGroup
+            && (group.codec == .raw
+              ? stored == whole : stored > GroupHeader.byteCount && stored < whole),
+          "sizes of a group of stripe \(stripe.stripe) of \(id)")
         directories[id]!.groupBytes += Int(group.storedByteCount)
         directories[id]!.places[stripe.stripe, default: []].append(
           Int(group.offset)..<Int(group.offset) + Int(group.storedByteCount))
@@ -304,34 +350,36 @@ package struct StateAudit {
 
   private mutating func objectsHold() throws(StoreError) {
     var objectsOfBucket: [UInt64: UInt64] = [:]
-    var objectCount: UInt64 = 0
-    var logical: UInt64 = 0
-    var inline: UInt64 = 0
+    var counted: [ClassID: UsageCounters] = [:]
     var objectRows = source.rows(.object)
     while let row = try objectRows.next() {
       let record = try ObjectRecord(stored: row.value)
       let bucket = try Key.number(in: row.key, at: 1)
       objectsOfBucket[bucket, default: 0] += 1
-      objectCount += 1
-      logical &+= record.byteCount
+      let domain = domainOfBucket[bucket]
+      counted[domain?.storageClass ?? ClassID(0), default: UsageCounters()].add(record)
       switch record.content {
-      case .inline(let bytes): inline += UInt64(bytes.count)
+      case .inline: break
       case .embedded(let runs):
+        check(
+          runs.allSatisfy { domainOfContainer[$0.container] == domain },
+          "version \(record.identity) has bytes of another domain than its bucket")
         for (id, set) in Self.ordinals(runs) where slice.has(id) {
           expectedContainerEdges[
             Key.edge(.containerEdge, target: id.raw, source: .object(record.identity))] = set
           use(id, set)
         }
       case .root(let page) where slice.has(page):
+        check(
+          domainOfPage[page] == domain,
+          "version \(record.identity) has pages of another domain than its bucket")
         expectedPageEdges.insert(
           Key.edge(.pageEdge, target: page, source: .object(record.identity)))
       case .root: break
       }
     }
     guard slice.isFirst else { return }
-    check(state.usage.objectCount == objectCount, "object count")
-    check(state.usage.logicalBytes == logical, "logical bytes")
-    check(state.usage.inlineBytes == inline, "inline bytes")
+    for (id, objects) in counted { usage[id, default: UsageCounters()].add(objects) }
     var bucketRows = source.rows(.bucket)
     while let row = try bucketRows.next() {
       let bucket = try BucketRecord(stored: row.value)
@@ -370,7 +418,16 @@ package struct StateAudit {
         )
       }
       let returned = dyingPages[id] ?? 0
-      switch try PageRecord(stored: row.value).page {
+      let content = try PageRecord(stored: row.value).page
+      if slice.has(id), let domain = domainOfPage[id] {
+        let isOfOne =
+          switch content {
+          case .runs(let runs): runs.allSatisfy { domainOfContainer[$0.container] == domain }
+          case .children(let children): children.allSatisfy { domainOfPage[$0.page] == domain }
+          }
+        check(isOfOne, "page \(id) leads out of its domain")
+      }
+      switch content {
       case .runs(let runs):
         for (id2, set) in Self.ordinals(runs).sorted(by: { $0.key < $1.key }).dropFirst(returned)
         where slice.has(id2) {
@@ -392,7 +449,8 @@ package struct StateAudit {
     while let row = try pageNameRows.next() {
       let page = try Key.number(in: row.value, at: 0)
       guard slice.has(page) else { continue }
-      check(infos[page].map { Key.pageName($0.name) } == row.key, "name of page \(page)")
+      check(
+        infos[page].map { Key.pageName($0.name, in: $0.domain) } == row.key, "name of page \(page)")
     }
   }
 
@@ -514,7 +572,7 @@ package struct StateAudit {
       } else {
         check(isCondemned == (record.edgeCount == 0), "\(id) without edges is \(record.state)")
       }
-      let key = Key.available(id, scheme: record.scheme, devices: record.devices)
+      let key = Key.available(record)
       check((available.remove(key) != nil) == (record.state == .available), "\(id) available")
       check(
         Set(record.devices).count == record.scheme.width, "\(id) has two shards on one device")
@@ -532,10 +590,14 @@ package struct StateAudit {
         check(directory.chunks.keys.allSatisfy { $0 >= emptied[id] ?? 0 }, "directory of \(id)")
         continue
       }
-      usage.containerCount += 1
       let plain = directory.chunks.values.reduce(UInt64(0)) { $0 + UInt64($1.byteCount) }
-      usage.chunkBytes += plain
-      usage.groupBytes += UInt64(directory.groupBytes)
+      var counted = UsageCounters()
+      counted.containerCount = 1
+      counted.chunkBytes = plain
+      counted.groupBytes = UInt64(directory.groupBytes)
+      counted.blockBytes = UInt64(directory.blockBytes)
+      usage[record.domain.storageClass, default: UsageCounters()].add(counted)
+      check(record.blockByteCount == counted.blockBytes, "block bytes of \(id)")
       check(record.chunkByteCount == plain, "chunk bytes of \(id)")
       check(record.chunkCount == UInt64(directory.chunks.count), "chunks of \(id)")
       check(record.stripeCount == UInt64(directory.stripeCount), "stripes of \(id)")
@@ -581,7 +643,10 @@ package struct StateAudit {
       guard slice.has(hint.container) else { continue }
       let chunk = directories[hint.container]?.chunks[hint.ordinal]
       check(
-        chunk.map { Key.fingerprint($0.fingerprint) } == row.key
+        chunk.map {
+          Key.fingerprint(
+            $0.fingerprint, in: domainOfContainer[hint.container] ?? ChunkDomain(raw: .max))
+        } == row.key
           && chunk?.byteCount == hint.byteCount,
         "hint to \(hint)")
     }
@@ -620,5 +685,22 @@ package struct StateAudit {
       let floor = sessions[try Key.number(in: row.key, at: 1)]?.lowestUnanswered
       check(floor.map { sequence >= $0 && sequence < $0 + 1024 } ?? false, "an outcome is left")
     }
+  }
+}
+
+extension UsageCounters {
+  fileprivate mutating func add(_ other: UsageCounters) {
+    objectCount &+= other.objectCount
+    logicalBytes &+= other.logicalBytes
+    inlineBytes &+= other.inlineBytes
+    chunkBytes &+= other.chunkBytes
+    groupBytes &+= other.groupBytes
+    blockBytes &+= other.blockBytes
+    containerCount &+= other.containerCount
+  }
+  fileprivate mutating func add(_ object: ObjectRecord) {
+    objectCount &+= 1
+    logicalBytes &+= object.byteCount
+    inlineBytes &+= object.content.inlineByteCount
   }
 }

@@ -9,12 +9,15 @@ extension StateMachine {
 
   // MARK: Grants
 
-  func requestGrant(_ upload: UploadKey, placement: ClientCommand.Placement?) throws(StoreError)
-    -> CommandOutcome
-  {
+  func requestGrant(
+    _ upload: UploadKey, placement: ClientCommand.Placement?, _ domain: ChunkDomain
+  ) throws(StoreError) -> CommandOutcome {
     guard try uploads.get(upload) != nil, var session = try sessions.get(upload.session) else {
       return .noSuchUpload(upload.number)
     }
+    guard domain == ChunkDomain(domain.storageClass),
+      try classes.get(domain.storageClass) != nil
+    else { return .refused(.noSuchClass, "\(domain)") }
     guard let placement else { return .refused(.tooFewDomains, "no placement was found") }
     guard Set(placement.devices).count == placement.devices.count else {
       return .refused(.malformed, "a device is chosen twice")
@@ -25,7 +28,7 @@ extension StateMachine {
     guard session.grantCount < Self.grantLimit else {
       return .refused(.unavailable, "a session has at most \(Self.grantLimit) grants")
     }
-    let free = Key.available(scheme: placement.scheme, devices: placement.devices)
+    let free = Key.available(domain, scheme: placement.scheme, devices: placement.devices)
     var container: ContainerRecord
     if let entry = try view.scan(KeyRange(prefix: free), limit: 1).first {
       let id = try Key.container(in: entry.key, at: free.count)
@@ -37,10 +40,10 @@ extension StateMachine {
       container.state = .open(grant: position)
     } else {
       container = ContainerRecord(
-        id: ContainerID(.data, position), scheme: placement.scheme,
+        id: ContainerID(.data, position), domain: domain, scheme: placement.scheme,
         places: [ShardPlace](placement.devices, generation: position),
         state: .open(grant: position))
-      state.usage.containerCount &+= 1
+      try count(in: domain) { $0.containerCount &+= 1 }
       for (index, device) in container.devices.enumerated() {
         view.put(
           Key.of(.deviceContainer, device.raw, container.id.raw), [UInt8(truncatingIfNeeded: index)]
@@ -83,8 +86,7 @@ extension StateMachine {
       container.state = .sealed
     } else {
       container.state = .available
-      view.put(
-        Key.available(container.id, scheme: container.scheme, devices: container.devices), [])
+      view.put(Key.available(container), [])
     }
     try condemnIfUnused(&container)
     containers.set(container.id, container)
@@ -149,18 +151,23 @@ extension StateMachine {
       for (index, chunk) in entry.chunks.enumerated() {
         chunkBytes += UInt64(chunk.byteCount)
         try addHint(
-          chunk.fingerprint,
+          chunk.fingerprint, in: container.domain,
           FingerprintHint(
             container: id, ordinal: entry.firstOrdinal + UInt64(index), byteCount: chunk.byteCount))
       }
       let groupBytes = stripe.groups.reduce(UInt64(0)) { $0 + UInt64($1.storedByteCount) }
+      let blockBytes = UInt64(stripe.layout.storedByteCount)
       container.stripeCount += 1
       container.chunkCount += UInt64(entry.chunks.count)
       container.dataByteCount += UInt64(stripe.layout.byteCount)
       container.chunkByteCount &+= chunkBytes
+      container.blockByteCount += blockBytes
       container.groupByteCount += groupBytes
-      state.usage.chunkBytes &+= chunkBytes
-      state.usage.groupBytes &+= groupBytes
+      try count(in: container.domain) {
+        $0.chunkBytes &+= chunkBytes
+        $0.groupBytes &+= groupBytes
+        $0.blockBytes &+= blockBytes
+      }
     }
     container.nextOrdinal = nextOrdinal
     for run in NumberRun.normalized(accepted) {
@@ -191,21 +198,23 @@ extension StateMachine {
       guard UInt64(group.offset) >= end else { return "overlapping groups" }
       end = UInt64(group.offset) + UInt64(group.storedByteCount)
       let plain = group.chunks.reduce(UInt64(0)) { $0 + UInt64($1.byteCount) }
-      guard plain <= 1 << 30, group.storedByteCount >= UInt32(GroupHeader.byteCount) else {
-        return "group sizes"
-      }
-      if group.codec == .raw {
-        guard plain + UInt64(GroupHeader.byteCount) == UInt64(group.storedByteCount) else {
-          return "group size"
-        }
-      }
+      guard plain <= UInt64(StorageClass.largestGroup) else { return "a group's plain bytes" }
+      let whole = UInt64(GroupHeader.byteCount) + plain
+      let stored = UInt64(group.storedByteCount)
+      // One that is no smaller for its codec is stored raw, so that nothing claims less than it is.
+      guard
+        group.codec == .raw
+          ? stored == whole : stored > UInt64(GroupHeader.byteCount) && stored < whole
+      else { return "group size" }
     }
     return nil
   }
 
   /// Keeps a hint that is alive; one to a container that is condemned or has lost shards is replaced.
-  private func addHint(_ fingerprint: Fingerprint, _ hint: FingerprintHint) throws(StoreError) {
-    let key = Key.fingerprint(fingerprint)
+  private func addHint(
+    _ fingerprint: Fingerprint, in domain: ChunkDomain, _ hint: FingerprintHint
+  ) throws(StoreError) {
+    let key = Key.fingerprint(fingerprint, in: domain)
     if let known: FingerprintHint = try view.value(key) {
       if try isTarget(known.container) { return }
     }

@@ -47,7 +47,11 @@ extension StateMachine {
     guard NewPart.numbers.contains(part.number) else {
       return .refused(.malformed, "part number \(part.number)")
     }
-    if case .not(let refusal) = try find(multipart) { return refusal }
+    let bucket: BucketRecord
+    switch try find(multipart) {
+    case .not(let refusal): return refusal
+    case .there(let found, _): bucket = found
+    }
     if part.page != 0 {
       guard try uploads.get(upload) != nil else { return .noSuchUpload(upload.number) }
       guard let info = try pages.get(part.page) else {
@@ -55,6 +59,9 @@ extension StateMachine {
       }
       guard info.byteCount == part.byteCount else {
         return .refused(.malformed, "\(info.byteCount) bytes are not \(part.byteCount)")
+      }
+      if let refusal = try refusal(of: info.domain, in: bucket, multipart.name.bucket) {
+        return refusal
       }
       try addEdge(from: .part(position), toPage: part.page)
     } else if part.byteCount != 0 {
@@ -114,7 +121,7 @@ extension StateMachine {
       record.content = .root(root)
       try addEdge(from: .object(position), toPage: root)
     }
-    store(record, at: name, in: bucket, replacing: current)
+    try store(record, at: name, in: bucket, replacing: current)
     try endMultipart(row)
     return .number(position)
   }

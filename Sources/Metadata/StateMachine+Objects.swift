@@ -8,11 +8,16 @@ extension StateMachine {
 
   // MARK: Buckets
 
-  func createBucket(_ name: String) throws(StoreError) -> CommandOutcome {
+  func createBucket(_ name: String, _ storageClass: String) throws(StoreError) -> CommandOutcome {
     guard Self.isBucketName(name) else { return .refused(.invalidName, name) }
     let key = Array(name.utf8)
     guard try buckets.get(key) == nil else { return .refused(.bucketExists, name) }
-    buckets.set(key, BucketRecord(identity: position, created: wallMilliseconds))
+    guard let (id, _) = try self.storageClass(named: storageClass) else {
+      return .refused(.noSuchClass, storageClass)
+    }
+    buckets.set(
+      key,
+      BucketRecord(identity: position, created: wallMilliseconds, domain: ChunkDomain(id)))
     return .done
   }
 
@@ -56,7 +61,8 @@ extension StateMachine {
       switch try check(runs) {
       case .malformed(let problem): return .refused(.malformed, problem)
       case .missing(let missing): return .missing(runs: missing, pages: [])
-      case .alive(_, let byteCount, let uses):
+      case .alive(_, let byteCount, let uses, let domain):
+        if let refusal = try refusal(of: domain, in: bucket, name.bucket) { return refusal }
         guard byteCount == record.byteCount else {
           return .refused(.malformed, "\(byteCount) bytes are not \(record.byteCount)")
         }
@@ -65,12 +71,13 @@ extension StateMachine {
     case .root(let page):
       guard try uploads.get(upload) != nil else { return .noSuchUpload(upload.number) }
       guard let info = try pages.get(page) else { return .missing(runs: [], pages: [page]) }
+      if let refusal = try refusal(of: info.domain, in: bucket, name.bucket) { return refusal }
       guard info.byteCount == record.byteCount else {
         return .refused(.malformed, "\(info.byteCount) bytes are not \(record.byteCount)")
       }
       try addEdge(from: .object(position), toPage: page)
     }
-    store(record, at: name, in: bucket, replacing: current)
+    try store(record, at: name, in: bucket, replacing: current)
     return .number(position)
   }
 
@@ -82,7 +89,7 @@ extension StateMachine {
     }
     guard let current = try object(bucket, name.key) else { return .refused(.noSuchKey, name.key) }
     if let refusal = Self.refusal(precondition, current: current) { return refusal }
-    remove(current, at: name, in: bucket)
+    try remove(current, at: name, in: bucket)
     return .done
   }
 
@@ -105,6 +112,10 @@ extension StateMachine {
     if let problem = Self.problem(withKey: target.key) { return .refused(.invalidName, problem) }
     let current = try object(targetBucket, target.key)
     if let refusal = Self.refusal(precondition, current: current) { return refusal }
+    if case .inline = original.content {
+    } else if let refusal = try refusal(of: sourceBucket.domain, in: targetBucket, target.bucket) {
+      return refusal
+    }
     var record = original
     record.identity = position
     record.modified = modified
@@ -123,14 +134,24 @@ extension StateMachine {
       try addEdges(from: .object(position), to: uses)
     case .root(let page): try addEdge(from: .object(position), toPage: page)
     }
-    store(record, at: target, in: targetBucket, replacing: current)
+    try store(record, at: target, in: targetBucket, replacing: current)
     let isSame =
       source.bucket.utf8.elementsEqual(target.bucket.utf8)
       && source.key.utf8.elementsEqual(target.key.utf8)
     if move && !isSame, let bucket = try buckets.get(Array(source.bucket.utf8)) {
-      remove(original, at: source, in: bucket)
+      try remove(original, at: source, in: bucket)
     }
     return .number(position)
+  }
+
+  /// Chunks are of one domain: whoever wants their bytes in another writes them anew.
+  func refusal(of domain: ChunkDomain, in bucket: BucketRecord, _ name: String)
+    throws(StoreError) -> CommandOutcome?
+  {
+    if domain == bucket.domain { return nil }
+    let (theirs, ours) = (try policy(of: domain).name, try policy(of: bucket.domain).name)
+    return .refused(
+      .otherClass, "the bytes are stored as '\(theirs)' and \(name) is '\(ours)': write them anew")
   }
 
   /// Same bytes, same attributes: committing `record` would change nothing that a reader sees.
@@ -163,39 +184,53 @@ extension StateMachine {
   func store(
     _ record: ObjectRecord, at name: ObjectName, in bucket: BucketRecord,
     replacing current: ObjectRecord?
-  ) {
+  ) throws(StoreError) {
     view.put(Key.object(bucket: bucket.identity, key: name.key.utf8), record)
-    state.usage.logicalBytes &+= record.byteCount
-    if case .inline(let bytes) = record.content { state.usage.inlineBytes &+= UInt64(bytes.count) }
+    try count(in: bucket.domain) {
+      $0.logicalBytes &+= record.byteCount
+      $0.inlineBytes &+= record.content.inlineByteCount
+      if current == nil { $0.objectCount &+= 1 }
+    }
     if let current {
-      retire(current)
+      try retire(current, of: bucket)
     } else {
-      state.usage.objectCount &+= 1
       var bucket = bucket
       bucket.objectCount &+= 1
       buckets.set(Array(name.bucket.utf8), bucket)
     }
   }
 
-  private func remove(_ current: ObjectRecord, at name: ObjectName, in bucket: BucketRecord) {
+  private func remove(
+    _ current: ObjectRecord, at name: ObjectName, in bucket: BucketRecord
+  ) throws(StoreError) {
     view.delete(Key.object(bucket: bucket.identity, key: name.key.utf8))
-    state.usage.objectCount &-= 1
+    try count(in: bucket.domain) { $0.objectCount &-= 1 }
     var bucket = bucket
     bucket.objectCount &-= 1
     buckets.set(Array(name.bucket.utf8), bucket)
-    retire(current)
+    try retire(current, of: bucket)
   }
 
   /// A version is current no more: its edges are returned from the trash.
-  private func retire(_ version: ObjectRecord) {
-    state.usage.logicalBytes &-= version.byteCount
+  private func retire(_ version: ObjectRecord, of bucket: BucketRecord) throws(StoreError) {
+    try count(in: bucket.domain) {
+      $0.logicalBytes &-= version.byteCount
+      $0.inlineBytes &-= version.content.inlineByteCount
+    }
     switch version.content {
-    case .inline(let bytes): state.usage.inlineBytes &-= UInt64(bytes.count)
+    case .inline: break
     case .embedded(let runs):
       addTrash(
         .embedded(
           identity: version.identity, containers: Set(runs.map(\.container)).sorted()))
     case .root(let page): addTrash(.root(identity: version.identity, page: page))
     }
+  }
+}
+
+extension ObjectContent {
+  /// Bytes kept in the record.
+  var inlineByteCount: UInt64 {
+    if case .inline(let bytes) = self { UInt64(bytes.count) } else { 0 }
   }
 }

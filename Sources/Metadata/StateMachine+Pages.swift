@@ -4,8 +4,9 @@ internal import Messages
 
 /// What came of checking the runs of a page.
 enum RunCheck {
-  /// `uses`: for each container, ascending, the ordinals the runs use.
-  case alive(name: Fingerprint, byteCount: UInt64, uses: [(ContainerID, OrdinalSet)])
+  /// `uses`: for each container, ascending, the ordinals the runs use; all are of one domain.
+  case alive(
+    name: Fingerprint, byteCount: UInt64, uses: [(ContainerID, OrdinalSet)], domain: ChunkDomain)
   case missing([Run])
   case malformed(String)
 }
@@ -24,16 +25,19 @@ extension StateMachine {
       switch try check(runs) {
       case .malformed(let problem): return .refused(.malformed, problem)
       case .missing(let missing): return .missing(runs: missing, pages: [])
-      case .alive(let name, let byteCount, let found):
+      case .alive(let name, let byteCount, let found, let domain):
         uses = found
-        info = PageInfo(edgeCount: 0, byteCount: byteCount, level: 0, name: name)
+        info = PageInfo(
+          edgeCount: 0, byteCount: byteCount, level: 0, name: name, domain: domain)
       }
     case .children(let listed):
       guard !listed.isEmpty else { return .refused(.malformed, "a page without children") }
       var hasher = SHA256Hasher()
       hasher.update([1])
       info = PageInfo(
-        edgeCount: 0, byteCount: 0, level: 0, name: Fingerprint(w0: 0, w1: 0, w2: 0, w3: 0))
+        edgeCount: 0, byteCount: 0, level: 0, name: Fingerprint(w0: 0, w1: 0, w2: 0, w3: 0),
+        domain: .standard)
+      var domain: ChunkDomain?
       var missing: [UInt64] = []
       for child in listed {
         guard let known = try pages.get(child.page) else {
@@ -43,6 +47,11 @@ extension StateMachine {
         guard known.byteCount == child.byteCount else {
           return .refused(.malformed, "page \(child.page) has \(known.byteCount) bytes")
         }
+        guard known.domain == domain ?? known.domain else {
+          return .refused(.malformed, "pages of several domains")
+        }
+        domain = known.domain
+        info.domain = known.domain
         // Both are below 2^62.
         info.byteCount += child.byteCount
         guard info.byteCount < 1 << 62 else { return .refused(.malformed, "page size") }
@@ -63,7 +72,7 @@ extension StateMachine {
       uploadRecord.holds = true
       uploads.set(upload, uploadRecord)
     }
-    let nameKey = Key.pageName(info.name)
+    let nameKey = Key.pageName(info.name, in: info.domain)
     if let bytes = try view.get(nameKey) {
       let known = try Key.number(in: bytes, at: 0)
       if try isShareable(known, as: page) {
@@ -139,11 +148,16 @@ extension StateMachine {
     hasher.update([0])
     var byteCount: UInt64 = 0
     var uses: [(container: ContainerID, ordinals: NumberRun)] = []
+    var domain: ChunkDomain?
     for run in runs {
       guard let container = try containers.get(run.container), container.state != .condemned else {
         missing.append(run)
         continue
       }
+      guard container.domain == domain ?? container.domain else {
+        return .malformed("runs of several domains")
+      }
+      domain = container.domain
       var ordinal = run.firstOrdinal
       let end = ordinal + UInt64(run.count)
       var skip = run.skip
@@ -181,7 +195,7 @@ extension StateMachine {
       byteCount += run.byteCount
       uses.append((run.container, NumberRun(first: run.firstOrdinal, count: UInt64(run.count))))
     }
-    guard missing.isEmpty else { return .missing(missing) }
+    guard missing.isEmpty, let domain else { return .missing(missing) }
     uses.sort { ($0.container.raw, $0.ordinals.first) < ($1.container.raw, $1.ordinals.first) }
     var grouped: [(ContainerID, [NumberRun])] = []
     for use in uses {
@@ -193,6 +207,6 @@ extension StateMachine {
     }
     return .alive(
       name: hasher.finish(), byteCount: byteCount,
-      uses: grouped.map { ($0.0, OrdinalSet(runs: NumberRun.normalized($0.1))) })
+      uses: grouped.map { ($0.0, OrdinalSet(runs: NumberRun.normalized($0.1))) }, domain: domain)
   }
 }

@@ -7,6 +7,8 @@ extension StateMachine {
   package static let pieceLimit = 2048
   /// Containers named by one `stat`.
   package static let statContainerLimit = 4096
+  /// Chunks whose groups one `stat` looks up.
+  static let statChunkLimit = 1 << 16
   /// Pages read by one `stat`.
   static let statPageLimit = 1 << 14
   package static let listLimit = 1000
@@ -41,17 +43,33 @@ extension StateMachine {
   ) {
     let record = try current(name)
     var found: Set<ContainerID> = []
+    var chunkCount = 0
+    var groups: Set<GroupPlace> = []
+    var groupBytes: UInt64 = 0
     var stripes: [ContainerID: Set<UInt64>] = [:]
     try visitRuns(of: record.content) { (run) throws(StoreError) in
       found.insert(run.container)
-      if shown.contains(run.container) {
+      chunkCount += Int(run.count)
+      let isCounted = chunkCount <= Self.statChunkLimit
+      if isCounted || shown.contains(run.container) {
         var ordinal = run.firstOrdinal
         let end = ordinal + UInt64(run.count)
         while ordinal < end {
           guard let stripe = try directory.stripe(run.container, covering: ordinal) else {
             throw .corrupt("ordinal \(ordinal) of \(run.container) is used but not there")
           }
-          stripes[run.container, default: []].insert(stripe.number)
+          if shown.contains(run.container) {
+            stripes[run.container, default: []].insert(stripe.number)
+          }
+          if isCounted {
+            for index in stripe.groupIndices(of: ordinal..<min(end, stripe.endOrdinal)) {
+              let place = GroupPlace(
+                container: run.container, ordinal: stripe.firstOrdinal, index: index)
+              if groups.insert(place).inserted {
+                groupBytes += UInt64(stripe.groups[index].storedByteCount)
+              }
+            }
+          }
           ordinal = stripe.endOrdinal
         }
       }
@@ -65,7 +83,17 @@ extension StateMachine {
           container: id, scheme: container.scheme, places: container.places,
           missing: UInt32(container.places.count { isLost($0.device) })))
     }
-    return (StatObject.Answer(record: record, containers: summaries), stripes)
+    let answer = StatObject.Answer(
+      record: record, containers: summaries,
+      storageClass: try bucket(name.bucket).storageClass.name,
+      groupBytes: chunkCount <= Self.statChunkLimit ? groupBytes : nil)
+    return (answer, stripes)
+  }
+
+  private struct GroupPlace: Hashable {
+    var container: ContainerID
+    var ordinal: UInt64
+    var index: Int
   }
 
   /// The identity of the current version when it has the same bytes and attributes: then a commit with
@@ -88,7 +116,8 @@ extension StateMachine {
       let record = try BucketRecord(stored: entry.value)
       entries.append(
         ListBuckets.Entry(
-          name: String(decoding: entry.key.dropFirst(), as: UTF8.self), created: record.created))
+          name: String(decoding: entry.key.dropFirst(), as: UTF8.self), created: record.created,
+          storageClass: try policy(of: record.domain).name))
     }
     return ListBuckets.Answer(buckets: entries)
   }
@@ -319,6 +348,7 @@ extension StateMachine {
                 groupOffset: stripe.groups[Int(chunk.groupIndex)].offset,
                 groupByteCount: stripe.groups[Int(chunk.groupIndex)].storedByteCount,
                 codec: stripe.groups[Int(chunk.groupIndex)].codec.rawValue,
+                groupPlainByteCount: stripe.groups[Int(chunk.groupIndex)].plainByteCount,
                 chunkOffset: chunk.offset, chunkByteCount: chunk.byteCount,
                 fingerprint: chunk.fingerprint, skip: chunkSkip + UInt32(walk.skip),
                 take: UInt32(take)))
@@ -362,7 +392,9 @@ extension StateMachine {
   // MARK: Chunks
 
   /// Where chunks of these fingerprints are, as far as they may be shared, and their neighbours.
-  package func findChunks(_ fingerprints: [Fingerprint]) throws(StoreError) -> FindChunks.Answer {
+  package func findChunks(
+    _ fingerprints: [Fingerprint], in domain: ChunkDomain = .standard
+  ) throws(StoreError) -> FindChunks.Answer {
     guard fingerprints.count <= Self.findLimit else {
       throw .refused(.malformed, "at most \(Self.findLimit) fingerprints are asked for at once")
     }
@@ -373,7 +405,8 @@ extension StateMachine {
     var seen: Set<DirectoryPlace> = []
     var stripes: [(ContainerID, DirectoryStripe)] = []
     for fingerprint in fingerprints {
-      guard let hint: FingerprintHint = try view.value(Key.fingerprint(fingerprint)),
+      guard
+        let hint: FingerprintHint = try view.value(Key.fingerprint(fingerprint, in: domain)),
         try isTarget(hint.container),
         let stripe = try directory.stripe(hint.container, covering: hint.ordinal)
       else {

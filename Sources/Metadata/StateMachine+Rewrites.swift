@@ -184,7 +184,7 @@ extension StateMachine {
     switch container.state {
     case .open, .condemned: return .refused(.failed, "\(id) is \(container.state)")
     case .available:
-      view.delete(Key.available(id, scheme: container.scheme, devices: container.devices))
+      view.delete(Key.available(container))
       container.state = .sealed
       containers.set(id, container)
     case .sealed: break
@@ -230,7 +230,7 @@ extension StateMachine {
       // All shards are of one generation again, so a writer may go on in it.
       if !container.isFull && devices.allSatisfy({ isHealthy($0) }) {
         container.state = .available
-        view.put(Key.available(id, scheme: scheme, devices: devices), [])
+        view.put(Key.available(container), [])
       }
     }
     containers.set(id, container)
@@ -269,6 +269,7 @@ extension StateMachine {
     replaceRows(of: container.id, old, by: repacked.rows)
     container.stripeCount = UInt64(repacked.stripes.count)
     container.dataByteCount = UInt64(repacked.byteCount)
+    try setBlockBytes(of: &container, repacked.stripes.map(\.layout))
     container.nextStripe = container.stripeCount
   }
 
@@ -285,7 +286,7 @@ extension StateMachine {
       container.chunkCount &-= UInt64(group.chunks.count)
       for (index, chunk) in group.chunks.enumerated() {
         chunkBytes += UInt64(chunk.byteCount)
-        let key = Key.fingerprint(chunk.fingerprint)
+        let key = Key.fingerprint(chunk.fingerprint, in: container.domain)
         if let hint: FingerprintHint = try view.value(key), hint.container == id,
           hint.ordinal == firstOrdinal + UInt64(index)
         {
@@ -295,12 +296,25 @@ extension StateMachine {
     }
     container.chunkByteCount &-= chunkBytes
     container.groupByteCount &-= groupBytes
-    state.usage.chunkBytes &-= chunkBytes
-    state.usage.groupBytes &-= groupBytes
+    try count(in: container.domain) {
+      $0.chunkBytes &-= chunkBytes
+      $0.groupBytes &-= groupBytes
+    }
     let stored = Self.storedStripes(rows)
     container.stripeCount = UInt64(stored.count)
     container.dataByteCount = stored.reduce(0) { $0 + UInt64($1.layout.byteCount) }
+    try setBlockBytes(of: &container, stored.map(\.layout))
     containers.set(id, container)
+  }
+
+  /// The container's stripes are these now.
+  private func setBlockBytes(
+    of container: inout ContainerRecord, _ layouts: [StripeLayout]
+  ) throws(StoreError) {
+    let now = layouts.reduce(0) { $0 + UInt64($1.storedByteCount) }
+    let before = container.blockByteCount
+    try count(in: container.domain) { $0.blockBytes = $0.blockBytes &+ now &- before }
+    container.blockByteCount = now
   }
 
   /// Ordinals that edges lead to, ascending and separate.

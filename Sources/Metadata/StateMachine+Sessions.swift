@@ -72,7 +72,8 @@ extension StateMachine {
     -> CommandOutcome
   {
     switch command {
-    case .createBucket(let name): return try createBucket(name)
+    case .createBucket(let name, let storageClass):
+      return try createBucket(name, storageClass)
     case .removeBucket(let name): return try removeBucket(name)
     case .openUpload: return try openUpload(session: session)
     case .endUpload(let upload):
@@ -80,9 +81,9 @@ extension StateMachine {
         return .noSuchUpload(upload)
       }
       return .done
-    case .requestGrant(let upload, _, let placement):
+    case .requestGrant(let upload, _, let placement, let domain):
       return try requestGrant(
-        UploadKey(session: session, number: upload), placement: placement)
+        UploadKey(session: session, number: upload), placement: placement, domain)
     case .releaseGrant(let grant, let container):
       let key = UploadKey(session: session, number: grant)
       guard let record = try grants.get(key), record.container == container else {

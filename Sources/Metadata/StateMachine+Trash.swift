@@ -159,7 +159,7 @@ extension StateMachine {
     }
     // Dead in this step: nothing can name it any more. Its content stays until its own edges are returned.
     pages.set(page, nil)
-    let nameKey = Key.pageName(info.name)
+    let nameKey = Key.pageName(info.name, in: info.domain)
     if let bytes = try view.get(nameKey), try Key.number(in: bytes, at: 0) == page {
       view.delete(nameKey)
     }
@@ -173,14 +173,17 @@ extension StateMachine {
     switch container.state {
     case .open, .condemned: return
     case .available:
-      view.delete(
-        Key.available(container.id, scheme: container.scheme, devices: container.devices))
+      view.delete(Key.available(container))
     case .sealed: try endRewrite(container.id, lease: nil)
     }
     container.state = .condemned
-    state.usage.containerCount &-= 1
-    state.usage.chunkBytes &-= container.chunkByteCount
-    state.usage.groupBytes &-= container.groupByteCount
+    let gone = container
+    try count(in: container.domain) {
+      $0.containerCount &-= 1
+      $0.chunkBytes &-= gone.chunkByteCount
+      $0.groupBytes &-= gone.groupByteCount
+      $0.blockBytes &-= gone.blockByteCount
+    }
     addTrash(.container(container.id, ordinal: 0))
   }
 
@@ -188,6 +191,7 @@ extension StateMachine {
     of id: ContainerID, from first: UInt64, _ entry: inout TrashEntry, _ steps: inout Int
   ) throws(StoreError) -> Bool {
     directory.remove(id)
+    guard let container = try containers.get(id) else { throw .corrupt("\(id) in the trash") }
     var ordinal = first
     let end = KeyRange(prefix: Key.of(.directory, id.raw)).upper
     while true {
@@ -204,7 +208,7 @@ extension StateMachine {
         steps -= min(steps, stripe.chunkCount)
         for group in stripe.groups {
           for chunk in group.chunks {
-            let key = Key.fingerprint(chunk.fingerprint)
+            let key = Key.fingerprint(chunk.fingerprint, in: container.domain)
             if let hint: FingerprintHint = try view.value(key), hint.container == id {
               view.delete(key)
             }

@@ -12,6 +12,7 @@ internal import Wire
 /// - `+Sessions`: exactly-once commands, uploads
 /// - `+Containers`: grants, registered stripes, held chunks
 /// - `+Rewrites`: shards and containers written anew, `Repacking`: what these then hold
+/// - `+Classes`: storage classes and what is counted by them
 /// - `+Pages`, `+Objects`: manifests, buckets and keys
 /// - `+Multipart`: objects that come in parts
 /// - `+Trash`: edges returned, pages and containers without any taken apart
@@ -26,6 +27,7 @@ package final class StateMachine: @unchecked Sendable {
   /// Devices whose shards are not lost.
   private var listedDevices: [DeviceID: DeviceState] = [:]
 
+  let classes: RecordCache<ClassID, ClassRecord>
   let buckets: RecordCache<[UInt8], BucketRecord>
   let sessions: RecordCache<UInt64, SessionRecord>
   let uploads: RecordCache<UploadKey, UploadRecord>
@@ -44,6 +46,7 @@ package final class StateMachine: @unchecked Sendable {
   /// - Throws: ``StoreError/corrupt(_:)`` when the store holds no state of this version.
   package init(store: any OrderedStore) throws(StoreError) {
     view = StoreView(store)
+    classes = RecordCache(view) { Key.storageClass($0) }
     buckets = RecordCache(view) { [Key.Family.bucket.rawValue] + $0 }
     sessions = RecordCache(view) { Key.of(.session, $0) }
     uploads = RecordCache(view) { Key.of(.upload, $0.session, $0.number) }
@@ -94,6 +97,7 @@ package final class StateMachine: @unchecked Sendable {
       return outcomes
     } catch {
       view.discard()
+      classes.discard()
       buckets.discard()
       sessions.discard()
       uploads.discard()
@@ -109,6 +113,7 @@ package final class StateMachine: @unchecked Sendable {
 
   /// Makes changed records visible to scans.
   private func writeBack() {
+    classes.writeBack()
     buckets.writeBack()
     sessions.writeBack()
     uploads.writeBack()
@@ -124,6 +129,7 @@ package final class StateMachine: @unchecked Sendable {
       state.clusterID = clusterID
       state.scheme = scheme
       state.created = created
+      addBuiltInClasses()
       return .done
     }
     guard state.clusterID != 0 else { return .refused(.unavailable, "the cluster is not founded") }
@@ -172,6 +178,9 @@ package final class StateMachine: @unchecked Sendable {
     case .setScheme(let scheme):
       state.scheme = scheme
       return .done
+    case .setBucketClass(let bucket, let storageClass):
+      return try setClass(ofBucket: bucket, storageClass)
+    case .defineClass(let storageClass): return try defineClass(storageClass)
     case .clearDoomedShards(let shards):
       clearDoomed(shards)
       return .done

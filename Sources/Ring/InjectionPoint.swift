@@ -16,6 +16,8 @@ package enum InjectionPoint: UInt8, CaseIterable, Sendable {
   case stripeNotAcknowledged
   /// A stripe is sealed though it has room for more chunks.
   case stripeShort
+  /// A group is closed though it has room for more chunks.
+  case groupShort
   /// The dedup index's hint is not used: the chunk is stored though it is stored already.
   case hintMissed
   /// A command's answer is lost: it is sent again with the same sequence number.

@@ -1,5 +1,6 @@
 package import Coding
 internal import Coordinator
+package import Messages
 package import Ring
 internal import Service
 internal import ShardStore
@@ -58,6 +59,8 @@ package struct Scenario: Sendable {
   package var wallClockError: Duration = .zero
   package var readBudgetByteCount = 8 << 20
   package var faults = FaultShape()
+  /// Storage classes that buckets have, in turn: those that are not built in are defined before the first.
+  package var classes: [StorageClass] = []
   /// What the operator has it be meanwhile, and when.
   package var schemeChange: (scheme: Scheme, time: Duration)?
   /// Whether at the end everything loses its power and coordinators their disks, and all is checked once more.
@@ -115,9 +118,29 @@ package struct Scenario: Sendable {
     drawFaults()
     drawRepair()
     drawRepack()
+    drawClasses()
   }
 
   // MARK: drawing
+
+  private mutating func drawClasses() {
+    var random = stream("classes")
+    let count = random.pick([1, 1, 1, 2, 3])
+    for number in 0..<count {
+      let codec = random.pick([Codec.raw, .lz4, .zstd, .zstd, .zstd, .xz])
+      // Small groups: simulated objects are, too, and xz takes its time.
+      let group = random.pick([4096, 64 << 10, 200 << 10, codec == .xz ? 100 << 10 : 1 << 20])
+      classes.append(
+        StorageClass(
+          name: "drawn-\(number)", codec: codec, level: codec == .raw || codec == .xz ? 0 : 1,
+          groupByteCount: group))
+    }
+    // The standard one, so that what nobody says a class for is there too.
+    if random.chance(1, in: 3) { classes[0] = StorageClass.builtIn[1] }
+  }
+
+  /// The class of a bucket that is made as the `turn`th.
+  func className(_ turn: Int) -> String { classes[turn % classes.count].name }
 
   private mutating func drawRepair() {
     var random = stream("repair")
@@ -317,7 +340,8 @@ package struct Scenario: Sendable {
     // Per pass of each point; see the notes beside InjectionPoint's cases.
     let usual: [(InjectionPoint, Int)] = [
       (.containerFullEarly, 20_000), (.containerGivenUp, 20_000), (.stripeNotAcknowledged, 20_000),
-      (.stripeShort, 20_000), (.hintMissed, 50_000), (.commandAnswerLost, 30_000),
+      (.stripeShort, 20_000), (.groupShort, 20_000), (.hintMissed, 50_000),
+      (.commandAnswerLost, 30_000),
       (.readWindowSmall, 330_000), (.hedgeEarly, 50_000), (.appendAlone, 50_000),
       (.commitOfOne, 100_000), (.indexFlushedEarly, 20_000), (.runsMergedEarly, 50_000),
       (.volumeFullEarly, 20_000), (.volumeCompactedEarly, 300_000), (.volumeClosedEarly, 50_000),
@@ -459,6 +483,9 @@ package struct Scenario: Sendable {
       "\(workload.clientCount) clients for \(workload.duration), "
         + "\(workload.operationsPerSecond) operations a second up to \(workload.largestByteCount) bytes"
         + workload.largeByteCounts.map { ", one of \($0)" }.joined(),
+      "classes "
+        + classes.map { "\($0.name) \($0.codec) \($0.groupByteCount >> 10) KiB" }
+        .joined(separator: ", "),
       faults.description,
     ]
   }

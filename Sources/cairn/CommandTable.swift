@@ -90,9 +90,14 @@ let commandTable: [CommandSpec] = [
       """,
     options: [directory, json], run: clusterStatus),
   CommandSpec(
-    path: ["mb"], summary: "Make a bucket.", usage: "BUCKET",
-    details: "3 to 63 lower-case letters, digits, dots and hyphens, as S3 has it.",
-    options: [session, config], operands: 1...1, run: makeBucket),
+    path: ["mb"], summary: "Make a bucket.", usage: "[--class CLASS] BUCKET",
+    details: """
+      3 to 63 lower-case letters, digits, dots and hyphens, as S3 has it. Its storage class says how what it holds is compressed
+      and coded: 'cairn admin class list' names them. Buckets of one class share what is the same in them.
+      """,
+    options: [
+      OptionSpec("--class", value: "CLASS", "storage class (default: warm)"), session, config,
+    ], operands: 1...1, run: makeBucket),
   CommandSpec(
     path: ["rb"], summary: "Remove an empty bucket.", usage: "BUCKET", options: [session, config],
     operands: 1...1, run: removeBucket),
@@ -226,6 +231,28 @@ let commandTable: [CommandSpec] = [
       which takes some ten seconds.
       """,
     options: [json, config], operands: 0...1, run: adminScheme),
+  CommandSpec(
+    path: ["admin", "class", "list"],
+    summary: "Show the storage classes, and what they hold.", usage: "[--json]",
+    options: [json, consistency, session, config], run: listClasses),
+  CommandSpec(
+    path: ["admin", "class", "define"],
+    summary: "Make a storage class, or change one.",
+    usage: "NAME --codec CODEC [--level N] [--group SIZE] [--scheme K+M]",
+    details: """
+      A change counts for what is written from then on; what is stored already gets another scheme bit by bit. With a larger M
+      than the cluster's the metadata log gets more copies first, which takes some ten seconds.
+      """,
+    options: [
+      OptionSpec("--codec", value: "CODEC", "raw, lz4, zstd or xz"),
+      OptionSpec("--level", value: "N", "lz4 1 to 12, zstd -7 to 19, xz 0 to 9"),
+      OptionSpec("--group", value: "SIZE", "bytes compressed together, 4KiB to 1MiB"),
+      OptionSpec("--scheme", value: "K+M", "instead of the cluster's"), json, config,
+    ], operands: 1...1, run: defineClass),
+  CommandSpec(
+    path: ["admin", "class", "set"],
+    summary: "Give a bucket without objects another storage class.", usage: "BUCKET CLASS",
+    options: [json, config], operands: 2...2, run: setClass),
   CommandSpec(
     path: ["admin", "scrub", "status"],
     summary: "Show how far each device's scrub is and what it found.",

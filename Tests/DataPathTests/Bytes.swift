@@ -1,6 +1,9 @@
-import DataPath
+import Coding
+import Messages
 import Ring
 import TestSupport
+
+@testable import DataPath
 
 /// Bytes that look random, quickly.
 func noise(_ count: Int, _ random: inout SeededGenerator) -> [UInt8] {
@@ -15,6 +18,32 @@ func noise(_ count: Int, _ random: inout SeededGenerator) -> [UInt8] {
     }
     filled = count
   }
+}
+
+/// Bytes that compress to about a third: words of a few, at random.
+func shrinking(_ count: Int, _ random: inout SeededGenerator) -> [UInt8] {
+  let words = (0..<64).map { _ in noise(Int(random.next() % 9) + 2, &random) }
+  var bytes: [UInt8] = []
+  bytes.reserveCapacity(count + 16)
+  while bytes.count < count { bytes += words[Int(random.next() % 64)] }
+  return Array(bytes.prefix(count))
+}
+
+/// A group's frame; raw where it does not shrink.
+func framed(_ contents: [[UInt8]], _ codec: Codec, _ coder: GroupCodec) -> (
+  frame: [UInt8], codec: Codec
+) {
+  let plain = contents.flatMap { $0 }
+  var payload = [UInt8](repeating: 0, count: max(0, plain.count - 1))
+  let count = plain.withUnsafeBytes { from in
+    payload.withUnsafeMutableBytes { coder.compress(from, into: $0, codec: codec, level: 1) }
+  }
+  if let count { payload.removeLast(payload.count - count) } else { payload = plain }
+  let used = count == nil ? .raw : codec
+  let header = GroupHeader(
+    codec: used, chunkCount: contents.count, plainByteCount: plain.count,
+    payloadByteCount: payload.count)
+  return (header.encoded + payload, used)
 }
 
 /// Gives its bytes in pieces of odd sizes, and may misbehave.

@@ -14,13 +14,14 @@ import Testing
       let cluster = try await SmallCluster(world, scheme: "4+2", nodes: 6)
       let client = SmallClient(cluster, "client")
       let writer = ObjectWriter(client.access)
+      let part = writer.upload.part(try await writer.buckets.bucket("bucket"))
       let budget = Semaphore(1 << 30)
       var handles: [ChunkHandle] = []
       for number in 0..<40_000 {
         let bytes = withUnsafeBytes(of: UInt64(number)) { Array($0) }
         let handle = ChunkHandle(fingerprint: Fingerprint(of: bytes), byteCount: 8)
         handles.append(handle)
-        await writer.upload.packer.pack(
+        await part.packer.pack(
           handle, ChunkBytes(slice: Slice(copying: bytes), share: BudgetShare(budget, 0)))
       }
       try await writer.finish()

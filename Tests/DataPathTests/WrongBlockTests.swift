@@ -22,9 +22,10 @@ private final class ForgedObject: @unchecked Sendable {
 
   /// - Parameter wrong: indices of blocks that are stored with other bytes.
   /// - Parameter watches: what readers report is kept here and not told to the nodes.
+  /// - Parameter codec: with another than raw two chunks are a group each time.
   init(
     _ client: SmallClient, key: String, chunkByteCounts: [Int], wrong: Set<Int>,
-    _ random: inout SeededGenerator, watches: Bool = true
+    _ random: inout SeededGenerator, watches: Bool = true, codec: Codec = .raw
   ) async throws {
     guard
       case .number(let upload) = try await client.coordinator.execute(.openUpload),
@@ -37,20 +38,23 @@ private final class ForgedObject: @unchecked Sendable {
     var plain: [UInt8] = []
     var data: [UInt8] = []
     var groups: [StripeRecord.Group] = []
-    for count in chunkByteCounts {
-      let chunk = noise(count, &random)
-      plain += chunk
+    let coder = GroupCodec()
+    var counts = chunkByteCounts[...]
+    while !counts.isEmpty {
+      let chunks = counts.prefix(codec == .raw ? 1 : 2).map { count in
+        codec == .raw ? noise(count, &random) : shrinking(count, &random)
+      }
+      counts = counts.dropFirst(chunks.count)
+      for chunk in chunks { plain += chunk }
+      let group = framed(chunks, codec, coder)
       groups.append(
         StripeRecord.Group(
-          offset: UInt32(data.count), storedByteCount: UInt32(GroupHeader.byteCount + count),
-          codec: .raw,
-          chunks: [
-            StripeRecord.Chunk(fingerprint: Fingerprint(of: chunk), byteCount: UInt32(count))
-          ]))
-      data +=
-        GroupHeader(
-          codec: .raw, chunkCount: 1, plainByteCount: count, payloadByteCount: count
-        ).encoded + chunk
+          offset: UInt32(data.count), storedByteCount: UInt32(group.frame.count),
+          codec: group.codec,
+          chunks: chunks.map {
+            StripeRecord.Chunk(fingerprint: Fingerprint(of: $0), byteCount: UInt32($0.count))
+          }))
+      data += group.frame
     }
     bytes = plain
     let layout = StripeLayout.smallest(for: data.count, scheme: grant.scheme)
@@ -90,11 +94,12 @@ private final class ForgedObject: @unchecked Sendable {
       .registerStripes(
         upload: upload, grant: grant.id, container: grant.container, stripes: [record]))
     let hash = ContentHash()
-    for group in groups {
-      hash.add(group.chunks[0].fingerprint, byteCount: Int(group.chunks[0].byteCount))
+    for chunk in groups.flatMap(\.chunks) {
+      hash.add(chunk.fingerprint, byteCount: Int(chunk.byteCount))
     }
     let run = Run(
-      container: grant.container, firstOrdinal: grant.firstOrdinal, count: UInt32(groups.count),
+      container: grant.container, firstOrdinal: grant.firstOrdinal,
+      count: UInt32(record.chunkCount),
       skip: 0, byteCount: UInt64(plain.count))
     _ = try await client.coordinator.execute(
       .commitObject(
@@ -123,12 +128,13 @@ private final class ForgedObject: @unchecked Sendable {
       let cluster = try await SmallCluster(world, scheme: "3+2", nodes: 5)
       for round in 0..<6 {
         let client = SmallClient(cluster, "client \(round)")
+        let codec = Codec(rawValue: UInt8(random.next() % 4))!
         let lengths = (0..<Int(random.next() % 5) + 1).map { _ in
-          Int(random.next() % 60_000) + 1
+          Int(random.next() % (codec == .raw ? 60_000 : 180_000)) + 1
         }
         let wrong = Set((0..<5).shuffled(using: &random).prefix(round % 3))
         let object = try await ForgedObject(
-          client, key: "k\(round)", chunkByteCounts: lengths, wrong: wrong, &random)
+          client, key: "k\(round)", chunkByteCounts: lengths, wrong: wrong, &random, codec: codec)
         let stored = Set(object.layout.storedBlocks)
         for _ in 0..<2 {
           let all = await client.get("k\(round)", 0..<UInt64(object.bytes.count))

@@ -53,11 +53,12 @@ struct Samples {
 
   mutating func commands() -> [ClientCommand] {
     [
-      .createBucket(name: text()), .removeBucket(name: text()), .openUpload,
+      .createBucket(name: text(), storageClass: text()), .removeBucket(name: text()), .openUpload,
       .endUpload(upload: number()),
       .requestGrant(
         upload: number(), avoid: [DeviceID(number())],
-        placement: .init(scheme: Scheme(k: 1, m: 1)!, devices: [DeviceID(1), DeviceID(2)])),
+        placement: .init(scheme: Scheme(k: 1, m: 1)!, devices: [DeviceID(1), DeviceID(2)]),
+        domain: ChunkDomain(raw: UInt32(small(1 << 20)))),
       .releaseGrant(grant: number(), container: container()),
       .registerStripes(
         upload: number(), grant: number(), container: container(), stripes: [stripe(), stripe()]),

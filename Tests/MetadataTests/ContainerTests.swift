@@ -73,17 +73,18 @@ struct ContainerTests {
     let layout = StripeLayout(
       scheme: Workload.scheme, blockByteCount: StripeLayout.largestBlockByteCount,
       byteCount: 2 * StripeLayout.largestBlockByteCount)
-    let chunk = UInt32(layout.byteCount - 48)
+    let chunk = UInt32(StorageClass.largestGroup)
     for number in UInt64(0)..<514 {
       let stripe = StripeRecord(
-        stripe: number, layout: layout, firstOrdinal: number,
-        groups: [
+        stripe: number, layout: layout, firstOrdinal: 2 * number,
+        groups: (0..<2).map { half in
           .init(
-            offset: 0, storedByteCount: chunk + 48, codec: .raw,
+            offset: half * (chunk + 48), storedByteCount: chunk + 48, codec: .raw,
             chunks: [
-              .init(fingerprint: Workload.fingerprint(Int(number)), byteCount: chunk)
+              .init(
+                fingerprint: Workload.fingerprint(2 * Int(number) + Int(half)), byteCount: chunk)
             ])
-        ])
+        })
       #expect(try desk.register(upload, grant, [stripe]) == .done)
     }
     // A stream has one edge, however many stripes it registers.
@@ -91,8 +92,9 @@ struct ContainerTests {
     try desk.ask(.releaseGrant(grant: grant.id, container: grant.container))
     #expect(try desk.machine.container(grant.container)?.state == .sealed)
     #expect(try desk.grant(upload).container != grant.container)
-    #expect(desk.machine.usage.uniqueBytes == 514 * UInt64(chunk))
-    #expect(desk.machine.usage.compressedBytes == 514 * UInt64(chunk + 48))
+    #expect(desk.machine.usage.uniqueBytes == 1028 * UInt64(chunk))
+    #expect(desk.machine.usage.compressedBytes == 1028 * UInt64(chunk + 48))
+    #expect(desk.machine.usage.blockBytes == 514 * 3 << 20)
   }
 
   @Test("containers with a lost shard are shared no more, but serve what they hold")

@@ -24,6 +24,7 @@ struct Model {
     var pages: Set<UInt64> = []
   }
   struct Container {
+    var domain: ChunkDomain
     var scheme: Scheme
     var places: [ShardPlace]
     var grant: UInt64?
@@ -52,9 +53,11 @@ struct Model {
     var byteCount: UInt64
     var level: Int
     var signature: String
+    var domain: ChunkDomain
   }
   struct Bucket {
     var identity: UInt64
+    var domain: ChunkDomain
     var objects: [[UInt8]: ObjectRecord] = [:]
     var multiparts: [UInt64: Multipart] = [:]
   }
@@ -76,7 +79,12 @@ struct Model {
   var grants: [UInt64: OpenGrant] = [:]
   var pages: [UInt64: ModelPage] = [:]
   var pageNames: [String: UInt64] = [:]
-  var hints: [Fingerprint: Ordinal] = [:]
+  struct Hint: Hashable {
+    var fingerprint: Fingerprint
+    var domain: ChunkDomain
+  }
+  var hints: [Hint: Ordinal] = [:]
+  var classes: [ClassID: StorageClass] = [:]
   var buckets: [[UInt8]: Bucket] = [:]
   var trash: [Trash] = []
   var nodes: [NodeID: NodeRecord] = [:]
@@ -183,6 +191,9 @@ struct Model {
     if case .found = command {
       if isFounded { return refused(.failed) }
       isFounded = true
+      for (index, policy) in StorageClass.builtIn.enumerated() {
+        classes[ClassID(UInt16(index + 1))] = policy
+      }
       return .done
     }
     guard isFounded else { return refused(.unavailable) }
@@ -254,6 +265,24 @@ struct Model {
         }
       }
       return .done
+    case .setBucketClass(let bucket, let name):
+      let key = Array(bucket.utf8)
+      guard let known = buckets[key] else { return refused(.noSuchBucket) }
+      guard let domain = domain(named: name) else { return refused(.noSuchClass) }
+      if known.domain != domain {
+        guard known.objects.isEmpty, known.multiparts.isEmpty else {
+          return refused(.bucketNotEmpty)
+        }
+        buckets[key]!.domain = domain
+      }
+      return .done
+    case .defineClass(let policy):
+      if policy.brokenRule != nil { return refused(.malformed) }
+      let id =
+        classes.first { $0.value.name == policy.name }?.key
+        ?? ClassID(max(16, classes.keys.max()!.raw + 1))
+      classes[id] = policy
+      return .number(UInt64(id.raw))
     case .beginRewrite(let id, let moves): return beginRewrite(id, moves)
     case .commitRewrite(let id, let lease):
       guard let rewrite = containers[id]?.rewrite, rewrite.id == lease else {
@@ -368,6 +397,11 @@ struct Model {
     }
   }
 
+  private func domain(named name: String) -> ChunkDomain? {
+    name.isEmpty
+      ? .standard : classes.first { $0.value.name == name }.map { ChunkDomain($0.key) }
+  }
+
   private func refused(_ code: RefusalCode) -> CommandOutcome {
     .refused(code: code.rawValue, reason: "")
   }
@@ -396,10 +430,11 @@ struct Model {
   private mutating func perform(_ command: ClientCommand, session: UInt64) -> CommandOutcome {
     func has(_ upload: UInt64) -> Bool { uploads[upload]?.session == session }
     switch command {
-    case .createBucket(let name):
+    case .createBucket(let name, let storageClass):
       guard StateMachine.isBucketName(name) else { return refused(.invalidName) }
       guard buckets[Array(name.utf8)] == nil else { return refused(.bucketExists) }
-      buckets[Array(name.utf8)] = Bucket(identity: position)
+      guard let domain = domain(named: storageClass) else { return refused(.noSuchClass) }
+      buckets[Array(name.utf8)] = Bucket(identity: position, domain: domain)
       return .done
     case .removeBucket(let name):
       guard let bucket = buckets[Array(name.utf8)] else { return refused(.noSuchBucket) }
@@ -414,9 +449,12 @@ struct Model {
       guard has(upload) else { return refused(.noSuchUpload) }
       endUpload(upload)
       return .done
-    case .requestGrant(let upload, _, let placement):
+    case .requestGrant(let upload, _, let placement, let domain):
       guard has(upload) else { return refused(.noSuchUpload) }
-      return requestGrant(session, placement)
+      guard classes[domain.storageClass] != nil, domain.raw >> 16 == 0 else {
+        return refused(.noSuchClass)
+      }
+      return requestGrant(session, placement, domain)
     case .releaseGrant(let grant, let container):
       guard let known = grants[grant], known.session == session, known.container == container
       else { return refused(.grantEnded) }
@@ -466,11 +504,14 @@ struct Model {
         guard has(upload) else { return refused(.noSuchUpload) }
         switch check(runs) {
         case .failure(let outcome): return outcome.outcome
-        case .success(let found): if found.byteCount != byteCount { return refused(.malformed) }
+        case .success(let found):
+          if found.domain != bucket.domain { return refused(.otherClass) }
+          if found.byteCount != byteCount { return refused(.malformed) }
         }
       case .root(let page):
         guard has(upload) else { return refused(.noSuchUpload) }
         guard let known = pages[page] else { return .missing(runs: [], pages: [page]) }
+        if known.domain != bucket.domain { return refused(.otherClass) }
         if known.byteCount != byteCount { return refused(.malformed) }
       }
       store(
@@ -502,6 +543,9 @@ struct Model {
         guard has(upload) else { return refused(.noSuchUpload) }
         guard let page = pages[part.page] else { return .missing(runs: [], pages: [part.page]) }
         if page.byteCount != part.byteCount { return refused(.malformed) }
+        if page.domain != buckets[Array(multipart.name.bucket.utf8)]!.domain {
+          return refused(.otherClass)
+        }
       } else if part.byteCount != 0 {
         return refused(.malformed)
       }
@@ -569,6 +613,10 @@ struct Model {
       if fails(precondition, to.objects[Array(target.key.utf8)]) {
         return refused(.preconditionFailed)
       }
+      if case .inline = record.content {
+      } else if from.domain != to.domain {
+        return refused(.otherClass)
+      }
       record.identity = position
       record.modified = modified
       if let attributes { record.attributes = attributes }
@@ -605,9 +653,9 @@ struct Model {
     }
   }
 
-  private mutating func requestGrant(_ session: UInt64, _ placement: ClientCommand.Placement?)
-    -> CommandOutcome
-  {
+  private mutating func requestGrant(
+    _ session: UInt64, _ placement: ClientCommand.Placement?, _ domain: ChunkDomain
+  ) -> CommandOutcome {
     guard let placement else { return refused(.tooFewDomains) }
     guard Set(placement.devices).count == placement.devices.count else {
       return refused(.malformed)
@@ -617,12 +665,13 @@ struct Model {
     }
     let free = containers.filter {
       $0.value.grant == nil && !$0.value.isSealed && !$0.value.isCondemned
-        && $0.value.scheme == placement.scheme && $0.value.devices == placement.devices
+        && $0.value.domain == domain && $0.value.scheme == placement.scheme
+        && $0.value.devices == placement.devices
     }.keys.min()
     let id = free ?? ContainerID(.data, position)
     if free == nil {
       containers[id] = Container(
-        scheme: placement.scheme,
+        domain: domain, scheme: placement.scheme,
         places: [ShardPlace](placement.devices, generation: position))
     }
     var container = containers[id]!
@@ -658,8 +707,11 @@ struct Model {
       var end: UInt32 = 0
       for group in stripe.groups {
         let plain = group.chunks.reduce(0) { $0 + $1.byteCount }
-        guard group.offset >= end, group.codec != .raw || plain + 48 == group.storedByteCount
-        else { return refused(.malformed) }
+        let fits =
+          group.codec == .raw
+          ? plain + 48 == group.storedByteCount
+          : group.storedByteCount > 48 && group.storedByteCount < plain + 48
+        guard group.offset >= end, fits, plain <= 1_044_432 else { return refused(.malformed) }
         end = group.offset + group.storedByteCount
         container.groupBytes += Int(group.storedByteCount)
         container.groups[number] = (stripe.stripe, group)
@@ -670,9 +722,10 @@ struct Model {
           container.chunks[number] = chunk
           let ordinal = Ordinal(container: grant.container, number: number)
           held.insert(ordinal)
-          if let known = newHints[chunk.fingerprint], isTarget(known.container) {
+          let hint = Hint(fingerprint: chunk.fingerprint, domain: container.domain)
+          if let known = newHints[hint], isTarget(known.container) {
           } else {
-            newHints[chunk.fingerprint] = ordinal
+            newHints[hint] = ordinal
           }
           number += 1
         }
@@ -688,7 +741,9 @@ struct Model {
 
   private struct Failure: Error { var outcome: CommandOutcome }
 
-  private func check(_ runs: [Run]) -> Result<(signature: String, byteCount: UInt64), Failure> {
+  private func check(_ runs: [Run]) -> Result<
+    (signature: String, byteCount: UInt64, domain: ChunkDomain), Failure
+  > {
     let malformed = Failure(outcome: refused(.malformed))
     guard !runs.isEmpty, runs.reduce(0, { $0 + Int($1.count) }) <= 1024 else {
       return .failure(malformed)
@@ -696,11 +751,14 @@ struct Model {
     var missing: [Run] = []
     var signature = "runs"
     var total: UInt64 = 0
+    var domain: ChunkDomain?
     next: for run in runs {
       guard let container = containers[run.container], !container.isCondemned else {
         missing.append(run)
         continue
       }
+      if let domain, container.domain != domain { return .failure(malformed) }
+      domain = container.domain
       var rest = run.byteCount
       var skip = run.skip
       for number in run.firstOrdinal..<run.firstOrdinal + UInt64(run.count) {
@@ -718,11 +776,13 @@ struct Model {
       total += run.byteCount
     }
     if !missing.isEmpty { return .failure(Failure(outcome: .missing(runs: missing, pages: []))) }
-    return .success((signature, total))
+    return .success(("\(domain!) " + signature, total, domain!))
   }
 
   private mutating func putPage(_ upload: UInt64, _ page: Page) -> CommandOutcome {
-    var new = ModelPage(page: page, byteCount: 0, level: 0, signature: "")
+    var new = ModelPage(
+      page: page, byteCount: 0, level: 0, signature: "", domain: .standard)
+    var domain: ChunkDomain?
     switch page {
     case .runs(let runs):
       switch check(runs) {
@@ -730,6 +790,7 @@ struct Model {
       case .success(let found):
         new.byteCount = found.byteCount
         new.signature = found.signature
+        new.domain = found.domain
       }
     case .children(let children):
       if children.isEmpty { return refused(.malformed) }
@@ -741,6 +802,9 @@ struct Model {
           continue
         }
         guard known.byteCount == child.byteCount else { return refused(.malformed) }
+        if let domain, known.domain != domain { return refused(.malformed) }
+        domain = known.domain
+        new.domain = known.domain
         new.byteCount += child.byteCount
         new.level = max(new.level, known.level + 1)
         new.signature += " (\(known.signature))"

@@ -185,7 +185,10 @@ struct ModelTests {
         ], after: machine.appliedPosition))
     #expect(try violations(in: store) == [])
     let left = Set(try store.scan(KeyRange()).map { $0.key[0] })
-    #expect(left == [Key.Family.state.rawValue, Key.Family.node.rawValue])
+    #expect(
+      left == [
+        Key.Family.state.rawValue, Key.Family.node.rawValue, Key.Family.storageClass.rawValue,
+      ])
     #expect(machine.usage == UsageCounters())
   }
 
@@ -386,18 +389,25 @@ struct ModelTests {
       #expect(record?.stripeCount == UInt64(container.stripes.count))
     }
     let prints = (0..<40).map(Workload.fingerprint)
-    let found = try machine.findChunks(prints)
-    for (index, print) in prints.enumerated() {
-      let hint = model.hints[print].flatMap { model.isTarget($0.container) ? $0 : nil }
-      let location = found.found[index]
-      let place =
-        location.byteCount == 0
-        ? nil : Ordinal(container: location.container, number: location.ordinal)
-      #expect(place == hint)
-    }
-    for neighbour in found.neighbours {
-      let chunk = model.containers[neighbour.location.container]?.chunks[neighbour.location.ordinal]
-      #expect(chunk?.fingerprint == neighbour.fingerprint)
+    #expect(try machine.policies() == model.classes)
+    for domain in model.classes.keys.sorted().map({ ChunkDomain($0) }) {
+      let found = try machine.findChunks(prints, in: domain)
+      for (index, print) in prints.enumerated() {
+        let hint = model.hints[Model.Hint(fingerprint: print, domain: domain)].flatMap {
+          model.isTarget($0.container) ? $0 : nil
+        }
+        let location = found.found[index]
+        let place =
+          location.byteCount == 0
+          ? nil : Ordinal(container: location.container, number: location.ordinal)
+        #expect(place == hint)
+      }
+      for neighbour in found.neighbours {
+        let container = model.containers[neighbour.location.container]
+        #expect(container?.domain == domain)
+        #expect(
+          container?.chunks[neighbour.location.ordinal]?.fingerprint == neighbour.fingerprint)
+      }
     }
     var names: [Fingerprint: Fingerprint] = [:]
     for (bucket, content) in model.buckets {

@@ -74,8 +74,8 @@ struct Workload {
   }
 
   private mutating func internalCommand() -> Command? {
-    switch number(0..<23) {
-    case 22:
+    switch number(0..<25) {
+    case 24:
       guard let multipart = multipart() else { return nil }
       let bucket = model.buckets[Array(multipart.name.bucket.utf8)]?.identity ?? 0
       return .expireMultiparts([
@@ -107,6 +107,14 @@ struct Workload {
       return .forgetContainers(model.containers.keys.sorted())
     case 10: return .clearEndedGrants([UInt64(number(1..<50))])
     case 17: return .setScheme(chance(50) ? Scheme(k: 2, m: 2)! : Self.scheme)
+    case 21:
+      return .setBucketClass(bucket: "bucket-\(number(0..<3))", storageClass: className())
+    case 22:
+      return .defineClass(
+        StorageClass(
+          name: chance(90) ? "own" : chance(50) ? "hot" : "Not so", codec: .zstd,
+          level: number(0..<25),
+          groupByteCount: 4096 << number(0..<9), scheme: chance(50) ? Self.scheme : nil))
     default: return .advanceTime(milliseconds: UInt64(number(0..<100)))
     }
   }
@@ -194,6 +202,15 @@ struct Workload {
     if chance(2) { run.byteCount += 5 }
     return run
   }
+  private mutating func className() -> String {
+    chance(75) ? "" : pick(["warm", "hot", "hot", "own", "none"])!
+  }
+  /// Mostly one that buckets have, too.
+  private mutating func domain() -> ChunkDomain {
+    if chance(2) { return ChunkDomain(raw: chance(50) ? 9 : 1 << 16 | 2) }
+    return chance(80) ? .standard : ChunkDomain(ClassID(UInt16(number(1..<4))))
+  }
+
   private mutating func runs() -> [Run] {
     (0..<number(chance(3) ? 0..<2 : 1..<4)).map { _ in run() }
   }
@@ -215,10 +232,13 @@ struct Workload {
           return StripeRecord.Chunk(
             fingerprint: Self.fingerprint(content), byteCount: Self.byteCount(content))
         }
-        let stored = 48 + chunks.reduce(0) { $0 + $1.byteCount }
+        let plain = chunks.reduce(0) { $0 + $1.byteCount }
+        let codec = Codec(rawValue: UInt8(chance(50) ? 0 : number(1..<4)))!
+        var stored = 48 + plain
+        if codec != .raw { stored -= UInt32(number(chance(3) ? 0..<1 : 1..<Int(plain))) }
         groups.append(
           StripeRecord.Group(
-            offset: offset, storedByteCount: stored, codec: .raw, chunks: chunks))
+            offset: offset, storedByteCount: stored, codec: codec, chunks: chunks))
         offset += stored
       }
       let record = StripeRecord(
@@ -298,7 +318,8 @@ struct Workload {
     let upload = chance(2) ? 3 : pick(uploads) ?? 0
     switch number(0..<100) {
     case 0..<6:
-      return .createBucket(name: chance(10) ? "B" : "bucket-\(number(0..<2))")
+      return .createBucket(
+        name: chance(10) ? "B" : "bucket-\(number(0..<2))", storageClass: className())
     case 6..<8: return .removeBucket(name: "bucket-\(number(0..<3))")
     case 8..<14 where uploads.count < 3 || chance(5): return .openUpload
     case 8..<14: return .createBucket(name: "bucket-\(number(0..<2))")
@@ -311,7 +332,7 @@ struct Workload {
           ? nil
           : ClientCommand.Placement(
             scheme: Self.scheme,
-            devices: [first, first + 1, first + 2].map { DeviceID($0 * 10) }))
+            devices: [first, first + 1, first + 2].map { DeviceID($0 * 10) }), domain: domain())
     case 25..<29:
       guard let grant = pick(grants) else { return .openUpload }
       return .releaseGrant(
@@ -324,7 +345,7 @@ struct Workload {
           upload: upload, avoid: [],
           placement: ClientCommand.Placement(
             scheme: Self.scheme,
-            devices: [first, first + 1, first + 2].map { DeviceID($0 * 10) }))
+            devices: [first, first + 1, first + 2].map { DeviceID($0 * 10) }), domain: domain())
       }
       let record = model.grants[grant]!
       return .registerStripes(

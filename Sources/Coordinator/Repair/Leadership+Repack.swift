@@ -16,7 +16,7 @@ extension Leadership {
   private static let pageLimit = 256
 
   /// The scheme that a container is to have.
-  func wantedScheme(of record: ContainerRecord) -> Scheme { server.scheme }
+  func wantedScheme(of record: ContainerRecord) -> Scheme { server.scheme(of: record.domain) }
 
   /// Notes for how long there have been so many failure domains with room: what is there for a moment only is no reason to
   /// write everything anew.

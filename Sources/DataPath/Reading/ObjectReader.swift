@@ -108,7 +108,7 @@ package final class ObjectReader: @unchecked Sendable {
           continue
         }
         for segment in segments {
-          let cost = min(segment.range.count, access.readBudgetByteCount)
+          let cost = min(segment.memoryByteCount, access.readBudgetByteCount)
           await access.readBudget.acquire(cost)
           if Task.isCancelled || turns.failure != nil {
             access.readBudget.release(cost)
@@ -184,15 +184,7 @@ package final class ObjectReader: @unchecked Sendable {
       let failure: StripeError
       do throws(StripeError) {
         var slices: [Slice] = []
-        for one in segments {
-          let read = try await access.stripes.read(
-            one.target, layout: one.layout, range: one.range)
-          slices += try await one.extract(read) { piece async throws(StripeError) in
-            try await access.stripes.readDoubting(
-              one.target, layout: one.layout, range: piece.chunk
-            ) { Segment.isRight($0, piece) }
-          }
-        }
+        for one in segments { slices += try await SegmentReader(access: access).read(one) }
         return slices
       } catch {
         // With too few blocks it is no evidence that some say that they are gone, but a reason to ask.

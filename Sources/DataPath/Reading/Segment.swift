@@ -4,27 +4,44 @@ import Messages
 import Ring
 import Stripes
 
-/// Consecutive pieces of an object that lie in one stripe close together, read as one range of it.
+/// Consecutive bytes of an object that lie in one stripe close together, read as one range of it.
 struct Segment: Sendable {
   var target: StripeTarget
   var layout: StripeLayout
-  /// Of the stripe's data bytes: from the first piece's chunk to the last one's end.
-  var range: Range<Int>
   /// The object's byte that the segment begins with, and how many of its bytes it gives.
   var first: UInt64
   var byteCount: UInt64
-  var pieces: [Piece]
+  var parts: [Part]
+
+  /// What is read and judged as one: a chunk that is stored as it is, or a group that must be decoded whole.
+  struct Part: Sendable {
+    /// In the stripe's data bytes: the chunk's bytes, or the group's frame.
+    var range: Range<Int>
+    var codec: Codec
+    var plainByteCount: Int
+    /// In the order of the object.
+    var pieces: [Piece]
+  }
 
   struct Piece: Sendable {
-    /// The whole chunk, in the stripe's data bytes.
+    /// In the part's plain bytes.
     var chunk: Range<Int>
     var fingerprint: Fingerprint
     /// Of the chunk, what the object wants.
     var wanted: Range<Int>
   }
 
-  /// Unread bytes between two pieces that are read along rather than asked for separately.
+  /// Of the stripe's data bytes: from the first part to the last one's end.
+  var range: Range<Int> { parts[0].range.lowerBound..<parts[parts.count - 1].range.upperBound }
+  /// What it takes in memory: what is read, and what groups decode to.
+  var memoryByteCount: Int {
+    parts.reduce(range.count) { $0 + ($1.codec == .raw ? 0 : $1.plainByteCount) }
+  }
+
+  /// Unread bytes between two parts that are read along rather than asked for separately.
   private static let gapLimit = 64 << 10
+  /// Plain bytes of groups in one segment: a stripe of well compressed ones may hold many times its size.
+  private static let plainLimit = 4 << 20
 
   /// - Parameter first: the object's byte that the plan begins with.
   /// - Throws: ``DataPathError/corrupt(_:)`` when the plan contradicts itself.
@@ -39,78 +56,120 @@ struct Segment: Sendable {
         throw .corrupt("container of a stripe")
       }
       let container = plan.containers[Int(stripe.containerIndex)]
-      guard piece.codec == Codec.raw.rawValue else {
-        throw .corrupt("codec \(piece.codec) is not known here")
-      }
-      let start = Int(piece.groupOffset) + GroupHeader.byteCount + Int(piece.chunkOffset)
-      let end = start + Int(piece.chunkByteCount)
-      guard end <= stripe.layout.byteCount, piece.take > 0,
+      let part = try part(of: piece, in: stripe)
+      guard piece.take > 0,
         UInt64(piece.skip) + UInt64(piece.take) <= UInt64(piece.chunkByteCount),
         stripe.layout.scheme == container.scheme,
         container.places.count == container.scheme.width
       else { throw .corrupt("piece outside its stripe") }
-      let part = Piece(
-        chunk: start..<end, fingerprint: piece.fingerprint,
-        wanted: Int(piece.skip)..<Int(piece.skip + piece.take))
-      if lastStripe == piece.stripeIndex, let last = segments.last,
-        start >= last.range.upperBound, start - last.range.upperBound <= gapLimit
+      if lastStripe != piece.stripeIndex || segments.isEmpty
+        || !segments[segments.count - 1].append(part)
       {
-        segments[segments.count - 1].range = last.range.lowerBound..<end
-        segments[segments.count - 1].byteCount += UInt64(piece.take)
-        segments[segments.count - 1].pieces.append(part)
-      } else {
         segments.append(
           Segment(
             target: StripeTarget(
               container: container.container, places: container.places, stripe: stripe.stripe),
-            layout: stripe.layout,
-            range: start..<end, first: offset, byteCount: UInt64(piece.take), pieces: [part]))
+            layout: stripe.layout, first: offset, byteCount: 0, parts: [part]))
       }
+      segments[segments.count - 1].byteCount += UInt64(piece.take)
       lastStripe = piece.stripeIndex
       offset += UInt64(piece.take)
     }
     return segments
   }
 
-  /// The object's bytes in what was read of the stripe, after each chunk was checked. Nothing is copied.
-  ///
-  /// - Parameters:
-  ///   - read: slices that together are `range`.
-  ///   - mend: called for each chunk that was read wrong; gives its right bytes, or throws.
-  func extract(
-    _ read: [Slice], mend: (Piece) async throws(StripeError) -> [Slice]
-  ) async throws(StripeError) -> [Slice] {
-    var cursor = Cursor(read)
-    var position = range.lowerBound
-    var chunks: [[Slice]] = []
-    chunks.reserveCapacity(pieces.count)
-    for piece in pieces {
-      cursor.skip(piece.chunk.lowerBound - position)
-      chunks.append(cursor.take(piece.chunk.count))
-      position = piece.chunk.upperBound
+  private static func part(of piece: ResolveRange.Piece, in stripe: ResolveRange.StripePlan)
+    throws(DataPathError) -> Part
+  {
+    guard let codec = Codec(rawValue: piece.codec) else {
+      throw .corrupt("codec \(piece.codec) is not known here")
     }
-    let found = Self.fingerprints(of: chunks)
+    let place = Int(piece.chunkOffset)
+    let end = place + Int(piece.chunkByteCount)
+    let frame = Int(piece.groupOffset)..<Int(piece.groupOffset) + Int(piece.groupByteCount)
+    guard frame.upperBound <= stripe.layout.byteCount, frame.count > GroupHeader.byteCount,
+      end <= Int(piece.groupPlainByteCount),
+      codec == .raw
+        ? frame.count == GroupHeader.byteCount + Int(piece.groupPlainByteCount)
+        : Int(piece.groupPlainByteCount) <= StorageClass.largestGroup
+    else { throw .corrupt("group of a piece") }
+    let wanted = Int(piece.skip)..<Int(piece.skip) + Int(piece.take)
+    // One chunk of a raw group can be had without the others.
+    if codec == .raw {
+      let start = frame.lowerBound + GroupHeader.byteCount + place
+      return Part(
+        range: start..<start + (end - place), codec: .raw, plainByteCount: end - place,
+        pieces: [
+          Piece(chunk: 0..<end - place, fingerprint: piece.fingerprint, wanted: wanted)
+        ])
+    }
+    return Part(
+      range: frame, codec: codec, plainByteCount: Int(piece.groupPlainByteCount),
+      pieces: [Piece(chunk: place..<end, fingerprint: piece.fingerprint, wanted: wanted)])
+  }
+
+  /// Takes the next part in, when it lies behind the last one or is the same; false when it does not fit.
+  private mutating func append(_ part: Part) -> Bool {
+    let last = parts[parts.count - 1]
+    if part.codec != .raw, part.range == last.range, part.codec == last.codec,
+      part.plainByteCount == last.plainByteCount
+    {
+      parts[parts.count - 1].pieces += part.pieces
+      return true
+    }
+    let gap = part.range.lowerBound - last.range.upperBound
+    guard gap >= 0, gap <= Self.gapLimit else { return false }
+    if part.codec != .raw {
+      let plain = parts.reduce(0) { $0 + ($1.codec == .raw ? 0 : $1.plainByteCount) }
+      guard plain + part.plainByteCount <= Self.plainLimit else { return false }
+    }
+    parts.append(part)
+    return true
+  }
+
+  /// The parts' bytes as they are stored, from slices that together are the range between the first and the last of them.
+  ///
+  /// - Parameter indices: of parts, ascending, at least one.
+  func stored(_ indices: [Int], in read: [Slice]) -> [[Slice]] {
+    var cursor = Cursor(read)
+    var position = parts[indices[0]].range.lowerBound
+    return indices.map { index in
+      cursor.skip(parts[index].range.lowerBound - position)
+      position = parts[index].range.upperBound
+      return cursor.take(parts[index].range.count)
+    }
+  }
+
+  /// What the object wants of a part's plain bytes.
+  static func wanted(_ part: Part, of plain: [Slice]) -> [Slice] {
     var result: [Slice] = []
-    result.reserveCapacity(chunks.count)
-    for (index, piece) in pieces.enumerated() {
-      if found[index] != piece.fingerprint { chunks[index] = try await mend(piece) }
-      if piece.wanted.count == piece.chunk.count {
-        result += chunks[index]
-      } else {
-        var inner = Cursor(chunks[index])
-        inner.skip(piece.wanted.lowerBound)
-        result += inner.take(piece.wanted.count)
-      }
+    for piece in part.pieces {
+      var cursor = Cursor(plain)
+      cursor.skip(piece.chunk.lowerBound + piece.wanted.lowerBound)
+      result += cursor.take(piece.wanted.count)
     }
     return result
   }
 
-  /// Whether these slices together are the piece's chunk.
-  static func isRight(_ slices: [Slice], _ piece: Piece) -> Bool {
-    fingerprints(of: [slices]) == [piece.fingerprint]
+  /// For each part whether all its pieces are as their fingerprints say, in the plain bytes given. Nothing is copied; chunks that
+  /// lie in one slice are hashed together, the few that lie across two blocks by themselves.
+  static func areRight(_ parts: [(part: Part, plain: [Slice])]) -> [Bool] {
+    var chunks: [[Slice]] = []
+    for (part, plain) in parts {
+      for piece in part.pieces {
+        var cursor = Cursor(plain)
+        cursor.skip(piece.chunk.lowerBound)
+        chunks.append(cursor.take(piece.chunk.count))
+      }
+    }
+    var found = fingerprints(of: chunks)[...]
+    return parts.map { part, _ in
+      var isRight = true
+      for piece in part.pieces where found.removeFirst() != piece.fingerprint { isRight = false }
+      return isRight
+    }
   }
 
-  /// Chunks that lie in one slice are hashed together, the few that lie across two blocks by themselves.
   private static func fingerprints(of chunks: [[Slice]]) -> [Fingerprint] {
     var whole: [UnsafeRawBufferPointer] = []
     whole.reserveCapacity(chunks.count)

@@ -11,15 +11,22 @@ final class ChunkFinder: @unchecked Sendable {
   typealias Answer = Result<[FindChunks.Location], DataPathError>
 
   private struct Waiting {
+    var domain: ChunkDomain
     var fingerprints: [Fingerprint]
     var promise: Promise<Answer>
+  }
+
+  /// A chunk of one domain is none of another.
+  private struct Name: Hashable {
+    var domain: ChunkDomain
+    var fingerprint: Fingerprint
   }
 
   private let access: ClusterAccess
   private let tasks: OwnedTasks
   private var waiting: [Waiting] = []
   private var isAsking = false
-  private var neighbours: [Fingerprint: FindChunks.Location] = [:]
+  private var neighbours: [Name: FindChunks.Location] = [:]
 
   private static let batchLimit = 4096
   /// About 10 MiB.
@@ -31,12 +38,14 @@ final class ChunkFinder: @unchecked Sendable {
   }
 
   /// One location for each fingerprint; `byteCount` 0 where it is not stored. All are hints.
-  func find(_ fingerprints: [Fingerprint]) async throws(DataPathError) -> [FindChunks.Location] {
+  func find(_ fingerprints: [Fingerprint], in domain: ChunkDomain)
+    async throws(DataPathError) -> [FindChunks.Location]
+  {
     if fingerprints.isEmpty { return [] }
-    let known = fingerprints.compactMap { neighbours[$0] }
+    let known = fingerprints.compactMap { neighbours[Name(domain: domain, fingerprint: $0)] }
     if known.count == fingerprints.count { return known }
     let promise = Promise<Answer>()
-    waiting.append(Waiting(fingerprints: fingerprints, promise: promise))
+    waiting.append(Waiting(domain: domain, fingerprints: fingerprints, promise: promise))
     if !isAsking {
       isAsking = true
       tasks.spawn("find chunks") { await self.ask() }
@@ -45,13 +54,15 @@ final class ChunkFinder: @unchecked Sendable {
   }
 
   /// A hint that proved wrong.
-  func forget(_ fingerprint: Fingerprint) { neighbours[fingerprint] = nil }
+  func forget(_ fingerprint: Fingerprint, in domain: ChunkDomain) {
+    neighbours[Name(domain: domain, fingerprint: fingerprint)] = nil
+  }
 
   private func ask() async {
-    while !waiting.isEmpty {
+    while let domain = waiting.first?.domain {
       var batch: [Waiting] = []
       var count = 0
-      while let first = waiting.first,
+      while let first = waiting.first, first.domain == domain,
         batch.isEmpty || count + first.fingerprints.count <= Self.batchLimit
       {
         count += first.fingerprints.count
@@ -60,11 +71,12 @@ final class ChunkFinder: @unchecked Sendable {
       }
       do throws(DataPathError) {
         let answer = try await access.coordinator.query(
-          FindChunks(fingerprints: batch.flatMap(\.fingerprints)))
+          FindChunks(fingerprints: batch.flatMap(\.fingerprints), in: domain))
         guard answer.found.count == count else { throw .corrupt("answer of the dedup index") }
         if neighbours.count + answer.neighbours.count > Self.neighbourLimit { neighbours = [:] }
         for neighbour in answer.neighbours {
-          neighbours[neighbour.fingerprint] = neighbour.location
+          let name = Name(domain: domain, fingerprint: neighbour.fingerprint)
+          neighbours[name] = neighbour.location
         }
         var start = 0
         for one in batch {

@@ -9,8 +9,6 @@ final class ChunkHandle: @unchecked Sendable {
   let byteCount: Int
   private(set) var outcome: Result<Location, DataPathError>?
   private let waiters = WaitQueue()
-  /// How many containers it was packed for in vain.
-  var attemptCount = 0
 
   struct Location: Hashable, Sendable {
     var container: ContainerID

@@ -51,9 +51,9 @@ struct ManifestBuilder {
 
   /// The content of the object. Call once, after the last chunk.
   ///
-  /// - Parameter isPart: a root page in any case.
-  mutating func finish(isPart: Bool = false) async throws(DataPathError) -> ObjectContent {
-    if !isPart && levels.isEmpty && runs.count <= ObjectContent.embeddedRunLimit {
+  /// - Parameter hasRoot: a root page in any case.
+  mutating func finish(hasRoot: Bool = false) async throws(DataPathError) -> ObjectContent {
+    if !hasRoot && levels.isEmpty && runs.count <= ObjectContent.embeddedRunLimit {
       return .embedded(runs)
     }
     if !runs.isEmpty { try await endPage() }

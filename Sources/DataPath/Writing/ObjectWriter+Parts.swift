@@ -30,8 +30,9 @@ extension ObjectWriter {
     _ multipart: MultipartName, number: UInt32, source: any ByteSource,
     describe: @escaping @Sendable () throws(DataPathError) -> PartWords
   ) async throws(DataPathError) -> PutPartResult {
-    try await attempt(rewinding: source) { upload throws(DataPathError) in
-      let stored = try await store(source, in: upload, isPart: true)
+    try await attempt(rewinding: source, bucket: multipart.name.bucket) {
+      upload, part throws(DataPathError) in
+      let stored = try await store(source, in: upload, part, hasRoot: true)
       var page: UInt64 = 0
       if case .root(let root) = stored.content { page = root }
       return try await putPart(
@@ -55,7 +56,7 @@ extension ObjectWriter {
   }
 
   /// Makes bytes of an object one part, without moving any: pages that lie in the range whole are shared, new ones are put for its
-  /// ends. Only what is inlined in the object's record is stored anew.
+  /// ends. Only what is inlined in the object's record, or stored in another domain, is stored anew.
   ///
   /// - Parameters:
   ///   - identity: of the version.
@@ -65,17 +66,28 @@ extension ObjectWriter {
     _ multipart: MultipartName, number: UInt32, from source: ObjectName, identity: UInt64,
     range: Range<UInt64>, words: PartWords
   ) async throws(DataPathError) -> PutPartResult {
-    try await attempt(rewinding: nil) { upload throws(DataPathError) in
-      let content = try await cover(source, identity, range, in: upload)
+    try await attempt(rewinding: nil, bucket: multipart.name.bucket) {
+      upload, part throws(DataPathError) in
+      let page = try await cover(source, identity, range, in: upload, part)
+      do throws(DataPathError) {
+        return try await putPart(
+          multipart, number, page: page, UInt64(range.count), words, in: upload, orElse: .changed)
+      } catch {
+        guard error.refusalCode == .otherClass else { throw error }
+      }
+      let stored = try await store(
+        ObjectSource(access, source, identity: identity, range: range), in: upload, part,
+        hasRoot: true)
+      guard case .root(let root) = stored.content else { throw .corrupt("a page of no bytes") }
       return try await putPart(
-        multipart, number, page: content, UInt64(range.count), words, in: upload,
-        orElse: .changed)
+        multipart, number, page: root, UInt64(range.count), words, in: upload, orElse: .changed)
     }
   }
 
   /// A page of exactly these bytes of a version; 0 when there are none.
   private func cover(
-    _ source: ObjectName, _ identity: UInt64, _ range: Range<UInt64>, in upload: Upload
+    _ source: ObjectName, _ identity: UInt64, _ range: Range<UInt64>, in upload: Upload,
+    _ part: UploadPart
   ) async throws(DataPathError) -> UInt64 {
     var children: [Page.Child] = []
     var first = range.lowerBound
@@ -91,7 +103,8 @@ extension ObjectWriter {
         throw error
       }
       if !answer.inline.isEmpty {
-        let stored = try await store(InlineSource(answer.inline), in: upload, isPart: true)
+        let stored = try await store(
+          InlineSource(answer.inline), in: upload, part, hasRoot: true)
         guard case .root(let page) = stored.content else { throw .corrupt("a page of no bytes") }
         return page
       }
@@ -125,7 +138,8 @@ extension ObjectWriter {
     // A part that is not alive was put again, or went with its upload.
     let replaced = DataPathError.refused(
       code: RefusalCode.noSuchPart.rawValue, reason: "a part was put again")
-    return try await attempt(rewinding: nil) { upload throws(DataPathError) in
+    return try await attempt(rewinding: nil, bucket: multipart.name.bucket) {
+      upload, _ throws(DataPathError) in
       var root: UInt64 = 0
       if !children.isEmpty { root = try await putTree(children, in: upload, orElse: replaced) }
       let outcome = try await access.coordinator.execute(

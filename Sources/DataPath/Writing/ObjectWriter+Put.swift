@@ -40,8 +40,9 @@ extension ObjectWriter {
     unlessIdentical: Bool = false,
     describe: @escaping @Sendable () throws(DataPathError) -> ObjectAttributes
   ) async throws(DataPathError) -> PutResult {
-    try await attempt(rewinding: source) { upload throws(DataPathError) in
-      let stored = try await store(source, in: upload)
+    try await attempt(rewinding: source, bucket: name.bucket) {
+      upload, part throws(DataPathError) in
+      let stored = try await store(source, in: upload, part)
       let identity = try await commit(
         name, stored, in: upload, try describe(), precondition, unlessIdentical)
       return PutResult(
@@ -50,27 +51,33 @@ extension ObjectWriter {
     }
   }
 
-  /// Does `body` under an upload, again under another one when that ended meanwhile.
+  /// Does `body` under an upload, again under another one when that ended meanwhile, or the bucket's class changed.
   ///
   /// - Parameter source: what it reads; nil: it reads nothing that is not there a second time.
   func attempt<Value>(
-    rewinding source: (any ByteSource)?, _ body: (Upload) async throws(DataPathError) -> Value
+    rewinding source: (any ByteSource)?, bucket: String,
+    _ body: (Upload, UploadPart) async throws(DataPathError) -> Value
   ) async throws(DataPathError) -> Value {
     var attemptCount = 0
     while true {
       attemptCount += 1
       let upload = upload
       do throws(DataPathError) {
-        return try await body(upload)
+        let part = upload.part(try await buckets.bucket(bucket))
+        return try await body(upload, part)
       } catch {
-        guard error.refusalCode == .noSuchUpload, attemptCount < Self.attemptLimit,
-          !Task.isCancelled
+        let isOtherClass = error.refusalCode == .otherClass
+        guard isOtherClass || error.refusalCode == .noSuchUpload,
+          attemptCount < Self.attemptLimit, !Task.isCancelled
         else { throw error }
         // Nothing was committed. Chunks stored under that upload may be gone, so all is stored again.
-        replace(upload)
+        if isOtherClass { buckets.forget(bucket) } else { replace(upload) }
         guard source?.rewind() != false else {
           // Words for people: the refusal names the upload by its number.
-          let reason = error == Self.gone ? "stored chunks are gone" : "the session expired"
+          let reason =
+            isOtherClass
+            ? "the bucket's class changed"
+            : error == Self.gone ? "stored chunks are gone" : "the session expired"
           throw .source("\(reason), and what was read cannot be read a second time")
         }
       }
@@ -93,13 +100,13 @@ extension ObjectWriter {
 
   /// Stores all bytes of `source` and the pages that name them.
   ///
-  /// - Parameter isPart: the content is then a root page unless it is empty, however small.
+  /// - Parameter hasRoot: the content is then a root page unless it is empty, however small.
   /// - Throws: `noSuchUpload` when the upload ended meanwhile.
-  func store(_ source: any ByteSource, in upload: Upload, isPart: Bool = false)
-    async throws(DataPathError) -> StoredObject
-  {
+  func store(
+    _ source: any ByteSource, in upload: Upload, _ part: UploadPart, hasRoot: Bool = false
+  ) async throws(DataPathError) -> StoredObject {
     do throws(DataPathError) {
-      return try await storeAll(source, upload, isPart)
+      return try await storeAll(source, upload, part, hasRoot)
     } catch {
       // Commands of an upload change nothing that shows, so it does not matter whether the last one was carried out.
       guard error == .outcomeUnknown else { throw error }
@@ -107,11 +114,13 @@ extension ObjectWriter {
     }
   }
 
-  private func storeAll(_ source: any ByteSource, _ upload: Upload, _ isPart: Bool)
+  private func storeAll(
+    _ source: any ByteSource, _ upload: Upload, _ part: UploadPart, _ hasRoot: Bool
+  )
     async throws(DataPathError) -> StoredObject
   {
-    // A producer may still fill the open stripe; it counts until its last chunk is packed.
-    let packer = upload.packer
+    // A producer may still fill the open group; it counts until its last chunk is packed.
+    let packer = part.packer
     packer.producerCount += 1
     var isProducing = true
     func stopProducing() {
@@ -126,7 +135,7 @@ extension ObjectWriter {
     guard first != nil else {
       return StoredObject(content: .inline([]), byteCount: 0, contentHash: hash.finish())
     }
-    if !isPart, reader.isAtEnd, first!.bytes.count <= ObjectContent.inlineLimit {
+    if !hasRoot, reader.isAtEnd, first!.bytes.count <= ObjectContent.inlineLimit {
       let bytes = first!.bytes.array
       return StoredObject(
         content: .inline(bytes), byteCount: UInt64(bytes.count),
@@ -152,7 +161,7 @@ extension ObjectWriter {
           if failed.isFulfilled { continue }
           try await builder.add(handle)
         }
-        let content = try await builder.finish(isPart: isPart)
+        let content = try await builder.finish(hasRoot: hasRoot)
         manifest.fulfil(.success((content, builder.byteCount)))
       } catch {
         failed.fulfil(error)
@@ -161,10 +170,10 @@ extension ObjectWriter {
       }
     }
     do throws(DataPathError) {
-      while let handles = try await storeNext(&first, &reader, hash, upload) {
+      while let handles = try await storeNext(&first, &reader, hash, part) {
         for handle in handles {
           if !window.tryAcquire() {
-            // The manifest may wait for a chunk in the open stripe, which duplicates alone never fill.
+            // The manifest may wait for a chunk in the open group, which duplicates alone never fill.
             packer.want()
             await window.acquire()
           }
@@ -235,7 +244,7 @@ extension ObjectWriter {
   /// Stores the next piece (`first` before those of the reader); nil after the last. When this returns its share of the
   /// budget hangs on its chunks alone: an object that held a share while it waits for the next could wait for itself.
   private func storeNext(
-    _ first: inout Piece?, _ reader: inout PieceReader, _ hash: ContentHash, _ upload: Upload
+    _ first: inout Piece?, _ reader: inout PieceReader, _ hash: ContentHash, _ upload: UploadPart
   ) async throws(DataPathError) -> [ChunkHandle]? {
     if let piece = first.take() { return try await store(piece, hash, upload) }
     guard let piece = try await reader.next() else { return nil }
@@ -243,7 +252,7 @@ extension ObjectWriter {
   }
 
   /// Cuts a piece into chunks and sees to it that each is stored or held; returns their handles in order.
-  private func store(_ piece: Piece, _ hash: ContentHash, _ upload: Upload)
+  private func store(_ piece: Piece, _ hash: ContentHash, _ upload: UploadPart)
     async throws(DataPathError) -> [ChunkHandle]
   {
     let parts = piece.chunks()
@@ -252,7 +261,7 @@ extension ObjectWriter {
     let unknown = parts.map(\.fingerprint).filter {
       upload.knownHandle($0) == nil && asked.insert($0).inserted
     }
-    let found = try await finder.find(unknown)
+    let found = try await finder.find(unknown, in: upload.domain)
     var locations: [Fingerprint: FindChunks.Location] = [:]
     for (fingerprint, location) in zip(unknown, found) where location.byteCount > 0 {
       locations[fingerprint] = location

@@ -32,8 +32,8 @@ package struct ExistingObject: Sendable {
 /// Writes objects, many at once, into stripes that they share. One for a process. Loop-confined.
 ///
 /// `ObjectWriter+Put.swift` is one object's way from source to commit. `ChunkFinder` asks which chunks are stored; an `Upload` is
-/// what the coordinator knows this writer by, and all that stands and falls with it: `ChunkHolder` keeps chunks that were found,
-/// `StripePacker` stores the others. `ManifestBuilder` makes pages of all of them.
+/// what the coordinator knows this writer by, and all that stands and falls with it: for each domain `ChunkHolder` keeps chunks
+/// that were found, `GroupPacker` compresses the others, `StripePacker` stores them. `ManifestBuilder` makes pages of all.
 package final class ObjectWriter: @unchecked Sendable {
   // Loop-confined.
   package struct Options: Sendable {
@@ -59,6 +59,7 @@ package final class ObjectWriter: @unchecked Sendable {
   let access: ClusterAccess
   let options: Options
   let finder: ChunkFinder
+  let buckets: BucketCache
   let budget: Semaphore
   /// All that is started for objects; none outlives ``finish()`` or ``abandon()``.
   let tasks: OwnedTasks
@@ -85,6 +86,7 @@ package final class ObjectWriter: @unchecked Sendable {
     self.options = options
     tasks = OwnedTasks(access.driver)
     finder = ChunkFinder(access, tasks)
+    buckets = BucketCache(access, tasks)
     current = Upload(access, tasks: tasks, finder: finder, options: StripePacker.Options())
     self.budget = budget ?? Semaphore(options.memoryByteCount)
   }
@@ -97,7 +99,12 @@ package final class ObjectWriter: @unchecked Sendable {
 
   /// Bytes of chunks that were not stored before.
   package var newByteCount: UInt64 {
-    ended.reduce(current.packer.newByteCount) { $0 + $1.packer.newByteCount }
+    ended.reduce(current.newByteCount) { $0 + $1.newByteCount }
+  }
+
+  /// Their groups' frames, as stored, before coding.
+  package var groupByteCount: UInt64 {
+    ended.reduce(current.groupByteCount) { $0 + $1.groupByteCount }
   }
 
   /// `upload` has ended: objects go on under another. Called by each object that finds out.
@@ -112,7 +119,7 @@ package final class ObjectWriter: @unchecked Sendable {
   /// Stores what is still open, gives the containers back and ends the upload. Call once, after the last `put`.
   package func finish() async throws(DataPathError) {
     do throws(DataPathError) {
-      try await current.packer.finish()
+      try await current.finish()
       try await current.identity.end()
     } catch {
       // Every object is committed; what the session held went back with it.

@@ -27,7 +27,8 @@ final class OpenContainer: @unchecked Sendable {
   }
 
   var isUsable: Bool {
-    !isDead && nextStripe < grant.endStripe && bytesLeft > 0 && ordinalsLeft > 0
+    !isDead && nextStripe < grant.endStripe && bytesLeft > 0
+      && ordinalsLeft >= StorageClass.groupChunkLimit
   }
 
   func takeStripe() -> UInt64 {
@@ -50,12 +51,14 @@ final class SealedStripe: @unchecked Sendable {
   // Loop-confined.
   enum State { case writing, acknowledged, failed }
   let record: StripeRecord
-  /// One for each chunk, in the record's order.
-  let handles: [ChunkHandle]
+  /// In the record's order; their payloads are in the stripe's buffer.
+  let groups: [EncodedGroup]
+  /// Of their chunks.
+  var handles: [ChunkHandle] { groups.flatMap(\.handles) }
   var state = State.writing
 
-  init(record: StripeRecord, handles: [ChunkHandle]) {
+  init(record: StripeRecord, groups: [EncodedGroup]) {
     self.record = record
-    self.handles = handles
+    self.groups = groups
   }
 }

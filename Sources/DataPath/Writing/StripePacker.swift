@@ -5,18 +5,18 @@ import Ring
 import Stripes
 import Wire
 
-/// Packs new chunks into stripes, stores the stripes, registers them. Shared by all objects of a writer, so that many
+/// Packs groups of one domain into stripes, stores the stripes, registers them. Shared by all objects of a writer, so that many
 /// small ones share a stripe: group commit. Loop-confined.
 ///
-/// A stripe is sealed when it is full, when everybody who could add to it waits for it, or after a few milliseconds.
+/// A stripe is sealed when it is full, or when its ``GroupPacker`` says so.
 /// When a device does not acknowledge, its container is given up at its last acknowledged stripe and the
-/// stripe's chunks are packed again, for another container.
+/// stripe's groups are packed again as they are, for another container.
 final class StripePacker: @unchecked Sendable {
   // Loop-confined.
   struct Options: Sendable {
     /// Stripes being stored at once.
     var stripesInFlight = 4
-    /// How long a stripe that somebody waits for stays open.
+    /// How long a group, or a stripe, that somebody waits for stays open.
     var patience = Duration.milliseconds(5)
     var blockDeadline = Duration.seconds(15)
     /// For how long a device that failed is not asked for.
@@ -24,7 +24,7 @@ final class StripePacker: @unchecked Sendable {
   }
 
   private struct Entry {
-    var handle: ChunkHandle
+    var group: EncodedGroup
     var offset: Int
   }
 
@@ -33,11 +33,13 @@ final class StripePacker: @unchecked Sendable {
     var container: OpenContainer
     var buffer: Buffer
     var byteCount = 0
+    var chunkCount = 0
     var entries: [Entry] = []
   }
 
   private let access: ClusterAccess
   private let upload: UploadIdentity
+  private let domain: ChunkDomain
   private let tasks: OwnedTasks
   private let options: Options
   private var open: OpenStripe?
@@ -47,12 +49,10 @@ final class StripePacker: @unchecked Sendable {
   private var avoided: [DeviceID: Duration] = [:]
   /// Stripes sealed and not settled yet.
   private var unsettledCount = 0
-  private let settled = WaitQueue()
+  let settled = WaitQueue()
   private var containers: [OpenContainer] = []
-  private var isTimerRunning = false
-  private var sealCount = 0
   private var lastFailure = ""
-  /// How often a chunk is sent to yet another container.
+  /// How often a group is sent to yet another container.
   private static let attemptLimit = 8
   /// How often a grant is asked for while the leader cannot give one.
   private static let grantAttemptLimit = 20
@@ -60,47 +60,49 @@ final class StripePacker: @unchecked Sendable {
   private static let chunkLimit = 4096
   /// Why nothing more is stored.
   private var abandoned: DataPathError?
-  /// Objects that may still add chunks, and so are worth waiting for.
-  var producerCount = 0 { didSet { flushIfAllWait() } }
-  private var isWanted = false
 
-  /// Of new chunks, for the writer's report.
-  private(set) var newByteCount: UInt64 = 0
+  /// Frames of groups that were packed, for the writer's report.
+  private(set) var groupByteCount: UInt64 = 0
 
-  init(_ access: ClusterAccess, upload: UploadIdentity, tasks: OwnedTasks, options: Options) {
+  init(
+    _ access: ClusterAccess, upload: UploadIdentity, tasks: OwnedTasks, domain: ChunkDomain,
+    options: Options
+  ) {
     self.access = access
     self.upload = upload
+    self.domain = domain
     self.tasks = tasks
     self.options = options
     slots = Semaphore(options.stripesInFlight)
     granting = SharedWork(tasks, "request grant")
   }
 
-  /// Copies the chunk into the open stripe; the handle settles when the stripe is registered, or cannot be stored.
-  func pack(_ handle: ChunkHandle, _ bytes: ChunkBytes) async {
-    newByteCount += UInt64(handle.byteCount)
-    // Each sealed stripe holds its memory until it is settled.
-    while unsettledCount > options.stripesInFlight && abandoned == nil { await settled.wait() }
-    await pack(handle, bytes.slice)
+  /// Each sealed stripe holds its memory until it is settled: too many do, ``settled`` tells of the next.
+  var isCongested: Bool { unsettledCount > options.stripesInFlight }
+  var hasOpen: Bool { open != nil }
+
+  /// Copies the group into the open stripe; its handles settle when the stripe is registered, or cannot be stored.
+  func pack(_ group: EncodedGroup) async {
+    groupByteCount += UInt64(group.frameByteCount)
+    await place(group)
   }
 
-  private func pack(_ handle: ChunkHandle, _ slice: Slice) async {
+  private func place(_ group: EncodedGroup) async {
     while true {
-      if let abandoned { return handle.settle(.failure(abandoned)) }
+      if let abandoned { return group.settle(.failure(abandoned)) }
       let container: OpenContainer
       do throws(DataPathError) {
         container = try await usableContainer()
       } catch {
-        handle.settle(.failure(error))
-        return
+        return group.settle(.failure(error))
       }
       // No suspension from here on: the open stripe is ours.
-      if let abandoned { return handle.settle(.failure(abandoned)) }
-      let frameByteCount = GroupHeader.byteCount + slice.count
+      if let abandoned { return group.settle(.failure(abandoned)) }
       if let full = open,
         full.container !== container
-          || full.byteCount + frameByteCount > StripeLayout.capacity(of: container.grant.scheme)
-          || full.entries.count >= min(Self.chunkLimit, container.ordinalsLeft)
+          || full.byteCount + group.frameByteCount
+            > StripeLayout.capacity(of: container.grant.scheme)
+          || full.chunkCount + group.handles.count > min(Self.chunkLimit, container.ordinalsLeft)
       {
         seal()
         if !container.isUsable { continue }
@@ -111,49 +113,24 @@ final class StripePacker: @unchecked Sendable {
           buffer: access.driver.buffers.take(StripeLayout.capacity(of: container.grant.scheme)))
       }
       let offset = open!.byteCount
-      let header = GroupHeader(
-        codec: .raw, chunkCount: 1, plainByteCount: slice.count, payloadByteCount: slice.count)
-      let target = open!.buffer.base + offset
-      header.encoded.withUnsafeBytes {
-        target.copyMemory(from: $0.baseAddress!, byteCount: GroupHeader.byteCount)
-      }
-      slice.withBytes {
-        (target + GroupHeader.byteCount).copyMemory(from: $0.baseAddress!, byteCount: $0.count)
-      }
-      open!.entries.append(Entry(handle: handle, offset: offset))
-      open!.byteCount += frameByteCount
+      group.copy(to: open!.buffer.base + offset)
+      open!.entries.append(Entry(group: group, offset: offset))
+      open!.byteCount += group.frameByteCount
+      open!.chunkCount += group.handles.count
+      // Its bytes are in the stripe now.
+      open!.entries[open!.entries.count - 1].group.payload = Slice(
+        buffer: open!.buffer, offset: offset + GroupHeader.byteCount, count: group.payload.count)
       if access.driver.meets(.stripeShort) { seal() }
       return
     }
-  }
-
-  /// Somebody waits for what is packed: it goes out when nobody else can add to it, at the latest after `patience`.
-  func want() {
-    guard open != nil else { return }
-    isWanted = true
-    flushIfAllWait()
-    guard isWanted, !isTimerRunning else { return }
-    isTimerRunning = true
-    let count = sealCount
-    tasks.spawn("flush stripe") { [self] in
-      await access.driver.sleep(options.patience)
-      isTimerRunning = false
-      guard isWanted else { return }
-      if sealCount == count { seal() } else { want() }
-    }
-  }
-
-  private func flushIfAllWait() {
-    if isWanted && producerCount == 0 { seal() }
   }
 
   /// Whoever waits for a chunk, or to pack one, hears of `error` now. Stripes under way end without effect.
   func abandon(_ error: DataPathError) {
     guard abandoned == nil else { return }
     abandoned = error
-    for entry in open?.entries ?? [] { entry.handle.settle(.failure(error)) }
+    for entry in open?.entries ?? [] { entry.group.settle(.failure(error)) }
     open = nil
-    isWanted = false
     for container in containers {
       container.isDead = true
       for stripe in container.outstanding {
@@ -209,7 +186,8 @@ final class StripePacker: @unchecked Sendable {
       do throws(DataPathError) {
         outcome = try await access.coordinator.execute(
           .requestGrant(
-            upload: try await upload.number(), avoid: avoided.keys.sorted(), placement: nil))
+            upload: try await upload.number(), avoid: avoided.keys.sorted(), placement: nil,
+            domain: domain))
       } catch {
         attempt += 1
         let mayPass =
@@ -244,11 +222,10 @@ final class StripePacker: @unchecked Sendable {
 
   // MARK: Stripes
 
-  private func seal() {
+  /// Sends the open stripe, if there is one.
+  func seal() {
     guard let full = open else { return }
     open = nil
-    isWanted = false
-    sealCount += 1
     guard !full.entries.isEmpty else { return }
     let container = full.container
     let scheme = container.grant.scheme
@@ -260,17 +237,9 @@ final class StripePacker: @unchecked Sendable {
     }
     let record = StripeRecord(
       stripe: container.takeStripe(), layout: layout,
-      firstOrdinal: container.takeOrdinals(full.entries.count, byteCount: full.byteCount),
-      groups: full.entries.map { entry in
-        StripeRecord.Group(
-          offset: UInt32(entry.offset),
-          storedByteCount: UInt32(GroupHeader.byteCount + entry.handle.byteCount), codec: .raw,
-          chunks: [
-            StripeRecord.Chunk(
-              fingerprint: entry.handle.fingerprint, byteCount: UInt32(entry.handle.byteCount))
-          ])
-      })
-    let sealed = SealedStripe(record: record, handles: full.entries.map(\.handle))
+      firstOrdinal: container.takeOrdinals(full.chunkCount, byteCount: full.byteCount),
+      groups: full.entries.map { $0.group.record(at: $0.offset) })
+    let sealed = SealedStripe(record: record, groups: full.entries.map(\.group))
     container.outstanding.append(sealed)
     unsettledCount += 1
     let buffer = full.buffer
@@ -306,24 +275,20 @@ final class StripePacker: @unchecked Sendable {
         lastFailure = "\(access.map.nodeName(of: failure.device)): \(failure.error)"
       }
       await register(container)
-      // The same chunks, for another container: `usableContainer` grants one on other devices.
-      for (handle, group) in zip(sealed.handles, sealed.record.groups) {
-        handle.attemptCount += 1
-        guard handle.attemptCount < Self.attemptLimit else {
-          handle.settle(
+      // The same groups, for another container: `usableContainer` grants one on other devices.
+      for var group in sealed.groups {
+        group.attemptCount += 1
+        guard group.attemptCount < Self.attemptLimit else {
+          group.settle(
             .failure(
               .refused(
                 code: RefusalCode.tooFewDomains.rawValue,
                 reason: "devices fail again and again, last \(lastFailure)")))
           continue
         }
-        await pack(
-          handle,
-          Slice(
-            buffer: buffer, offset: Int(group.offset) + GroupHeader.byteCount,
-            count: handle.byteCount))
+        await place(group)
       }
-      want()
+      seal()
     } else {
       sealed.state = .acknowledged
       await register(container)
@@ -346,7 +311,7 @@ final class StripePacker: @unchecked Sendable {
       var ready: [SealedStripe] = []
       var chunkCount = 0
       for stripe in container.outstanding {
-        chunkCount += stripe.handles.count
+        chunkCount += stripe.record.chunkCount
         guard stripe.state == .acknowledged, ready.isEmpty || chunkCount <= Self.chunkLimit else {
           break
         }

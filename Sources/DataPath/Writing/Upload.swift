@@ -9,7 +9,57 @@ import Ring
 final class Upload: @unchecked Sendable {
   // Loop-confined.
   let identity: UploadIdentity
-  let packer: StripePacker
+  private let access: ClusterAccess
+  private let tasks: OwnedTasks
+  private let finder: ChunkFinder
+  private let options: StripePacker.Options
+  private var parts: [ChunkDomain: UploadPart] = [:]
+  private var failure: DataPathError?
+
+  init(
+    _ access: ClusterAccess, tasks: OwnedTasks, finder: ChunkFinder, options: StripePacker.Options
+  ) {
+    self.access = access
+    self.tasks = tasks
+    self.finder = finder
+    self.options = options
+    identity = UploadIdentity(access, tasks)
+  }
+
+  /// What stores for buckets of that domain.
+  func part(_ bucket: GetBucket.Answer) -> UploadPart {
+    if let known = parts[bucket.domain] { return known }
+    let part = UploadPart(
+      access, identity, tasks: tasks, finder: finder, bucket, options: options)
+    parts[bucket.domain] = part
+    if let failure { part.abandon(failure) }
+    return part
+  }
+
+  private var sortedParts: [UploadPart] { parts.sorted { $0.key < $1.key }.map(\.value) }
+
+  /// Of chunks that were not stored before.
+  var newByteCount: UInt64 { parts.values.reduce(0) { $0 + $1.packer.newByteCount } }
+  /// Of their groups, as stored.
+  var groupByteCount: UInt64 { parts.values.reduce(0) { $0 + $1.packer.groupByteCount } }
+
+  /// Stores what is still open, and gives the containers back.
+  func finish() async throws(DataPathError) {
+    for part in sortedParts { try await part.packer.finish() }
+  }
+
+  /// It has ended, or is given up: all that waits for it fails with `error`, nothing more is stored under it.
+  func abandon(_ error: DataPathError) {
+    failure = failure ?? error
+    for part in sortedParts { part.abandon(error) }
+  }
+}
+
+/// What an upload stores in one domain. Loop-confined.
+final class UploadPart: @unchecked Sendable {
+  // Loop-confined.
+  let domain: ChunkDomain
+  let packer: GroupPacker
   let holder: ChunkHolder
   /// Chunks of this upload, so that duplicates within it are found before the index knows them.
   private var handles: [Fingerprint: ChunkHandle] = [:]
@@ -18,13 +68,15 @@ final class Upload: @unchecked Sendable {
   private static let handleLimit = 100_000
 
   init(
-    _ access: ClusterAccess, tasks: OwnedTasks, finder: ChunkFinder, options: StripePacker.Options
+    _ access: ClusterAccess, _ identity: UploadIdentity, tasks: OwnedTasks, finder: ChunkFinder,
+    _ bucket: GetBucket.Answer, options: StripePacker.Options
   ) {
-    identity = UploadIdentity(access, tasks)
-    let packer = StripePacker(access, upload: identity, tasks: tasks, options: options)
+    let domain = bucket.domain
+    self.domain = domain
+    let packer = GroupPacker(access, upload: identity, tasks: tasks, bucket, options: options)
     self.packer = packer
     holder = ChunkHolder(access, upload: identity, tasks: tasks) { handle, bytes in
-      finder.forget(handle.fingerprint)
+      finder.forget(handle.fingerprint, in: domain)
       await packer.pack(handle, bytes)
       packer.want()
     }
@@ -45,7 +97,6 @@ final class Upload: @unchecked Sendable {
     handles[handle.fingerprint] = handle
   }
 
-  /// It has ended, or is given up: all that waits for it fails with `error`, nothing more is stored under it.
   func abandon(_ error: DataPathError) {
     handles = [:]
     packer.abandon(error)

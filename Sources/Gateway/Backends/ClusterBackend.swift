@@ -144,11 +144,26 @@ package final class ClusterBackend: ObjectBackend, @unchecked Sendable {
     _ source: FoundObject, to target: ObjectName, attributes: ObjectAttributes,
     precondition: Precondition
   ) async throws(BackendError) {
-    try await change(
-      .copyObject(
-        source: source.name, sourceIdentity: source.version, target: target,
-        attributes: attributes, move: false,
-        precondition: precondition, modified: 0))
+    do throws(DataPathError) {
+      do throws(DataPathError) {
+        _ = try await access.coordinator.execute(
+          .copyObject(
+            source: source.name, sourceIdentity: source.version, target: target,
+            attributes: attributes, move: false, precondition: precondition, modified: 0))
+      } catch {
+        guard error.refusalCode == .otherClass else { throw error }
+        // Its chunks cannot be shared: the bytes are stored anew.
+        _ = try await writers.use { writer throws(DataPathError) in
+          try await writer.put(
+            target, attributes: attributes,
+            source: ObjectSource(
+              access, source.name, identity: source.version, range: 0..<source.byteCount),
+            precondition: precondition, unlessIdentical: false)
+        }
+      }
+    } catch {
+      throw BackendError(error)
+    }
   }
 
   package func list(_ request: ListRequest) async throws(BackendError) -> ListPage {

@@ -76,11 +76,13 @@ package struct GetUsage: Call {
     package var containerCount: UInt64
     /// Deletions whose space is not returned yet.
     package var trashCount: UInt64
+    /// The same by storage class, by number.
+    package var classes: [ClassUsage]
 
     package init(
       objectCount: UInt64, logicalBytes: UInt64, uniqueBytes: UInt64, compressedBytes: UInt64,
       storedBytes: UInt64, metadataBytes: UInt64, capacityBytes: UInt64, freeBytes: UInt64,
-      containerCount: UInt64, trashCount: UInt64
+      containerCount: UInt64, trashCount: UInt64, classes: [ClassUsage]
     ) {
       self.objectCount = objectCount
       self.logicalBytes = logicalBytes
@@ -92,6 +94,7 @@ package struct GetUsage: Call {
       self.freeBytes = freeBytes
       self.containerCount = containerCount
       self.trashCount = trashCount
+      self.classes = classes
     }
     package func encode(into writer: inout ByteWriter) {
       writer.varint(objectCount)
@@ -104,6 +107,7 @@ package struct GetUsage: Call {
       writer.varint(freeBytes)
       writer.varint(containerCount)
       writer.varint(trashCount)
+      writer.list(classes)
     }
     package init(from reader: inout ByteReader) throws(ValueError) {
       objectCount = try reader.varint()
@@ -116,6 +120,7 @@ package struct GetUsage: Call {
       freeBytes = try reader.varint()
       containerCount = try reader.varint()
       trashCount = try reader.varint()
+      classes = try reader.list()
     }
   }
 }

@@ -24,18 +24,32 @@ package struct StatObject: Call {
     package var record: ObjectRecord
     /// Those that hold its bytes, ascending.
     package var containers: [ContainerSummary]
+    /// The bucket's.
+    package var storageClass: String
+    /// Groups that hold its chunks, as stored, before coding; others may have chunks in them too. Nil when there are too many
+    /// to count.
+    package var groupBytes: UInt64?
 
-    package init(record: ObjectRecord, containers: [ContainerSummary]) {
+    package init(
+      record: ObjectRecord, containers: [ContainerSummary], storageClass: String,
+      groupBytes: UInt64?
+    ) {
       self.record = record
       self.containers = containers
+      self.storageClass = storageClass
+      self.groupBytes = groupBytes
     }
     package func encode(into writer: inout ByteWriter) {
       writer.value(record)
       writer.list(containers)
+      writer.string(storageClass)
+      writer.optional(groupBytes)
     }
     package init(from reader: inout ByteReader) throws(ValueError) {
       record = try reader.value()
       containers = try reader.list()
+      storageClass = try reader.string()
+      groupBytes = try reader.optional()
     }
   }
 }
@@ -208,18 +222,22 @@ package struct ListBuckets: Call {
     package var name: String
     /// Milliseconds since 1970.
     package var created: UInt64
+    package var storageClass: String
 
-    package init(name: String, created: UInt64) {
+    package init(name: String, created: UInt64, storageClass: String) {
       self.name = name
       self.created = created
+      self.storageClass = storageClass
     }
     package func encode(into writer: inout ByteWriter) {
       writer.string(name)
       writer.varint(created)
+      writer.string(storageClass)
     }
     package init(from reader: inout ByteReader) throws(ValueError) {
       name = try reader.string()
       created = try reader.varint()
+      storageClass = try reader.string()
     }
   }
 }

@@ -149,6 +149,8 @@ package struct ResolveRange: Call {
     /// Of the frame, header included.
     package var groupByteCount: UInt32
     package var codec: UInt8
+    /// Plain bytes of all the group's chunks.
+    package var groupPlainByteCount: UInt32
     /// Of the chunk in the group's plain bytes.
     package var chunkOffset: UInt32
     package var chunkByteCount: UInt32
@@ -160,13 +162,14 @@ package struct ResolveRange: Call {
 
     package init(
       stripeIndex: UInt32, groupOffset: UInt32, groupByteCount: UInt32, codec: UInt8,
-      chunkOffset: UInt32, chunkByteCount: UInt32, fingerprint: Fingerprint, skip: UInt32,
-      take: UInt32
+      groupPlainByteCount: UInt32, chunkOffset: UInt32, chunkByteCount: UInt32,
+      fingerprint: Fingerprint, skip: UInt32, take: UInt32
     ) {
       self.stripeIndex = stripeIndex
       self.groupOffset = groupOffset
       self.groupByteCount = groupByteCount
       self.codec = codec
+      self.groupPlainByteCount = groupPlainByteCount
       self.chunkOffset = chunkOffset
       self.chunkByteCount = chunkByteCount
       self.fingerprint = fingerprint
@@ -178,6 +181,7 @@ package struct ResolveRange: Call {
       writer.varint(groupOffset)
       writer.varint(groupByteCount)
       writer.fixed(codec)
+      writer.varint(groupPlainByteCount)
       writer.varint(chunkOffset)
       writer.varint(chunkByteCount)
       writer.value(fingerprint)
@@ -189,6 +193,7 @@ package struct ResolveRange: Call {
       groupOffset = try reader.varint32()
       groupByteCount = try reader.varint32()
       codec = try reader.fixed()
+      groupPlainByteCount = try reader.varint32()
       chunkOffset = try reader.varint32()
       chunkByteCount = try reader.varint32()
       fingerprint = try reader.value()
@@ -198,19 +203,23 @@ package struct ResolveRange: Call {
   }
 }
 
-/// Which chunks are stored already, in the default domain. Hints: whoever uses one must hold it (`holdChunks`).
+/// Which chunks are stored already, in a domain. Hints: whoever uses one must hold it (`holdChunks`).
 package struct FindChunks: Call {
   package static let method: UInt16 = 525
+  package var domain: ChunkDomain
   /// At most 4,096.
   package var fingerprints: [Fingerprint]
 
-  package init(fingerprints: [Fingerprint]) {
+  package init(fingerprints: [Fingerprint], in domain: ChunkDomain) {
+    self.domain = domain
     self.fingerprints = fingerprints
   }
   package func encode(into writer: inout ByteWriter) {
+    writer.value(domain)
     writer.list(fingerprints)
   }
   package init(from reader: inout ByteReader) throws(ValueError) {
+    domain = try reader.value()
     fingerprints = try reader.list()
   }
   package struct Answer: Hashable, Sendable, WireValue {

@@ -342,17 +342,30 @@ extension FinalChecks {
         throw failure("chunks match their fingerprints", "\(place): \(error)")
       }
     }
-    let found = bytes.withUnsafeBytes { bytes in
-      var chunks: [UnsafeRawBufferPointer] = []
-      for group in stripe.groups {
-        var offset = Int(group.offset) + GroupHeader.byteCount
+    var found: [Fingerprint] = []
+    let codec = GroupCodec()
+    for group in stripe.groups {
+      let plain: Slice
+      do throws(GroupError) {
+        plain = try bytes.withUnsafeBytes { bytes throws(GroupError) in
+          let frame = Int(group.offset)..<Int(group.offset) + Int(group.storedByteCount)
+          return try codec.decode(
+            UnsafeRawBufferPointer(rebasing: bytes[frame]), codec: group.codec,
+            plainByteCount: group.plainByteCount, in: client.driver.buffers)
+        }
+      } catch {
+        throw failure("chunks match their fingerprints", "\(place): \(error)")
+      }
+      found += plain.withBytes { plain in
+        var chunks: [UnsafeRawBufferPointer] = []
+        var offset = 0
         for chunk in group.chunks {
           let end = offset + Int(chunk.byteCount)
-          chunks.append(UnsafeRawBufferPointer(rebasing: bytes[offset..<end]))
+          chunks.append(UnsafeRawBufferPointer(rebasing: plain[offset..<end]))
           offset = end
         }
+        return Fingerprint.of(chunks)
       }
-      return Fingerprint.of(chunks)
     }
     for (chunk, found) in zip(stripe.groups.flatMap(\.chunks), found)
     where found != chunk.fingerprint {

@@ -175,7 +175,10 @@ final class WorkloadClient: @unchecked Sendable {
     switch error {
     case .refused:
       switch error.refusalCode {
-      case .noSuchBucket: return .noSuchBucket
+      // A put asks for its bucket's class before it changes anything.
+      case .noSuchBucket: return operation.isPut && run.mayBeStale ? .failed : .noSuchBucket
+      case .otherClass where operation.mayLeaveItsClass || run.mayBeStale:
+        return run.cluster.scenario.classes.count > 1 ? .failed : unexcused(.failed)
       case .noSuchKey: return .noSuchKey
       case .preconditionFailed: return .preconditionFailed
       case .bucketExists: return .bucketExists
@@ -239,7 +242,10 @@ final class WorkloadClient: @unchecked Sendable {
     case .list(let bucket, let prefix, let delimiter, let limit):
       await list(operation, bucket, prefix, delimiter, limit, life)
     case .createBucket(let bucket):
-      await change(operation, .createBucket(bucket), .createBucket(name: bucket), life)
+      await change(
+        operation, .createBucket(bucket),
+        .createBucket(
+          name: bucket, storageClass: run.cluster.scenario.className(operation.number)), life)
     case .removeBucket(let bucket):
       await change(operation, .removeBucket(bucket), .removeBucket(name: bucket), life)
     case .listBuckets:
@@ -473,6 +479,24 @@ final class WorkloadClient: @unchecked Sendable {
       answerQuestion(pending, operation, outcome, isCounted: page == 0)
       guard let next else { return }
       after = next
+    }
+  }
+}
+
+extension PlannedOperation {
+  fileprivate var isPut: Bool {
+    switch kind {
+    case .put, .abandonedPut, .lastPut: true
+    default: false
+    }
+  }
+
+  /// Whether it is a copy from one bucket to another.
+  fileprivate var mayLeaveItsClass: Bool {
+    if case .copy(let source, let target, _, _, _) = kind {
+      source.bucket != target.bucket
+    } else {
+      false
     }
   }
 }

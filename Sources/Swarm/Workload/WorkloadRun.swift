@@ -69,7 +69,10 @@ package final class WorkloadRun: @unchecked Sendable {
   /// Makes the buckets and lets the clients begin.
   package func start() async throws {
     let client = cluster.client(named: "maker")
-    for bucket in plan.lastingBuckets { try await make(bucket, by: client) }
+    for policy in cluster.scenario.classes { try await define(policy, by: client) }
+    for (turn, bucket) in plan.lastingBuckets.enumerated() {
+      try await make(bucket, cluster.scenario.className(turn), by: client)
+    }
     await client.close()
     for client in clients { client.start() }
     world.harness.spawn("registered") { [self] in
@@ -86,13 +89,14 @@ package final class WorkloadRun: @unchecked Sendable {
 
   /// Makes a bucket. What faults did to a founding may take a while to pass: a connection that was forgotten is given up
   /// after 20 s, and until then the log may be refused a device.
-  private func make(_ bucket: String, by client: SwarmClient) async throws {
+  private func make(_ bucket: String, _ storageClass: String, by client: SwarmClient) async throws {
     let end = world.now + (cluster.scenario.isFoundedUnderFaults ? .seconds(60) : .zero)
     var isInDoubt = false
     while true {
       let entry = history.invoke("maker", .createBucket(bucket), at: world.now)
       do throws(DataPathError) {
-        _ = try await client.coordinator.execute(.createBucket(name: bucket))
+        _ = try await client.coordinator.execute(
+          .createBucket(name: bucket, storageClass: storageClass))
         return history.answer(entry, .done, at: world.now)
       } catch {
         if isInDoubt && error.refusalCode == .bucketExists {
@@ -109,6 +113,22 @@ package final class WorkloadRun: @unchecked Sendable {
           history.answer(entry, .failed, at: world.now)
         default:
           throw TrialFailure(property: "liveness", detail: "no bucket: \(error)", at: world.now)
+        }
+      }
+      await world.sleep(.milliseconds(500))
+    }
+  }
+
+  /// Defines a class, for as long as it takes a cluster that was founded under faults.
+  private func define(_ policy: StorageClass, by client: SwarmClient) async throws {
+    let end = world.now + .seconds(60)
+    while true {
+      do throws(DataPathError) {
+        _ = try await client.coordinator.query(DefineClass(storageClass: policy))
+        return
+      } catch {
+        guard cluster.scenario.isFoundedUnderFaults, world.now < end else {
+          throw TrialFailure(property: "liveness", detail: "no class: \(error)", at: world.now)
         }
       }
       await world.sleep(.milliseconds(500))

@@ -1,10 +1,17 @@
+import DataPath
 import Messages
 
 func makeBucket(_ context: Context) async throws(Failure) {
   let name = try Location.bucketName(context.arguments.operands[0])
   if let rule = BucketName.brokenRule(name) { throw .failed(rule, name) }
   try await Client.with(context) { client throws(Failure) in
-    try await client.change(.createBucket(name: name), about: name)
+    let storageClass = context.arguments["--class"] ?? ""
+    do throws(DataPathError) {
+      _ = try await client.coordinator.execute(
+        .createBucket(name: name, storageClass: storageClass))
+    } catch {
+      throw failure(error, error.refusalCode == .noSuchClass ? storageClass : name)
+    }
   }
 }
 

@@ -2,7 +2,8 @@ import DataPath
 import Messages
 import Service
 
-/// `cp` and `mv` inside the cluster: no byte moves. A target that is empty or ends in a slash gets the source's last name.
+/// `cp` and `mv` inside the cluster: no byte moves, unless the target's bucket has another storage class. A target that is empty
+/// or ends in a slash gets the source's last name.
 func copy(_ context: Context) async throws(Failure) { try await transfer(context, move: false) }
 
 func move(_ context: Context) async throws(Failure) { try await transfer(context, move: true) }
@@ -21,7 +22,10 @@ private func transfer(_ context: Context, move: Bool) async throws(Failure) {
           target: ObjectName(bucket: target.bucket, key: target.key), attributes: nil, move: move,
           precondition: .none, modified: 0))
     } catch {
-      throw failure(error, await client.blamed(for: error, source, target))
+      guard error.refusalCode == .otherClass else {
+        throw failure(error, await client.blamed(for: error, source, target))
+      }
+      try await client.rewrite(source, as: target, move: move)
     }
     if context.arguments.has("--json") {
       try await client.output.line(
@@ -34,6 +38,35 @@ private func transfer(_ context: Context, move: Bool) async throws(Failure) {
 }
 
 extension Client {
+  /// Stores an object's bytes anew in another bucket's class. Of a move the source goes when the copy is there, unless it was
+  /// replaced meanwhile.
+  fileprivate func rewrite(_ source: Location, as target: Location, move: Bool)
+    async throws(Failure)
+  {
+    let from = ObjectName(bucket: source.bucket, key: source.key)
+    let record = try await ask(StatObject(level: .strong, name: from), about: source.text).record
+    let writer = ObjectWriter(access)
+    do throws(DataPathError) {
+      _ = try await withTaskCancellationHandler {
+        try await writer.put(
+          ObjectName(bucket: target.bucket, key: target.key), attributes: record.attributes,
+          source: ObjectSource(
+            access, from, identity: record.identity, range: 0..<record.byteCount),
+          unlessIdentical: false)
+      } onCancel: {
+        writer.giveUp()
+      }
+      try await writer.finish()
+    } catch {
+      await writer.abandon()
+      throw failure(error, "\(source.text) to \(target.text)")
+    }
+    if move {
+      try await change(
+        .deleteObject(name: from, precondition: .identity(record.identity)), about: source.text)
+    }
+  }
+
   /// Which of the two the refusal was about.
   fileprivate func blamed(for error: DataPathError, _ source: Location, _ target: Location) async
     -> String

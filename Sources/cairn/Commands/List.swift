@@ -48,8 +48,10 @@ private func listBuckets(_ context: Context, asJSON: Bool) async throws(Failure)
       let created = rfc3339(.milliseconds(Int64(clamping: bucket.created)))
       try await client.output.line(
         asJSON
-          ? JSON.object([("bucket", .string(bucket.name)), ("created", .string(created))]).text
-          : "\(created)  \(Location.scheme)\(bucket.name)")
+          ? JSON.object([
+            ("bucket", .string(bucket.name)), ("created", .string(created)),
+            ("class", .string(bucket.storageClass)),
+          ]).text : "\(created)  \(Location.scheme)\(bucket.name)")
     }
     try await client.output.flush()
   }

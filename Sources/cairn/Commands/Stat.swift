@@ -25,6 +25,8 @@ func stat(_ context: Context) async throws(Failure) {
         ("bytes", .number(record.byteCount)), ("kind", .string(kindText(record.attributes.kind))),
         ("scheme", .string(scheme)), ("etag", .string(record.contentHash.hex)),
         ("modified", .string(modified)), ("identity", .number(record.identity)),
+        ("class", .string(answer.storageClass)),
+        ("compressedBytes", answer.groupBytes.map { .number($0) } ?? .null),
         ("mode", record.attributes.mode.map { .string(octal($0)) } ?? .null),
         (
           "sourceModified",
@@ -64,6 +66,10 @@ func stat(_ context: Context) async throws(Failure) {
       if let mode = record.attributes.mode { lines.append("mode        \(octal(mode))") }
       if let time = record.attributes.sourceModified {
         lines.append("source time \(rfc3339(.nanoseconds(time)))")
+      }
+      lines.append("class       \(answer.storageClass)")
+      if let bytes = answer.groupBytes, bytes > 0 {
+        lines.append("compressed  \(bytes) in the groups that hold its chunks")
       }
       lines.append("scheme      \(scheme)")
       switch margin {

@@ -17,6 +17,13 @@ func usage(_ context: Context) async throws(Failure) {
           ("capacityBytes", .number(usage.capacityBytes)), ("freeBytes", .number(usage.freeBytes)),
           ("containers", .number(usage.containerCount)),
           ("pendingDeletions", .number(usage.trashCount)),
+          (
+            "classes",
+            .array(
+              usage.classes.filter(\.isUsed).map { entry in
+                .object([("class", .string(entry.storageClass.name))] + classMembers(entry))
+              })
+          ),
         ]).text)
     } else {
       func ratio(_ a: UInt64, _ b: UInt64) -> String {
@@ -31,7 +38,11 @@ func usage(_ context: Context) async throws(Failure) {
           byteText(usage.uniqueBytes)
             + note(ratio(usage.logicalBytes, usage.uniqueBytes), "logical / unique")
         ),
-        ("compressed", byteText(usage.compressedBytes)),
+        (
+          "compressed",
+          byteText(usage.compressedBytes)
+            + note(ratio(usage.uniqueBytes, usage.compressedBytes), "unique / compressed")
+        ),
         (
           "stored",
           byteText(usage.storedBytes)
@@ -44,6 +55,20 @@ func usage(_ context: Context) async throws(Failure) {
         try await client.output.line(
           name + String(repeating: " ", count: 12 - name.count) + value)
       }
+      for entry in usage.classes where entry.isUsed {
+        let unique = entry.chunkBytes + entry.inlineBytes
+        let compressed = entry.groupBytes + entry.inlineBytes
+        let parts = [
+          "\(byteText(entry.logicalBytes)) logical",
+          "duplicates save \(byteText(entry.logicalBytes - min(entry.logicalBytes, unique)))",
+          "compression \(byteText(unique - min(unique, compressed)))",
+          "code and padding cost \(byteText(entry.blockBytes - min(entry.blockBytes, entry.groupBytes)))",
+        ]
+        try await client.output.line(
+          entry.storageClass.name
+            + String(repeating: " ", count: max(1, 12 - entry.storageClass.name.count))
+            + parts.joined(separator: ", "))
+      }
       if usage.trashCount > 0 {
         try await client.output.line(
           "deletions whose space is still to return: \(usage.trashCount)")
@@ -55,4 +80,9 @@ func usage(_ context: Context) async throws(Failure) {
 
 private func note(_ ratio: String, _ what: String) -> String {
   ratio.isEmpty ? "" : "  (\(what) \(ratio))"
+}
+
+extension ClassUsage {
+  /// Whether anything is, or was a moment ago, stored in it.
+  fileprivate var isUsed: Bool { objectCount > 0 || containerCount > 0 }
 }

@@ -1,0 +1,138 @@
+import Coding
+import Messages
+import Ring
+import Stripes
+
+/// Reads segments: what is stored as it is goes out as it came, groups are decoded once for all who want some of them.
+/// Nothing goes out that is not as its fingerprint says. Loop-confined.
+struct SegmentReader {
+  let access: ClusterAccess
+
+  private struct Found {
+    /// By part.
+    var plain: [Int: [Slice]] = [:]
+    /// Those to be read here.
+    var own: [Int] = []
+    /// Those that somebody else decodes.
+    var others: [(index: Int, promise: GroupCache.Pending)] = []
+  }
+
+  /// What the object wants of the segment, in order.
+  func read(_ segment: Segment) async throws(StripeError) -> [Slice] {
+    var found = Found()
+    for (index, part) in segment.parts.enumerated() {
+      if part.codec == .raw {
+        found.own.append(index)
+        continue
+      }
+      switch access.groups.claim(key(segment, part)) {
+      case .ready(let plain): found.plain[index] = [plain]
+      case .pending(let promise): found.others.append((index, promise))
+      case .mine: found.own.append(index)
+      }
+    }
+    do throws(StripeError) {
+      try await readOwn(segment, &found)
+    } catch {
+      for index in found.own { settle(segment, index, nil) }
+      throw error
+    }
+    for index in found.own { settle(segment, index, found.plain[index]) }
+    // Whoever waits for another has given out what is its own: no two wait for each other.
+    for (index, promise) in found.others {
+      let part = segment.parts[index]
+      if let plain = await promise.get(), Segment.areRight([(part, [plain])])[0] {
+        found.plain[index] = [plain]
+      } else {
+        found.plain[index] = try await readAlone(segment, part)
+      }
+    }
+    return segment.parts.indices.flatMap { index in
+      Segment.wanted(segment.parts[index], of: found.plain[index]!)
+    }
+  }
+
+  private func key(_ segment: Segment, _ part: Segment.Part) -> GroupCache.Key {
+    GroupCache.Key(target: segment.target, offset: part.range.lowerBound)
+  }
+
+  private func settle(_ segment: Segment, _ index: Int, _ plain: [Slice]?) {
+    let part = segment.parts[index]
+    if part.codec != .raw { access.groups.fulfil(key(segment, part), plain?.first) }
+  }
+
+  /// Reads the parts that are to be read here, and judges them and those that were decoded before.
+  private func readOwn(_ segment: Segment, _ found: inout Found) async throws(StripeError) {
+    if let first = found.own.first, let last = found.own.last {
+      let range =
+        segment.parts[first].range.lowerBound..<segment.parts[last].range.upperBound
+      let read = try await access.stripes.read(
+        segment.target, layout: segment.layout, range: range)
+      for (index, stored) in zip(found.own, segment.stored(found.own, in: read)) {
+        found.plain[index] = await decoded(segment.parts[index], stored)
+      }
+    }
+    let judged = segment.parts.indices.compactMap { index in
+      found.plain[index].map { (index: index, plain: $0) }
+    }
+    let areRight = Segment.areRight(judged.map { (segment.parts[$0.index], $0.plain) })
+    for (one, isRight) in zip(judged, areRight) where !isRight { found.plain[one.index] = nil }
+    let waited = Set(found.others.map(\.index))
+    for (index, part) in segment.parts.enumerated()
+    where found.plain[index] == nil && !waited.contains(index) {
+      found.plain[index] = try await mended(segment, part)
+    }
+  }
+
+  /// A part that somebody else was to decode, and could not, or not right.
+  private func readAlone(_ segment: Segment, _ part: Segment.Part) async throws(StripeError)
+    -> [Slice]
+  {
+    let read = try await access.stripes.read(
+      segment.target, layout: segment.layout, range: part.range)
+    if let plain = await decoded(part, read), Segment.areRight([(part, plain)])[0] { return plain }
+    return try await mended(segment, part)
+  }
+
+  /// Nil when what is stored is no such group.
+  private func decoded(_ part: Segment.Part, _ stored: [Slice]) async -> [Slice]? {
+    if part.codec == .raw { return stored }
+    let plain = await access.codecs.decode(
+      joined(stored), codec: part.codec, plainByteCount: part.plainByteCount)
+    return (try? plain.get()).map { [$0] }
+  }
+
+  private func joined(_ slices: [Slice]) -> Slice {
+    if slices.count == 1 { return slices[0] }
+    let whole = access.driver.buffers.slice(slices.reduce(0) { $0 + $1.count })
+    var end = 0
+    for slice in slices {
+      slice.withBytes { from in
+        whole[end..<end + slice.count].withMutableBytes { $0.copyMemory(from: from) }
+      }
+      end += slice.count
+    }
+    return whole
+  }
+
+  /// A part's plain bytes, when they came out wrong: rebuilt without each choice of blocks until they are right.
+  private func mended(_ segment: Segment, _ part: Segment.Part) async throws(StripeError) -> [Slice]
+  {
+    var plain: [Slice] = []
+    _ = try await access.stripes.readDoubting(
+      segment.target, layout: segment.layout, range: part.range
+    ) { stored in
+      if part.codec == .raw {
+        plain = stored
+      } else {
+        guard
+          let group = access.codecs.decodeNow(
+            joined(stored), codec: part.codec, plainByteCount: part.plainByteCount)
+        else { return false }
+        plain = [group]
+      }
+      return Segment.areRight([(part, plain)])[0]
+    }
+    return plain
+  }
+}
