@@ -47,9 +47,9 @@ package enum RefusalCode: UInt16, Sendable {
   case tooLittleLeft = 29
   case noSuchCheck = 30
 
-  case noSuchClass = 60
+  case noSuchClass = 31
   /// Bytes of one storage class where another's are: they would have to be written anew.
-  case otherClass = 61
+  case otherClass = 32
 
   /// A node that does not have this device (or another incarnation of it).
   case noSuchDevice = 40
