@@ -120,7 +120,7 @@ extension ObjectWriter {
       }
       first += answer.byteCount
     }
-    if children.count == 1 { return children[0].page }
+    if children.count < 2 { return children.first?.page ?? 0 }
     return try await putTree(children, in: upload, orElse: .changed)
   }
 
