@@ -346,8 +346,8 @@ extension FinalChecks {
     let codec = GroupCodec()
     for group in stripe.groups {
       let plain: Slice
-      do throws(GroupError) {
-        plain = try bytes.withUnsafeBytes { bytes throws(GroupError) in
+      do {
+        plain = try bytes.withUnsafeBytes { bytes in
           let frame = Int(group.offset)..<Int(group.offset) + Int(group.storedByteCount)
           return try codec.decode(
             UnsafeRawBufferPointer(rebasing: bytes[frame]), codec: group.codec,

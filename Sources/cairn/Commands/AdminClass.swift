@@ -1,4 +1,5 @@
 import Coding
+import DataPath
 import Messages
 import Ring
 import Service

@@ -46,16 +46,11 @@ extension Client {
     let from = ObjectName(bucket: source.bucket, key: source.key)
     let record = try await ask(StatObject(level: .strong, name: from), about: source.text).record
     let writer = ObjectWriter(access)
+    let bytes = ObjectSource(access, from, identity: record.identity, range: 0..<record.byteCount)
     do throws(DataPathError) {
-      _ = try await withTaskCancellationHandler {
-        try await writer.put(
-          ObjectName(bucket: target.bucket, key: target.key), attributes: record.attributes,
-          source: ObjectSource(
-            access, from, identity: record.identity, range: 0..<record.byteCount),
-          unlessIdentical: false)
-      } onCancel: {
-        writer.giveUp()
-      }
+      _ = try await writer.put(
+        ObjectName(bucket: target.bucket, key: target.key), attributes: record.attributes,
+        source: bytes, unlessIdentical: false)
       try await writer.finish()
     } catch {
       await writer.abandon()
