@@ -13,22 +13,23 @@ func collectGarbage(_ context: Context) async throws(Failure) {
   try await Client.with(context) { client throws(Failure) in
     var answer = try await client.ask(
       CollectGarbage(below: isDryRun ? nil : UInt8(below)), about: "gc")
-    // What was deleted a moment ago counts, and so do containers that a new leader has not looked at.
-    let patience = context.driver.now + .seconds(20)
-    while answer.lookedAt < answer.containers || answer.trashCount > 0,
-      context.driver.now < patience
-    {
-      answer = try await next(client, CollectGarbage(below: nil))
-    }
-    while waits, answer.collectContainers > 0 {
-      if HostProcess.isTerminal(2) {
+    let isShown = waits && HostProcess.isTerminal(2)
+    // What was deleted a moment ago counts, and so do containers that were not looked at. Some may not be for long.
+    var patience = context.driver.now + lookPatience
+    while true {
+      let isCollecting = waits && answer.collectContainers > 0
+      if isCollecting { patience = context.driver.now + lookPatience }
+      let isKnown = answer.lookedAt == answer.containers && answer.trashCount == 0
+      if !isCollecting && (isKnown || context.driver.now > patience) { break }
+      if isShown {
         await client.output.errorText(
           "\r\u{1B}[K\(counted(answer.collectContainers, "container")) left, \(byteText(answer.collectBytes))"
         )
       }
-      answer = try await next(client, CollectGarbage(below: nil))
+      guard await client.driver.sleep(.milliseconds(500)) else { throw .failed("interrupted") }
+      answer = try await client.ask(CollectGarbage(below: nil), about: "gc")
     }
-    if waits, HostProcess.isTerminal(2) { await client.output.errorText("\r\u{1B}[K") }
+    if isShown { await client.output.errorText("\r\u{1B}[K") }
     if context.arguments.has("--json") {
       try await client.output.line(json(answer).text)
     } else {
@@ -38,12 +39,8 @@ func collectGarbage(_ context: Context) async throws(Failure) {
   }
 }
 
-private func next(_ client: Client, _ request: CollectGarbage) async throws(Failure)
-  -> CollectGarbage.Answer
-{
-  guard await client.driver.sleep(.milliseconds(500)) else { throw .failed("interrupted") }
-  return try await client.ask(request, about: "gc")
-}
+/// For how long containers that were not looked at are waited for.
+private let lookPatience = Duration.seconds(20)
 
 private func json(_ answer: CollectGarbage.Answer) -> JSON {
   .object([
