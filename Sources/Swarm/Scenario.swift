@@ -375,7 +375,7 @@ package struct Scenario: Sendable {
       // Both victims within seconds.
       faults.burstCount = random.pick([1, 2])
     case .racks:
-      faults.emphasize([(.cutRackOff, 2), (.cutRackPower, 1)], self, mostPerMinute: 20)
+      faults.emphasize([(.cutRackOff, 2), (.cutRackPower, 1)], self, mostPerMinute: 30)
       faults.leastAbsence = .seconds(random.pick([0, 7]))
     case .churn:
       // Nodes are away when containers are deleted.
