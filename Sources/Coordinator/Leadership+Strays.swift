@@ -15,8 +15,6 @@ extension Leadership {
   func deleteStrays() async {
     var comparedAt = driver.now
     var comparisons = 0
-    /// Devices to look at; whether also at their data.
-    var unclean: [DeviceID: Bool] = [:]
     var counts: [ContainerID: BlockCounts] = [:]
     /// Records that devices said opening had lost.
     var lostCounts: [DeviceID: UInt64] = [:]
@@ -91,10 +89,12 @@ extension Leadership {
       }
       // What is known now: the inventory is older, so nothing newer can be in it by mistake.
       let shards = page.shards.map(\.shard)
-      guard let forgotten = await forgotten(shards, on: device), let stray = strayLinks(shards)
+      guard let forgotten = await forgotten(shards, on: device), var stray = strayLinks(shards)
       else {
         return false
       }
+      // What a checkpoint has just made superfluous goes within seconds: no disagreement.
+      if check != nil, hasOldLinks || unclean[device] != nil { stray = [] }
       for shard in forgotten { counts[shard.container] = nil }
       let doomed = forgotten + stray
       for shard in doomed {

@@ -29,6 +29,8 @@ final class Leadership: @unchecked Sendable {
   var refusedRecords: [NodeID: NodeRecord] = [:]
   /// Set when the root stopped naming something.
   var hasOldLinks = true
+  /// Devices that are compared with what is known, as soon as they are there; whether also their data.
+  var unclean: [DeviceID: Bool] = [:]
   /// What devices keep for the log was nearly used up: what can go has to go soon.
   var isShortOfRoom = false
   /// Why nothing that makes the state grow is taken now: devices are full, and hardly a checkpoint would find room in

@@ -75,6 +75,7 @@ final class ContainerRepacker: @unchecked Sendable {
     let size = layout.blockByteCount
     let written = layout.storedBlocks.count * size
     await pace(written)
+    if driver.meets(.rewriteStalls) { await driver.sleep(.seconds(5)) }
     let failures = await stripes.write(
       StripeTarget(
         container: call.right.grant.container, places: call.places, stripe: stripe.stripe),

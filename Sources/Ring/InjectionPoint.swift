@@ -32,7 +32,7 @@ package enum InjectionPoint: UInt8, CaseIterable, Sendable {
   case hedgeEarly
 
   // Node
-  /// A rewrite of shards rests for seconds between two stripes.
+  /// A rewrite of shards, or of a whole container, rests for seconds between two stripes.
   case rewriteStalls
 
   // ShardStore

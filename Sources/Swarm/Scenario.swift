@@ -1,11 +1,7 @@
 package import Coding
-internal import Coordinator
 package import Messages
-package import Ring
-internal import Service
-internal import ShardStore
+internal import Ring
 package import Simulation
-internal import Wire
 
 /// What one seed draws: the cluster, what is done with it, and what may be done to it.
 package struct Scenario: Sendable {
@@ -27,6 +23,8 @@ package struct Scenario: Sendable {
     case churn
     /// Several shards of a container are lost at once, with room for all of them elsewhere.
     case repair
+    /// Racks are away for so long that the others go on without them.
+    case racks
   }
 
   package struct Network: Sendable {
@@ -37,6 +35,8 @@ package struct Scenario: Sendable {
   package var seed: UInt64
   package var nodeCount = 3
   package var devicesPerNode = 1
+  /// The rack of each node, by number; empty: nobody says where nodes are.
+  package var racks: [Int] = []
   package var scheme = Scheme("2+1")!
   package var coordinatorCount = 1
   package var arbiter = ArbiterKind.file
@@ -63,6 +63,8 @@ package struct Scenario: Sendable {
   package var classes: [StorageClass] = []
   /// What the operator has it be meanwhile, and when.
   package var schemeChange: (scheme: Scheme, time: Duration)?
+  /// How often the operator has all of it checked meanwhile.
+  package var checkInterval: Duration?
   /// Whether at the end everything loses its power and coordinators their disks, and all is checked once more.
   package var endsInDarkness = false
   /// Whether faults come while the cluster is founded.
@@ -95,6 +97,8 @@ package struct Scenario: Sendable {
     var inventoryInterval: Duration = .seconds(3600)
     /// A device that is silent for so long is rebuilt elsewhere.
     var rebuildAfter: Duration = .seconds(600)
+    /// The same where a whole rack is silent.
+    var rackRebuildAfter: Duration = .seconds(3600)
     var repairByteRate: UInt64 = 64 << 20
     /// Containers that could be better are made so when there was room for it so long.
     var repackAfter: Duration = .seconds(600)
@@ -113,12 +117,14 @@ package struct Scenario: Sendable {
     drawWorkload()
     drawExtremes()
     drawEmphasis()
+    drawRacks()
     drawLarge()
     if let seconds { workload.duration = seconds }
     drawFaults()
     drawRepair()
     drawRepack()
     drawClasses()
+    drawChecks()
   }
 
   // MARK: drawing
@@ -153,7 +159,7 @@ package struct Scenario: Sendable {
     coordinator.rewritesPerNode = random.pick([1, 2, 2, 8])
     coordinator.balances = random.chance(1, in: 2)
     if random.chance(1, in: 2), !faults.isCalm { injections.append((.rewriteStalls, 100_000)) }
-    guard emphasis == .repair else { return }
+    guard emphasis == .repair || emphasis == .racks else { return }
     coordinator.rebuildAfter = .seconds(random.pick([2, 5]))
     coordinator.inventoryInterval = .seconds(random.pick([2, 5, 20]))
   }
@@ -163,6 +169,10 @@ package struct Scenario: Sendable {
     coordinator.repackAfter = .seconds(random.pick([1, 2, 5, 12, 600]))
     coordinator.collectBelow = random.pick([0, 0.5, 0.8, 0.95])
     coordinator.leastDead = random.pick([1, 1, 64 << 10, 1 << 20])
+    if emphasis == .racks {
+      coordinator.repackAfter = .seconds(random.pick([1, 2, 5]))
+      coordinator.repairByteRate = 64 << 20
+    }
     guard random.chance(1, in: 3), !isTight else { return }
     let domains = nodeCount == 1 ? devicesPerNode : nodeCount
     // What faults may take is what the old scheme bears, and what leaves the new one enough to write to.
@@ -175,6 +185,19 @@ package struct Scenario: Sendable {
     if schemes.isEmpty { return }
     let time = random.within(.zero...workload.duration)
     schemeChange = (random.pick(schemes), .nanoseconds(time))
+  }
+
+  private mutating func drawChecks() {
+    var random = stream("checks")
+    if random.chance(1, in: 3) { checkInterval = .seconds(random.pick([2, 5, 15])) }
+  }
+
+  private mutating func drawRacks() {
+    var random = stream("racks")
+    guard nodeCount >= 3, random.chance(1, in: 3) || emphasis == .racks else { return }
+    let count = random.pick([2, 3, 3, 4])
+    racks = (0..<nodeCount).map { $0 < count ? $0 : random.below(count) }
+    coordinator.rackRebuildAfter = .seconds(random.pick([2, 12, 3600]))
   }
 
   private func stream(_ name: String) -> SimulationRandom {
@@ -296,6 +319,8 @@ package struct Scenario: Sendable {
     emphasis = random.pick([.none, .none, .none, .none, .leads, .leads, .holes, .churn])
     var other = stream("emphasis/repair")
     if emphasis == .none, !isTight, other.chance(1, in: 4) { emphasis = .repair }
+    var third = stream("emphasis/racks")
+    if emphasis == .none, !isTight, third.chance(1, in: 4) { emphasis = .racks }
     switch emphasis {
     case .none: break
     case .leads:
@@ -321,6 +346,10 @@ package struct Scenario: Sendable {
       nodeCount = random.pick([7, 8, 9])
       devicesPerNode = random.pick([1, 1, 2])
       scheme = Scheme(random.pick(["2+2", "3+2", "3+3"]))!
+    case .racks:
+      nodeCount = random.pick([6, 7, 8, 9])
+      devicesPerNode = 1
+      scheme = Scheme(random.pick(["2+1", "3+1", "2+2", "1+2"]))!
     case .churn:
       workload.clientCount = max(workload.clientCount, 2)
       workload.keyCount = random.pick([2, 4, 8])
@@ -374,13 +403,16 @@ package struct Scenario: Sendable {
       faults.emphasize(
         faults.damage == .loss
           ? [(.wipeNode, 2), (.wipeDevice, 2), (.killNode, 1)]
-          : [(.lostWrites, 2), (.flipBits, 1), (.killNode, 2)], self, mostPerMinute: 15)
+          : [(.lostWrites, 2), (.flipBits, 1), (.killNode, 2)], self, mostPerMinute: 20)
       // Both victims within seconds.
       faults.burstCount = random.pick([1, 2])
+    case .racks:
+      faults.emphasize([(.cutRackOff, 2), (.cutRackPower, 1)], self, mostPerMinute: 30)
+      faults.leastAbsence = .seconds(random.pick([0, 7]))
     case .churn:
       // Nodes are away when containers are deleted.
       faults.emphasize(
-        [(.killNode, 1), (.cutNodePower, 1), (.isolate, 1)], self, mostPerMinute: 12)
+        [(.killNode, 1), (.cutNodePower, 1), (.isolate, 1)], self, mostPerMinute: 15)
       faults.leastAbsence = .seconds(random.pick([0, 7]))
       let rates: [(InjectionPoint, Int)] = [
         (.edgesReturnedSlowly, 850_000), (.containerFullEarly, 200_000), (.stripeShort, 100_000),
@@ -395,149 +427,7 @@ package struct Scenario: Sendable {
       injections.append((.takeOverLate, 700_000))
     }
     if hasWildClocks || hasStrayCoordinator { faults.kinds.append((.cutLeaderOff, 6)) }
-  }
-
-  // MARK: configurations
-
-  package var coordinatorAddresses: [SocketAddress] {
-    (0..<coordinatorCount + (hasStrayCoordinator ? 1 : 0)).map {
-      SocketAddress(host: "c\($0)", port: 7400)
-    }
-  }
-
-  var storeSettings: StoreSettings {
-    var settings = StoreSettings(
-      capacity: store.capacity, volumeByteCount: store.volumeByteCount, reserveByteCount: 64 << 20)
-    settings.concurrentWrites = store.concurrentWrites
-    settings.indexEntryLimit = store.indexEntryLimit
-    settings.unindexedByteLimit = store.unindexedByteLimit
-    settings.compactionPercent = store.compactionPercent
-    settings.openFileLimit = store.openFileLimit
-    settings.isRotational = store.isRotational
-    return settings
-  }
-
-  func coordinatorConfiguration(_ number: Int) -> CoordinatorConfiguration {
-    var configuration = CoordinatorConfiguration(
-      name: "c\(number)", address: coordinatorAddresses[number],
-      dataDirectory: CoordinatorSlot.directory, key: SimulatedCluster.key, scheme: scheme,
-      expectedNodes: nodeCount)
-    configuration.security = .never
-    configuration.leastFree = 0
-    configuration.sessionLifetime = coordinator.sessionLifetime
-    configuration.deletionGrace = coordinator.deletionGrace
-    configuration.multipartLifetime = coordinator.multipartLifetime
-    configuration.multipartInterval = .seconds(2)
-    configuration.flushInterval = coordinator.flushInterval
-    configuration.linkByteLimit = coordinator.linkByteLimit
-    configuration.linkStripeLimit = coordinator.linkStripeLimit
-    configuration.checkpointLogBytes = coordinator.checkpointLogBytes
-    configuration.checkpointLinkCount = coordinator.checkpointLinkCount
-    configuration.logWindow = coordinator.logWindow
-    configuration.inventoryInterval = coordinator.inventoryInterval
-    configuration.rebuildAfter = coordinator.rebuildAfter
-    configuration.repairByteRate = coordinator.repairByteRate
-    configuration.repackAfter = coordinator.repackAfter
-    configuration.collectBelow = coordinator.collectBelow
-    configuration.leastDead = coordinator.leastDead
-    configuration.rewritesPerNode = coordinator.rewritesPerNode
-    configuration.balances = coordinator.balances
-    configuration.leastImbalance = 1 << 20
-    return configuration
-  }
-
-  func domain(of node: Int) -> [String] { [] }
-
-  var logLevel: LogLevel { .warning }
-
-  /// How the clocks of a machine go wrong.
-  ///
-  /// - Parameter areWild: whether coordinators' may run as they like.
-  func clock(
-    _ name: String, _ world: SimulatedWorld, on machine: SimulatedMachine? = nil,
-    areWild: Bool = false
-  ) -> SimulatedProcess.Options {
-    var random = world.random(named: "clock/" + name)
-    var options = SimulatedProcess.Options(machine: machine)
-    options.clockOffset = .seconds(random.below(1_000_000))
-    options.clockDriftPartsPerMillion =
-      random.below(2 * driftPartsPerMillion + 1) - driftPartsPerMillion
-    if areWild, coordinatorAddresses.contains(where: { $0.host == name }) {
-      options.clockDriftPartsPerMillion = random.pick([-500_000, -500_000, -300_000, 0, 500_000])
-    }
-    options.wallClockOffset = .nanoseconds(
-      random.within((.zero - wallClockError)...wallClockError))
-    return options
-  }
-
-  /// For people.
-  package var lines: [String] {
-    [
-      "\(nodeCount) nodes, \(devicesPerNode) devices each, scheme \(scheme), "
-        + "\(coordinatorCount) coordinators with \(arbiter == .file ? "a file" : "a register")"
-        + (hasStrayCoordinator ? " and a stray one" : "")
-        + (hasWildClocks ? ", wild clocks" : "") + (isTight ? ", tight" : "")
-        + (isFoundedUnderFaults ? ", founded under faults" : "")
-        + (emphasis == .none ? "" : ", about \(emphasis.rawValue)")
-        + (schemeChange.map { ", \($0.scheme) from \($0.time) on" } ?? ""),
-      "\(workload.clientCount) clients for \(workload.duration), "
-        + "\(workload.operationsPerSecond) operations a second up to \(workload.largestByteCount) bytes"
-        + workload.largeByteCounts.map { ", one of \($0)" }.joined(),
-      "classes "
-        + classes.map { "\($0.name) \($0.codec) \($0.groupByteCount >> 10) KiB" }
-        .joined(separator: ", "),
-      faults.description,
-    ]
-  }
-}
-
-/// What clients do.
-package struct WorkloadShape: Sendable {
-  /// Again and again, at the end of each interval, clients only read for a while.
-  package struct Lull: Sendable {
-    package var interval: Duration
-    package var length: Duration
-
-    /// - Parameter time: since the workload began.
-    func covers(_ time: Duration) -> Bool {
-      let interval = max(1, interval.saturatedNanoseconds)
-      return time.saturatedNanoseconds % interval >= interval - length.saturatedNanoseconds
-    }
-  }
-
-  package var clientCount = 2
-  /// How long clients begin new operations.
-  package var duration: Duration = .seconds(30)
-  /// Of all clients together, when nothing slows them down.
-  package var operationsPerSecond = 20
-  package var bucketCount = 2
-  package var keyCount = 40
-  package var largestByteCount: UInt64 = 8 << 20
-  /// Of objects that are put once each, and read in ranges.
-  package var largeByteCounts: [UInt64] = []
-  /// So many bytes of them all are like no others.
-  package var distinctByteCount: UInt64 = 192 << 20
-  /// Share of content that repeats other content, in percent.
-  package var duplicatePercent = 30
-  package var lull: Lull?
-  /// Objects and uploads end soon, so that whole containers do.
-  package var churns = false
-
-  package init() {}
-}
-
-extension SimulationRandom {
-  /// One of several, which are never none.
-  mutating func pick<Element>(_ elements: [Element]) -> Element { elements[below(elements.count)] }
-
-  /// Between two times, short ones as often as long ones ten times their length.
-  mutating func spread(_ range: ClosedRange<Duration>) -> Duration {
-    let low = max(1, range.lowerBound.saturatedNanoseconds)
-    let high = max(low, range.upperBound.saturatedNanoseconds)
-    // Without logarithms, whose last bits may differ between machines: a number of doublings, then evenly.
-    var steps = 0
-    while low << Int64(steps + 1) <= high { steps += 1 }
-    let floor = low << Int64(below(steps + 1))
-    return .nanoseconds(within(floor...min(high, floor * 2)))
+    guard !racks.isEmpty, faults.damage != .silent else { return }
+    faults.kinds += [(.cutRackPower, 3), (.cutRackOff, 3)]
   }
 }

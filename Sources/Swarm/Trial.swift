@@ -159,12 +159,12 @@ final class TrialState: @unchecked Sendable {
     for (point, rate) in scenario.injections { world.injections[point] = rate }
     executor.killClient = { workload.killClient($0, for: $1) }
     executor.start(kept(planned))
-    cluster.changeScheme()
+    cluster.caretaker.start()
     try await wait(scenario.workload.duration)
     executor.stop()
     world.injections.stop()
     try await cluster.settle()
-    try await cluster.waitForScheme(within: .seconds(120))
+    try await cluster.caretaker.stop(within: .seconds(120))
     try await workload.stop()
     try await workload.check()
     if scenario.endsInDarkness {

@@ -421,15 +421,7 @@ struct DutyTests {
       let (cluster, client, _) = try await Self.scene(world, "2+1", 4)
       await world.sleep(.seconds(10))
       func check(repairs: Bool) async throws -> [CheckStatus.Finding] {
-        let id = try await client.ask(StartCheck(parts: [.state, .devices], repairs: repairs)).check
-        while true {
-          let answer = try await client.ask(CheckStatus(check: id, after: 0))
-          if answer.isDone {
-            #expect(answer.failure.isEmpty && answer.findingCount == answer.findings.count)
-            return answer.findings
-          }
-          await world.sleep(.milliseconds(100))
-        }
+        try await Self.check(world, client, repairs: repairs)
       }
       #expect(try await check(repairs: false) == [])
       let disk = cluster.disks[2]
@@ -451,6 +443,21 @@ struct DutyTests {
       await #expect(throws: (any Error).self) {
         _ = try await client.ask(CheckStatus(check: 12345, after: 0), within: .seconds(5))
       }
+    }
+  }
+
+  /// All that `admin fsck` finds but lost objects.
+  static func check(_ world: SimulatedWorld, _ client: ModelClient, repairs: Bool) async throws
+    -> [CheckStatus.Finding]
+  {
+    let id = try await client.ask(StartCheck(parts: [.state, .devices], repairs: repairs)).check
+    while true {
+      let answer = try await client.ask(CheckStatus(check: id, after: 0))
+      if answer.isDone {
+        #expect(answer.failure.isEmpty && answer.findingCount == answer.findings.count)
+        return answer.findings
+      }
+      await world.sleep(.milliseconds(100))
     }
   }
 

@@ -120,6 +120,31 @@ struct LogDutyTests {
     }
   }
 
+  @Test("what a checkpoint has just made superfluous, and is still there, is no disagreement")
+  func checkBehindCheckpoint() throws {
+    try SimulatedWorld.run(seed: 12) { world in
+      let (cluster, client, server) = try await DutyTests.scene(world, "2+1", 4) {
+        $0.linkStripeLimit = 6
+        $0.checkpointLinkCount = 5
+      }
+      try await DutyTests.write(client, "some", 40)
+      var metOldLinks = 0
+      for _ in 0..<250 {
+        let root = try #require(server.arbiter.root)
+        let named = Set(root.logContainers.map(\.container))
+        let isOld =
+          root.checkpoint != nil
+          && cluster.disks.flatMap(\.shards).contains {
+            $0.container.kind != .data && !named.contains($0.container)
+          }
+        if isOld { metOldLinks += 1 }
+        #expect(try await DutyTests.check(world, client, repairs: false) == [])
+        await world.sleep(.milliseconds(50))
+      }
+      #expect(metOldLinks > 0)
+    }
+  }
+
   @Test("devices that keep little for the log never fill up with it: checkpoints let it go in time")
   func shortOfRoom() throws {
     try SimulatedWorld.run(seed: 12) { world in

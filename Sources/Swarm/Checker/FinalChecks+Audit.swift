@@ -20,6 +20,7 @@ extension FinalChecks {
     try auditStates()
     try await auditUsage()
     try await auditDevices()
+    try await checkByOperator()
     try await auditBlocks()
     try await auditLog()
     try await reopenEverything()
@@ -44,7 +45,7 @@ extension FinalChecks {
 
   /// Waits until what dead clients left is gone: sessions, uploads, grants, trash and condemned containers.
   private func cleanUp() async throws {
-    let end = world.now + Self.cleanUpLimit
+    let end = world.now + cleanUpLimit
     while true {
       if let failure = cluster.failure { throw failure }
       var left = "nobody leads"
@@ -56,14 +57,17 @@ extension FinalChecks {
         left = leftovers.map { "\($0.count) \($0.what)" }.joined(separator: ", ")
       }
       if world.now > end {
-        throw failure("nothing is left over", "after \(Self.cleanUpLimit): \(left)")
+        throw failure("nothing is left over", "after \(cleanUpLimit): \(left)")
       }
       await world.sleep(.seconds(1))
     }
   }
 
-  /// The longest session, the longest grace before deletion, and the duties' own intervals, twice.
-  private static let cleanUpLimit = Duration.seconds(180)
+  /// The longest session, the longest grace before deletion, and the duties' own intervals, twice. At a MiB a second all that
+  /// is to have another scheme takes minutes more.
+  private var cleanUpLimit: Duration {
+    cluster.scenario.coordinator.repairByteRate == 1 << 20 ? .seconds(600) : .seconds(180)
+  }
 
   private func lastingDigest() throws -> Fingerprint {
     try StateAudit.lastingDigest(of: leadingStore())

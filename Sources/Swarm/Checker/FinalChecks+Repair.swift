@@ -45,7 +45,7 @@ extension FinalChecks {
   private static let healLimit = Duration.seconds(240)
 
   /// Whether all that repair needs comes about within a minute.
-  private var isHealable: Bool {
+  var isHealable: Bool {
     let scenario = cluster.scenario
     return scenario.coordinator.rebuildAfter < .seconds(60) && !scenario.isTight
       && scenario.coordinator.inventoryInterval < .seconds(60)
@@ -80,6 +80,27 @@ extension FinalChecks {
     return domains >= width
   }
 
+  /// Whether shards on these nodes share racks more than they would have to.
+  private func isCrowded(_ homes: [Int], _ holders: [DeviceID: HeldBy]) -> Bool {
+    let racks = cluster.scenario.racks
+    guard !racks.isEmpty else { return false }
+    func counts(_ nodes: some Sequence<Int>) -> [Int] {
+      var counts = Array(repeating: 0, count: racks.count)
+      for node in nodes { counts[racks[node]] += 1 }
+      return counts
+    }
+    func pairs(_ counts: [Int]) -> Int { counts.reduce(0) { $0 + $1 * ($1 - 1) } }
+    let healthy = holders.values.filter { $0.store.state == .healthy }
+    let room = counts(Set(healthy.map(\.slot.number)))
+    var best = counts([])
+    for _ in homes {
+      let open = best.indices.filter { best[$0] < room[$0] }
+      guard let emptiest = open.min(by: { best[$0] < best[$1] }) else { return false }
+      best[emptiest] += 1
+    }
+    return pairs(counts(homes)) > pairs(best)
+  }
+
   /// Something that is not as it should be; nil when all is well.
   private func firstIll() async throws -> String? {
     let holders = holders()
@@ -98,6 +119,11 @@ extension FinalChecks {
         isWide(holders, record.scheme.width)
       {
         return "\(record.id) has two shards on one node"
+      }
+      if isRepacked, homes.count == record.devices.count, isWide(holders, record.scheme.width),
+        isCrowded(homes, holders)
+      {
+        return "\(record.id) is on nodes \(homes.sorted()), which share racks more than they need"
       }
       for (index, shard) in record.places.shards(of: record.id).enumerated() {
         let device = record.places[index].device

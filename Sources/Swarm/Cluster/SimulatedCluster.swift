@@ -25,6 +25,7 @@ package final class SimulatedCluster: @unchecked Sendable {
   /// Whether coordinators' clocks run as they like now.
   private(set) var areClocksWild: Bool
   let register: ArbiterRegister?
+  private(set) lazy var caretaker = Operator(self)
   /// The first thing found wrong by the cluster itself.
   private(set) var failure: TrialFailure?
   /// What the supervisor may start; false once the trial is over.
@@ -69,46 +70,6 @@ package final class SimulatedCluster: @unchecked Sendable {
   func fail(_ property: String, _ detail: String) {
     if failure == nil {
       failure = TrialFailure(property: property, detail: detail, at: world.now)
-    }
-  }
-
-  // MARK: the operator
-
-  private var isChangingScheme = false
-
-  /// Has the operator change the scheme, again and again until it is so.
-  func changeScheme() {
-    guard let (scheme, time) = scenario.schemeChange else { return }
-    isChangingScheme = true
-    world.harness.spawn("operator") { [self] in
-      defer { isChangingScheme = false }
-      guard await world.harness.sleep(time) else { return }
-      let client = client(named: "operator")
-      while true {
-        do throws(DataPathError) {
-          if try await client.coordinator.query(ChangeScheme(scheme: scheme)).scheme == scheme {
-            break
-          }
-        } catch {
-          // Nodes may be gone for good.
-          if error.refusalCode == .tooLittleLeft { break }
-        }
-        guard await world.harness.sleep(.seconds(1)) else { break }
-      }
-      await client.close()
-    }
-  }
-
-  /// Waits until it is.
-  func waitForScheme(within limit: Duration) async throws {
-    let end = world.now + limit
-    while isChangingScheme {
-      if let failure { throw failure }
-      if world.now > end {
-        throw TrialFailure(
-          property: "the scheme changes", detail: "not within \(limit)", at: world.now)
-      }
-      await world.sleep(.milliseconds(200))
     }
   }
 

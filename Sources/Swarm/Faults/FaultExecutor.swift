@@ -133,6 +133,14 @@ final class FaultExecutor: @unchecked Sendable {
     return (slot, random.below(slot.disks.count))
   }
 
+  /// All nodes of one rack.
+  private func rack(_ random: inout SimulationRandom) -> [NodeSlot]? {
+    let racks = cluster.scenario.racks
+    guard !racks.isEmpty else { return nil }
+    let rack = random.pick(Set(racks).sorted())
+    return cluster.nodes.filter { racks[$0.number] == rack }
+  }
+
   private func coordinator(_ random: inout SimulationRandom) -> CoordinatorSlot {
     cluster.coordinators[random.below(cluster.coordinators.count)]
   }
@@ -220,6 +228,11 @@ final class FaultExecutor: @unchecked Sendable {
       for slot in cluster.nodes { slot.end(.powerCut, rest: length) }
       for slot in cluster.coordinators { slot.end(.powerCut, rest: length) }
       return "for \(length)"
+    case .cutRackPower:
+      guard let rack = rack(&random) else { return nil }
+      count(fault.kind)
+      for slot in rack { slot.end(.powerCut, rest: length) }
+      return rack.map(\.name).joined(separator: " ") + " for \(length)"
     case .stopNode:
       guard let slot = absentNode(&random), slot.isUp else { return nil }
       count(fault.kind)
@@ -278,8 +291,8 @@ final class FaultExecutor: @unchecked Sendable {
       killClient(index, length)
       return "\(SimulatedCluster.clientName(index)) for \(length)"
     case .pauseClient: return pause(fault, world.living(clientName(&random)), length)
-    case .resetConnections, .cutLink, .cutOneWay, .isolate, .partition, .cutLeaderOff, .slowLink,
-      .refuseConnections, .forgetConnections:
+    case .resetConnections, .cutLink, .cutOneWay, .isolate, .partition, .cutRackOff, .cutLeaderOff,
+      .slowLink, .refuseConnections, .forgetConnections:
       return disturbNetwork(fault, &random)
     case .slowDisk, .fullDisk, .readErrors, .coordinatorDiskErrors, .writeErrors,
       .synchronizeErrors, .readOnlyDisk, .wipeDevice, .wipeNode, .holeInLog, .flipBits,
@@ -408,9 +421,12 @@ final class FaultExecutor: @unchecked Sendable {
       count(fault.kind)
       cut(fault, ways, pending, connections)
       return "\(name) for \(length)"
-    case .partition:
+    case .partition, .cutRackOff:
       let names = machineNames
-      let side = Set(names.filter { _ in random.chance(1, in: 2) })
+      let side =
+        fault.kind == .partition
+        ? Set(names.filter { _ in random.chance(1, in: 2) })
+        : Set(rack(&random)?.map(\.name) ?? [])
       var ways: [Way] = []
       for a in names where side.contains(a) {
         for b in names where !side.contains(b) {

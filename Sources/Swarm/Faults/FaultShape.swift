@@ -53,6 +53,8 @@ package struct FaultShape: Sendable {
       // A hole in the log is a loss.
       case .holes: 3
       case .repair: random.pick([3, 3, 9])
+      // Nobody may be away where there is silent damage.
+      case .racks: random.pick([0, 3])
       default: random.below(10)
       }
     switch lot {
@@ -65,14 +67,20 @@ package struct FaultShape: Sendable {
       let count = scenario.emphasis == .repair ? most : 1 + random.below(most)
       var left = Array(0..<domainCount)
       for _ in 0..<count { victims.append(left.remove(at: random.below(left.count))) }
+      if !scenario.racks.isEmpty, random.chance(1, in: 2) {
+        // What one rack takes with it, as far as that goes.
+        let rack = scenario.racks[victims[0]]
+        let beside = (0..<domainCount).filter { scenario.racks[$0] == rack }
+        victims = Array((beside + victims.filter { !beside.contains($0) }).prefix(count))
+      }
       victims.sort()
       mayLose = count <= mostLost
     }
     if random.chance(1, in: 14) { return }
-    perMinute = random.pick([15, 30, 30, 60, 60, 120, 240])
+    perMinute = random.pick([30, 60, 60, 60, 120, 120, 240])
     burstCount = random.pick([0, 0, 0, 2, 5])
     let density = random.pick([2, 3, 5])
-    for kind in PlannedFaultKind.allCases {
+    for kind in PlannedFaultKind.allCases where !kind.isOfRacks {
       let isChosen = random.chance(density, in: 6)
       let weight = 1 + random.below(6)
       if isChosen && isPossible(kind, scenario) { kinds.append((kind, weight)) }
@@ -85,7 +93,7 @@ package struct FaultShape: Sendable {
   /// until all has come of it that may.
   mutating func emphasize(
     _ added: [(kind: PlannedFaultKind, weight: Int)], _ scenario: Scenario,
-    mostPerMinute: Int = 30
+    mostPerMinute: Int = 60
   ) {
     let possible = added.filter { isPossible($0.kind, scenario) }
     let weights = possible.reduce(0) { $0 + $1.weight }
@@ -189,7 +197,7 @@ extension PlannedFaultKind {
     case .killNode, .killNodeAtOperation, .killNodeAtStart, .cutNodePower,
       .cutNodePowerAtOperation, .cutNodePowerInSync, .stopNode:
       .milliseconds(10)...(.seconds(12))
-    case .cutAllPower: .milliseconds(10)...(.seconds(4))
+    case .cutAllPower, .cutRackPower: .milliseconds(10)...(.seconds(4))
     case .killCoordinator, .killLeader, .killCoordinatorAtOperation, .cutCoordinatorPower,
       .stopCoordinator,
       .wipeCoordinator, .damageCoordinatorStore:
@@ -202,7 +210,7 @@ extension PlannedFaultKind {
     case .killClient: .milliseconds(10)...(.seconds(5))
     case .resetConnections, .forgetConnections, .flipBits, .badSectors, .jumpClock:
       .milliseconds(1)...(.milliseconds(2))
-    case .cutLink, .cutOneWay, .isolate, .partition, .refuseConnections:
+    case .cutLink, .cutOneWay, .isolate, .partition, .cutRackOff, .refuseConnections:
       .milliseconds(50)...(.seconds(20))
     case .driftClock: .seconds(1)...(.seconds(20))
     case .slowLink, .slowDisk, .slowArbiter: .milliseconds(100)...(.seconds(20))

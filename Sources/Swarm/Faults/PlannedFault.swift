@@ -8,6 +8,7 @@ package enum PlannedFaultKind: String, CaseIterable, Sendable {
   case cutNodePowerAtOperation = "cut a node's power at an operation"
   case cutNodePowerInSync = "cut a node's power in a sync"
   case cutAllPower = "cut all power"
+  case cutRackPower = "cut a rack's power"
   case pauseNode = "pause a node"
   case stopNode = "stop a node"
   case killCoordinator = "kill a coordinator"
@@ -28,6 +29,7 @@ package enum PlannedFaultKind: String, CaseIterable, Sendable {
   case cutOneWay = "cut a link one way"
   case isolate = "isolate a machine"
   case partition = "partition the network"
+  case cutRackOff = "cut a rack off"
   case cutLeaderOff = "cut the leader off"
   case slowLink = "slow a link"
   case refuseConnections = "refuse connections"
@@ -86,13 +88,15 @@ package enum PlannedFaultKind: String, CaseIterable, Sendable {
   var makesNodesAbsent: Bool {
     switch self {
     case .killNode, .killNodeAtOperation, .killNodeAtStart, .cutNodePower,
-      .cutNodePowerAtOperation, .cutNodePowerInSync, .cutAllPower, .pauseNode, .stopNode, .cutLink,
-      .cutOneWay, .isolate,
-      .partition:
+      .cutNodePowerAtOperation, .cutNodePowerInSync, .cutAllPower, .cutRackPower, .pauseNode,
+      .stopNode, .cutLink, .cutOneWay, .isolate, .partition, .cutRackOff:
       true
     default: false
     }
   }
+
+  /// Only where nodes are in racks: drawn apart.
+  var isOfRacks: Bool { self == .cutRackPower || self == .cutRackOff }
 }
 
 /// One fault, drawn before the run. What it hits is drawn from `lot` when it is due, from what there is then, so that
