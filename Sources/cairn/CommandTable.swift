@@ -47,7 +47,7 @@ private let directory = OptionSpec(
   "--dir", value: "DIR", "where the cluster's files are (default: ./.cairn)")
 private let quiet = OptionSpec("--quiet", short: "-q", "no output but errors")
 private let jobs = OptionSpec(
-  "--jobs", short: "-j", value: "N", "objects under way at once (default: 64)")
+  "--jobs", short: "-j", value: "N", "objects under way at once (default: 256 for put, 64 for get)")
 private let scrubbedNode = OptionSpec("--node", value: "NODE", "only this node's devices")
 private let scrubbedDevice = OptionSpec("--device", value: "DEVICE", "only this device")
 private let daemonConfig = OptionSpec("--config", value: "FILE", "the daemon's configuration")

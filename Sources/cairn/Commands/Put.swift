@@ -7,7 +7,8 @@ func put(_ context: Context) async throws(Failure) {
   let operands = context.arguments.operands
   let target = try Location(operands.last!)
   let sources = Array(operands.dropLast())
-  let jobs = try context.arguments.number("--jobs", in: 1...1024) ?? 64
+  // What waits together shares groups, stripes and batches of the log: docs/performance.md has the figures.
+  let jobs = try context.arguments.number("--jobs", in: 1...1024) ?? 256
   let plan = try await planPut(
     sources: sources, target: target, recursive: context.arguments.has("--recursive"), context)
   let items = plan.items
