@@ -32,6 +32,9 @@ package final class CoordinatorClient: @unchecked Sendable {
   /// that wait, until somebody has led again.
   package var onWait: (@Sendable (String) -> Void)?
   private var hasToldWait = false
+  /// Something has waited for a leader for ``Options/noticeAfter``, or in vain, and nobody has answered since. Then whoever brings a
+  /// patience of their own is told after one look.
+  package private(set) var isCutOff = false
 
   private(set) var session: UInt64?
   private let tasks: OwnedTasks
@@ -44,6 +47,7 @@ package final class CoordinatorClient: @unchecked Sendable {
   /// The protocol's bound on the distance between the lowest unanswered sequence number and a new one, less some room.
   private static let sequenceWindow: UInt64 = 1000
   private static let callDeadline = Duration.seconds(10)
+  private static let lookTime = Duration.milliseconds(300)
   /// Whether any coordinator ever answered: then its absence is waited out.
   private var hasMetCluster = false
   private let slots: Semaphore
@@ -246,6 +250,7 @@ package final class CoordinatorClient: @unchecked Sendable {
     _ request: Request, patience: Duration?, mayHaveArrived: inout Bool
   ) async throws(DataPathError) -> Request.Answer {
     let start = driver.now
+    let patience = patience.map { isCutOff ? min($0, Self.lookTime) : $0 }
     let callDeadline = min(Self.callDeadline, patience ?? Self.callDeadline)
     var end = start + (patience ?? options.patience)
     var pause = Duration.milliseconds(20)
@@ -259,6 +264,7 @@ package final class CoordinatorClient: @unchecked Sendable {
         ).answer
         hasMetCluster = true
         hasToldWait = false
+        isCutOff = false
         return answer
       } catch {
         if Task.isCancelled || isClosed { throw .cancelled }
@@ -275,7 +281,9 @@ package final class CoordinatorClient: @unchecked Sendable {
               leader = (leader + 1) % addresses.count
             }
           case .unavailable: mayHaveArrived = true
-          default: throw DataPathError(error)
+          default:
+            isCutOff = false
+            throw DataPathError(error)
           }
         case .unreachable: leader = (leader + 1) % addresses.count
         case .disconnected, .deadline:
@@ -291,8 +299,10 @@ package final class CoordinatorClient: @unchecked Sendable {
         if driver.now >= end
           || (!hasMetCluster && misses >= 3 * addresses.count && isUnreachable(error))
         {
+          isCutOff = true
           throw describe(error)
         }
+        if driver.now - start >= options.noticeAfter { isCutOff = true }
         if let onWait, !hasToldWait, driver.now - start >= options.noticeAfter {
           hasToldWait = true
           onWait("\(describe(error))")

@@ -46,7 +46,10 @@ struct AuditTests {
       .part,
     ]
     for family in derived {
-      let rows = try store.scan(KeyRange(prefix: Key.family(family)))
+      let rows = try store.scan(KeyRange(prefix: Key.family(family))).filter { row in
+        // A part without bytes has no edge that would be missed.
+        try family != .part || PartRecord(stored: row.value).part.page != 0
+      }
       guard let row = rows.randomElement(using: &random) else { continue }
       var batch = WriteBatch()
       batch.delete(row.key)

@@ -297,13 +297,13 @@ struct Workload {
       }
       // The page that completes it is put first, as its writer does.
       let root = model.pages.first { $0.value.page == .children(children) }?.key
-      if root == nil, !children.isEmpty, !chance(5) {
+      if root == nil, !children.isEmpty, !chance(25) {
         return .putPage(upload: upload, page: .children(children))
       }
       return .completeMultipart(
         upload: upload, multipart: multipart,
         parts: parts.map {
-          PartChoice(number: $0.part.number, identity: chance(12) ? 9 : $0.identity)
+          PartChoice(number: $0.part.number, identity: chance(25) ? 9 : $0.identity)
         },
         root: chance(2) ? 1 : root ?? 0, attributes: ObjectAttributes(),
         precondition: precondition(multipart.name), modified: UInt64(number(0..<99)))

@@ -39,6 +39,11 @@ package final class ClusterBackend: ObjectBackend, @unchecked Sendable {
     }
   }
 
+  /// Before bytes are taken from a client: a writer waits for a leader for longer than clients do.
+  func expectLeader() async throws(BackendError) {
+    if access.coordinator.isCutOff { _ = try await ask(ListBuckets(level: .strong)) }
+  }
+
   @discardableResult
   func change(_ command: ClientCommand) async throws(BackendError) -> CommandOutcome {
     do throws(DataPathError) {
@@ -79,6 +84,7 @@ package final class ClusterBackend: ObjectBackend, @unchecked Sendable {
     _ name: ObjectName, source: any ByteSource, precondition: Precondition,
     describe: @escaping @Sendable () throws(DataPathError) -> ObjectAttributes
   ) async throws(BackendError) -> UInt64 {
+    try await expectLeader()
     do throws(DataPathError) {
       return try await writers.use { writer throws(DataPathError) in
         try await writer.put(

@@ -3,8 +3,7 @@ package import Messages
 
 /// Where the gateway keeps objects. Names are as S3 has them; keys are compared by bytes.
 ///
-/// `cluster` keeps them in a Cairn cluster, `filesystem` in plain files. One suite of tests says what both do
-/// (`Tests/GatewayTests/BackendTests.swift`).
+/// `ClusterBackend` keeps them in a Cairn cluster, `FilesystemBackend` in plain files.
 package protocol ObjectBackend: PartBackend {
   /// By name.
   func buckets() async throws(BackendError) -> [BucketEntry]

@@ -174,7 +174,7 @@ package struct WorkloadPlan: Sendable {
   }
 
   /// Half of the draws meet a few keys.
-  private func name(_ random: inout SimulationRandom) -> ObjectName {
+  func name(_ random: inout SimulationRandom) -> ObjectName {
     if random.chance(1, in: 40) { return passingNames[random.below(passingNames.count)] }
     if random.chance(1, in: 2) { return names[random.below(min(6, names.count))] }
     return names[random.below(names.count)]
@@ -205,7 +205,7 @@ package struct WorkloadPlan: Sendable {
   }
 
   /// Between the two, each order of magnitude as often as the others.
-  private static func spread(_ low: UInt64, _ high: UInt64, _ random: inout SimulationRandom)
+  static func spread(_ low: UInt64, _ high: UInt64, _ random: inout SimulationRandom)
     -> UInt64
   {
     guard low < high else { return low }
@@ -233,7 +233,7 @@ package struct WorkloadPlan: Sendable {
     return min(drawn, largest)
   }
 
-  private func content(_ random: inout SimulationRandom) -> (Content, poolIndex: Int?) {
+  func content(_ random: inout SimulationRandom) -> (Content, poolIndex: Int?) {
     let fresh = random.next() | 1
     guard random.below(100) < shape.duplicatePercent else {
       return (
@@ -342,35 +342,7 @@ package struct WorkloadPlan: Sendable {
     return put
   }
 
-  /// One to four parts in any order, some of them put twice.
-  private func multipart(_ client: Int, _ index: Int, _ random: inout SimulationRandom)
-    -> PlannedOperation.Multipart
-  {
-    var parts: [(number: UInt32, source: PlannedOperation.Multipart.Source)] = []
-    for number in 1...UInt32(1 + random.below(4)) {
-      for _ in 0..<(random.chance(1, in: 4) ? 2 : 1) {
-        let source: PlannedOperation.Multipart.Source
-        if random.chance(1, in: 5) {
-          let first = UInt64(random.below(1_000_000))
-          let count = Self.spread(1, 1_000_000 - first, &random)
-          source = .copy(name(&random), part: first..<first + count)
-        } else {
-          source = .content(content(&random).0)
-        }
-        parts.append((number * 3, source))
-      }
-    }
-    for place in parts.indices.reversed() { parts.swapAt(place, random.below(place + 1)) }
-    let endings: [PlannedOperation.Multipart.Ending] = [
-      .complete, .complete, .complete, .complete, .abort, .leave,
-    ]
-    return PlannedOperation.Multipart(
-      name: name(&random), tag: "\(client)/\(index)", condition: condition(&random), parts: parts,
-      ending: endings[random.below(endings.count)],
-      longestPause: random.chance(1, in: 4) ? .milliseconds(random.below(80)) : .zero)
-  }
-
-  private func condition(_ random: inout SimulationRandom) -> PlannedOperation.Condition {
+  func condition(_ random: inout SimulationRandom) -> PlannedOperation.Condition {
     switch random.below(10) {
     case 0: .absent
     case 1, 2: .lastSeen

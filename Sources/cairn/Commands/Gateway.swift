@@ -56,10 +56,13 @@ enum GatewayBackend: Sendable {
     var readMemory = ByteSize(256 << 20)
   }
   case cluster(ClusterSettings)
+  /// Plain files below this folder.
+  case filesystem(String)
 
   var name: String {
     switch self {
     case .cluster: "cluster"
+    case .filesystem: "filesystem"
     }
   }
 
@@ -80,12 +83,20 @@ enum GatewayBackend: Sendable {
         throw root.error("memory_for_reads", "must be at least 8MiB")
       }
       self = .cluster(cluster)
-    default: throw root.error("backend", "must be \"cluster\"")
+    case "filesystem":
+      self = .filesystem(settings.resolve(try root.required("path")))
+    default: throw root.error("backend", "must be \"cluster\" or \"filesystem\"")
     }
   }
 
   func open(_ settings: Settings, _ driver: any Driver) async throws(Failure) -> any ObjectBackend {
     switch self {
+    case .filesystem(let path):
+      do throws(BackendError) {
+        return try await FilesystemBackend.open(path, on: driver)
+      } catch {
+        throw .failed("cannot keep objects there: \(error)", path)
+      }
     case .cluster(let cluster):
       let wire = WireClient(
         driver: driver, key: try await settings.key(cluster.keyFile, on: driver), name: "gateway",
