@@ -97,7 +97,7 @@ import Wire
     #expect(
       desk.number(try desk.commit("k", .root(pages[0]), first.byteCount, upload: upload)) > 0)
     let copy = ClientCommand.copyObject(
-      source: ObjectName(bucket: "bucket", key: "k"),
+      source: ObjectName(bucket: "bucket", key: "k"), sourceIdentity: 0,
       target: ObjectName(bucket: "hot-one", key: "k"), attributes: nil, move: false,
       precondition: .none, modified: 0)
     #expect(try desk.code(desk.ask(copy)) == .otherClass)
