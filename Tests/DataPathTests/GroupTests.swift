@@ -196,7 +196,7 @@ import Wire
       await #expect(throws: DataPathError.self) {
         _ = try await client.coordinator.execute(
           .copyObject(
-            source: ObjectName(bucket: "bucket", key: "k"),
+            source: ObjectName(bucket: "bucket", key: "k"), sourceIdentity: 0,
             target: ObjectName(bucket: "bucket-hot", key: "other"), attributes: nil, move: false,
             precondition: .none, modified: 0))
       }
