@@ -15,11 +15,15 @@ extension FinalChecks {
     // Where nobody compares devices with directories, what failed attempts left is still there.
     if !isCompared { _ = try await check(client, repairs: true) }
     try await waitUntilAllAgrees(client)
-    if let planted = try await plant() {
-      try await look(for: planted, client)
+    // A leader that has just begun compares by itself, once.
+    for attempt in 1...3 {
+      guard let planted = try await plant() else { break }
+      let isKept = try await look(for: planted, client)
       _ = try await check(client, repairs: true)
       try await waitUntilMended(planted)
       try await waitUntilAllAgrees(client)
+      if isKept { break }
+      if attempt == 3 { throw failure("fsck only looks", "what is planted is always deleted") }
     }
     await client.close()
   }
@@ -126,25 +130,26 @@ extension FinalChecks {
 
   /// Has it looked for, and nothing done about it. Leaders find it by themselves too, soon where devices are compared all the
   /// time.
-  private func look(for planted: Planted, _ client: SwarmClient) async throws {
+  ///
+  /// - Returns: false when it was deleted meanwhile by whoever did it.
+  private func look(for planted: Planted, _ client: SwarmClient) async throws -> Bool {
     let told = try await check(client, repairs: false)
     let place = "\(planted.held.slot.name) \(planted.held.store.path)"
     if let other = told.first(where: { !planted.isMeant(by: $0) }) {
       throw failure("fsck finds nothing", "\(other.kind): \(other.subject): \(other.text)")
     }
     let kinds = Set(told.map(\.kind))
-    if isCompared { return }
+    if isCompared { return true }
+    if try await planted.held.store.list(planted.stray).isEmpty { return false }
     guard kinds.contains(.stray) else {
       throw failure("fsck finds what is wrong", "\(place): \(planted.stray) is of no container")
-    }
-    if try await planted.held.store.list(planted.stray).isEmpty {
-      throw failure("fsck only looks", "\(place): \(planted.stray) is deleted")
     }
     if let missing = planted.missing, !kinds.contains(.missing),
       try await isMissing(missing, planted)
     {
       throw failure("fsck finds what is wrong", "\(place): \(missing) is missing")
     }
+    return true
   }
 
   /// Whether the block is gone from where it is to be: its container may be elsewhere by now.
