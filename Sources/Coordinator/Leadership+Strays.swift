@@ -220,7 +220,7 @@ extension Leadership {
     }
   }
 
-  private func deleteUnregistered(
+  func deleteUnregistered(
     _ shard: ShardKey, from device: DeviceID, _ address: SocketAddress, for check: CheckRun?
   ) async -> Bool {
     do throws(WireError) {

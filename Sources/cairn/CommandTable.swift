@@ -212,8 +212,8 @@ let commandTable: [CommandSpec] = [
     usage: "[--dry-run] [--below PERCENT] [--wait] [--json]",
     details: """
       A container lives for as long as anything in it does. One of which less than 80 % is alive ([repair] collect_below of the
-      coordinators) is packed anew without the rest by itself; this does it now, and for more of them. --dry-run changes
-      nothing. Repair goes first, and all of it keeps to [repair] rate.
+      coordinators), with 1 MiB dead, is packed anew without the rest by itself; this does it now, and for more of them, but for
+      those with more than 131,072 objects. --dry-run says what would be done and changes nothing. Repair goes first, and all of it keeps to [repair] rate.
       """,
     options: [
       OptionSpec("--dry-run", "only say it"),
@@ -238,16 +238,18 @@ let commandTable: [CommandSpec] = [
   CommandSpec(
     path: ["admin", "class", "define"],
     summary: "Make a storage class, or change one.",
-    usage: "NAME --codec CODEC [--level N] [--group SIZE] [--scheme K+M]",
+    usage: "NAME [--codec CODEC] [--level N] [--group SIZE] [--scheme K+M]",
     details: """
-      A change counts for what is written from then on; what is stored already gets another scheme bit by bit. With a larger M
+      A new class needs a codec; of one that there is, what is not said stays as it is, but that another codec has a level of
+      its own. xz takes about a second of CPU for each MB or two. A change counts for what is written from then on; what is stored already gets another scheme bit by bit. With a larger M
       than the cluster's the metadata log gets more copies first, which takes some ten seconds.
       """,
     options: [
       OptionSpec("--codec", value: "CODEC", "raw, lz4, zstd or xz"),
       OptionSpec("--level", value: "N", "lz4 1 to 12, zstd -7 to 19, xz 0 to 9"),
       OptionSpec("--group", value: "SIZE", "bytes compressed together, 4KiB to 1MiB"),
-      OptionSpec("--scheme", value: "K+M", "instead of the cluster's"), json, config,
+      OptionSpec("--scheme", value: "K+M", "instead of the cluster's; default: the cluster's"),
+      json, config,
     ], operands: 1...1, run: defineClass),
   CommandSpec(
     path: ["admin", "class", "set"],

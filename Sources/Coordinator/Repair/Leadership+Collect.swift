@@ -1,3 +1,4 @@
+import Cluster
 import Messages
 import Metadata
 import Ring
@@ -41,7 +42,7 @@ extension Leadership {
   func endRound() {
     repairs.liveness = repairs.liveness.filter { $0.value.round == repairs.round }
     repairs.round += 1
-    let isOver = repairs.active.isEmpty && !repairs.liveness.values.contains(where: isWorthIt)
+    let isOver = repairs.active.isEmpty && !repairs.liveness.values.contains { isWorthIt($0) }
     if isOver { repairs.collectBelow = nil }
   }
 
@@ -75,11 +76,30 @@ extension Leadership {
     return isWorthIt(known!) ? .collecting : .keeping
   }
 
-  func isWorthIt(_ liveness: Liveness) -> Bool {
-    let least = repairs.collectBelow == nil ? configuration.leastDead : 0
-    let share = max(configuration.collectBelow, repairs.collectBelow ?? 0)
+  func isWorthIt(_ liveness: Liveness) -> Bool { isWorthIt(liveness, below: repairs.collectBelow) }
+
+  /// - Parameter asked: what an operator wants collected.
+  func isWorthIt(_ liveness: Liveness, below asked: Double?) -> Bool {
+    let least = asked == nil ? configuration.leastDead : 0
+    let share = max(configuration.collectBelow, asked ?? 0)
     return liveness.deadByteCount >= max(1, least)
       && Double(liveness.liveByteCount) < Double(liveness.dataByteCount) * share
+  }
+}
+
+extension Leadership {
+  /// Stripes that a lease took out of a directory, when nothing came of it: its old shards stay and are not to keep them. What is
+  /// away now is seen to when devices are compared.
+  func deleteThinned(_ id: ContainerID) async {
+    let record = await look { (machine) throws(StoreError) in try machine.container(id) }
+    guard let record, let record, record.state == .sealed else { return }
+    for (device, shard) in zip(record.devices, record.places.shards(of: id)) {
+      guard isLeading() else { return }
+      guard !server.nodes.isDown(device), let address = server.nodes.address(of: device) else {
+        continue
+      }
+      _ = await deleteUnregistered(shard, from: device, address, for: nil)
+    }
   }
 }
 
@@ -87,9 +107,10 @@ extension CoordinatorServer {
   func collectGarbage(_ request: CollectGarbage) async throws(Refusal) -> CollectGarbage.Answer {
     let leadership = try leading()
     let repairs = leadership.repairs
-    if let below = request.below {
-      repairs.collectBelow = Double(below) / 100
-      log.info("dead bytes are collected", ["below": "\(below) %"])
+    let share = Double(request.below) / 100
+    if !request.isDryRun {
+      repairs.collectBelow = share
+      log.info("dead bytes are collected", ["below": "\(request.below) %"])
     }
     var answer = CollectGarbage.Answer()
     try await eachContainer { (record) throws(Refusal) in
@@ -102,7 +123,7 @@ extension CoordinatorServer {
       answer.lookedAt += 1
       answer.dataBytes += liveness.dataByteCount
       answer.deadBytes += liveness.deadByteCount
-      if leadership.isWorthIt(liveness) {
+      if leadership.isWorthIt(liveness, below: share) {
         answer.collectContainers += 1
         answer.collectBytes += liveness.deadByteCount
       }

@@ -358,14 +358,15 @@ extension Leadership {
     if isTargetsFault, case .moves(let moves) = lease.work {
       for move in moves { repairs.refusedUntil[move.to] = driver.now + .seconds(30) }
     }
-    guard let worker, server.nodes.isUp(worker), let address = server.nodes.address(of: worker)
-    else { return }
-    do throws(WireError) {
-      _ = try await server.client.call(
-        EndRewrites(epoch: epoch, jobs: [lease.id]), at: address, deadline: .seconds(2))
-    } catch {
-      // It writes on in vain; what it wrote is deleted.
+    if let worker, server.nodes.isUp(worker), let address = server.nodes.address(of: worker) {
+      do throws(WireError) {
+        _ = try await server.client.call(
+          EndRewrites(epoch: epoch, jobs: [lease.id]), at: address, deadline: .seconds(2))
+      } catch {
+        // It writes on in vain; what it wrote is deleted.
+      }
     }
+    if case .repack = lease.work { await deleteThinned(lease.container) }
   }
 
   /// Leaves a container alone for a while, for longer each time.

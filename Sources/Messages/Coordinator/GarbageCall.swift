@@ -4,15 +4,23 @@ package import Wire
 /// alive than asked for. Only the leader answers. Its cost follows the number of containers.
 package struct CollectGarbage: Call {
   package static let method: UInt16 = 536
-  /// In hundredths of a container's data, at most 100; nil: only says it.
-  package var below: UInt8?
+  /// In hundredths of a container's data, at most 100.
+  package var below: UInt8
+  /// Only says it.
+  package var isDryRun: Bool
 
-  package init(below: UInt8?) { self.below = below }
-  package func encode(into writer: inout ByteWriter) { writer.fixed(below ?? .max) }
+  package init(below: UInt8, isDryRun: Bool) {
+    self.below = below
+    self.isDryRun = isDryRun
+  }
+  package func encode(into writer: inout ByteWriter) {
+    writer.fixed(below)
+    writer.bool(isDryRun)
+  }
   package init(from reader: inout ByteReader) throws(ValueError) {
-    let value: UInt8 = try reader.fixed()
-    guard value <= 100 || value == .max else { throw .invalid("share") }
-    below = value == .max ? nil : value
+    below = try reader.fixed()
+    isDryRun = try reader.bool()
+    guard below <= 100 else { throw .invalid("share") }
   }
 
   package struct Answer: Hashable, Sendable, WireValue {

@@ -102,9 +102,13 @@ extension FinalChecks {
     var choices: [(held: HeldBy, key: BlockKey, record: ContainerRecord, layout: StripeLayout)] = []
     for (record, stripes) in try StateAudit.containers(in: leadingStore())
     where record.state == .sealed || record.state == .available {
+      // What is taken has to be made again from the others.
+      let isWhole = record.devices.allSatisfy {
+        holders[$0].map { $0.store.state == .healthy && !$0.isDamaged } ?? false
+      }
+      guard isWhole else { continue }
       for (index, shard) in record.places.shards(of: record.id).enumerated() {
-        guard let held = holders[record.devices[index]], !held.isDamaged,
-          held.store.state == .healthy,
+        guard let held = holders[record.devices[index]],
           let stripe = stripes.last(where: { $0.layout.isStored(index) })
         else { continue }
         choices.append((held, BlockKey(shard: shard, stripe: stripe.stripe), record, stripe.layout))

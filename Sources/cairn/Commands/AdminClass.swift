@@ -50,36 +50,14 @@ private func pad(_ text: String, _ width: Int) -> String {
   text + String(repeating: " ", count: max(1, width - text.count))
 }
 
-/// `cairn admin class define NAME --codec CODEC`: makes a class, or changes the one of that name.
+/// `cairn admin class define NAME`: makes a class, or changes what is said of the one of that name.
 func defineClass(_ context: Context) async throws(Failure) {
   let name = context.arguments.operands[0]
-  guard let codecText = context.arguments["--codec"] else {
-    throw .usage("a class needs --codec raw, lz4, zstd or xz")
-  }
-  guard let codec = Codec(named: codecText) else {
-    throw .usage("--codec takes raw, lz4, zstd or xz: \(codecText)")
-  }
-  let standard = StorageClass.builtIn.first { $0.codec == codec }
-  var policy = StorageClass(
-    name: name, codec: codec, level: standard?.level ?? 0,
-    groupByteCount: standard?.groupByteCount ?? 64 << 10)
-  if let text = context.arguments["--level"] {
-    guard let level = Int(text) else { throw .usage("--level takes a number: \(text)") }
-    policy.level = level
-  }
-  if let text = context.arguments["--group"] {
-    guard let size = ByteSize(text) else {
-      throw .usage("--group takes a size, as in 512KiB: \(text)")
-    }
-    policy.groupByteCount = size.int
-  }
-  if let text = context.arguments["--scheme"] {
-    guard let scheme = Scheme(text) else { throw .usage("--scheme takes k+m, as in 6+3: \(text)") }
-    policy.scheme = scheme
-  }
-  if let rule = policy.brokenRule { throw .failed(rule, name) }
-  let wanted = policy
   try await Client.with(context) { client throws(Failure) in
+    let known = try await client.ask(ListClasses(level: .strong), about: "classes").classes.first {
+      $0.storageClass.name == name
+    }
+    let wanted = try policy(named: name, context.arguments, instead: known?.storageClass)
     // With a larger m the log gets more copies first: a new link and a checkpoint, some ten seconds.
     let end = context.driver.now + .seconds(120)
     while true {
@@ -122,6 +100,42 @@ func setClass(_ context: Context) async throws(Failure) {
       try await client.output.flush()
     }
   }
+}
+
+/// What the options say; what they leave out stays as it was.
+private func policy(named name: String, _ arguments: Arguments, instead known: StorageClass?)
+  throws(Failure) -> StorageClass
+{
+  var codec = known?.codec
+  if let text = arguments["--codec"] {
+    codec = Codec(named: text)
+    if codec == nil { throw .usage("--codec takes raw, lz4, zstd or xz: \(text)") }
+  }
+  guard let codec else { throw .usage("a new class needs --codec raw, lz4, zstd or xz") }
+  let standard = StorageClass.builtIn.first { $0.codec == codec }
+  var policy = StorageClass(
+    name: name, codec: codec, level: standard?.level ?? 0,
+    groupByteCount: known?.groupByteCount ?? standard?.groupByteCount ?? 64 << 10,
+    scheme: known?.scheme)
+  if let known, known.codec == codec { policy.level = known.level }
+  if let text = arguments["--level"] {
+    guard let level = Int(text) else { throw .usage("--level takes a number: \(text)") }
+    policy.level = level
+  }
+  if let text = arguments["--group"] {
+    guard let size = ByteSize(text) else {
+      throw .usage("--group takes a size, as in 512KiB: \(text)")
+    }
+    policy.groupByteCount = size.int
+  }
+  if let text = arguments["--scheme"] {
+    policy.scheme = Scheme(text)
+    if policy.scheme == nil && text != "default" {
+      throw .usage("--scheme takes k+m, as in 6+3, or default: \(text)")
+    }
+  }
+  if let rule = policy.brokenRule { throw .failed(rule, name) }
+  return policy
 }
 
 extension Codec {

@@ -7,12 +7,10 @@ func collectGarbage(_ context: Context) async throws(Failure) {
   let isDryRun = context.arguments.has("--dry-run")
   let below = try context.arguments.number("--below", in: 1...100) ?? 95
   let waits = context.arguments.has("--wait")
-  if isDryRun && (waits || context.arguments["--below"] != nil) {
-    throw .usage("--dry-run goes with neither --below nor --wait")
-  }
+  if isDryRun && waits { throw .usage("--dry-run does nothing that could be waited for") }
   try await Client.with(context) { client throws(Failure) in
     var answer = try await client.ask(
-      CollectGarbage(below: isDryRun ? nil : UInt8(below)), about: "gc")
+      CollectGarbage(below: UInt8(below), isDryRun: isDryRun), about: "gc")
     let isShown = waits && HostProcess.isTerminal(2)
     // What was deleted a moment ago counts, and so do containers that were not looked at. Some may not be for long.
     var patience = context.driver.now + lookPatience
@@ -27,7 +25,8 @@ func collectGarbage(_ context: Context) async throws(Failure) {
         )
       }
       guard await client.driver.sleep(.milliseconds(500)) else { throw .failed("interrupted") }
-      answer = try await client.ask(CollectGarbage(below: nil), about: "gc")
+      answer = try await client.ask(
+        CollectGarbage(below: UInt8(below), isDryRun: true), about: "gc")
     }
     if isShown { await client.output.errorText("\r\u{1B}[K") }
     if context.arguments.has("--json") {
