@@ -40,11 +40,17 @@ package final class HTTPExchange: @unchecked Sendable {
   ///
   /// - Parameter fields: without Content-Length, Connection and Date.
   package func begin(_ status: Int, _ fields: HTTPFields, byteCount: UInt64) {
+    var fields = fields
+    if status != 204 && status != 304 { fields.add("Content-Length", String(byteCount)) }
+    prepareHead(status, fields)
+    left = head.method == "HEAD" || status == 204 || status == 304 ? 0 : byteCount
+  }
+
+  private func prepareHead(_ status: Int, _ fields: HTTPFields) {
     precondition(!hasBegun)
     hasBegun = true
     self.status = status
     var fields = fields
-    if status != 204 && status != 304 { fields.add("Content-Length", String(byteCount)) }
     fields.add("Date", CivilTime(driver.wallClock).http)
     // Whoever waits to be asked for a body may or may not send it now: only a new connection is clear.
     if body.isUninvited || body.hasFailed { keepsConnection = false }
@@ -52,7 +58,6 @@ package final class HTTPExchange: @unchecked Sendable {
     pendingHead =
       HTTPResponseHead(status: status, reason: Self.reason(status), fields: fields)
       .encoded
-    left = head.method == "HEAD" || status == 204 || status == 304 ? 0 : byteCount
   }
 
   /// Sends bytes of the body; together they are as many as were promised.
@@ -80,18 +85,10 @@ package final class HTTPExchange: @unchecked Sendable {
   /// Begins an answer of unknown length: in chunks, or to the connection's end for a peer of HTTP/1.0.
   /// The body follows by ``sendStream(_:)`` and ends by ``endStream()``.
   package func beginStream(_ status: Int, _ fields: HTTPFields) {
-    precondition(!hasBegun)
-    hasBegun = true
-    self.status = status
     var fields = fields
     isChunked = head.minorVersion == 1
     if isChunked { fields.add("Transfer-Encoding", "chunked") } else { keepsConnection = false }
-    fields.add("Date", CivilTime(driver.wallClock).http)
-    if body.isUninvited || body.hasFailed { keepsConnection = false }
-    if !keepsConnection { fields.add("Connection", "close") }
-    pendingHead =
-      HTTPResponseHead(status: status, reason: Self.reason(status), fields: fields)
-      .encoded
+    prepareHead(status, fields)
     isOpenEnded = true
   }
 

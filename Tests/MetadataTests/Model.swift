@@ -119,19 +119,19 @@ struct Model {
     }
     return marks
   }
-  private func mark(_ upload: Upload, _ marks: inout Marks) {
+  func mark(_ upload: Upload, _ marks: inout Marks) {
     marks.ordinals.formUnion(upload.ordinals)
     marks.containers.formUnion(upload.ordinals.map(\.container))
     for page in upload.pages { mark(page: page, &marks) }
   }
-  private func mark(_ content: ObjectContent, _ marks: inout Marks) {
+  func mark(_ content: ObjectContent, _ marks: inout Marks) {
     switch content {
     case .inline: break
     case .embedded(let runs): mark(runs, &marks)
     case .root(let page): mark(page: page, &marks)
     }
   }
-  private func mark(_ runs: [Run], _ marks: inout Marks) {
+  func mark(_ runs: [Run], _ marks: inout Marks) {
     for run in runs {
       marks.containers.insert(run.container)
       for number in run.firstOrdinal..<run.firstOrdinal + UInt64(run.count) {
@@ -139,7 +139,7 @@ struct Model {
       }
     }
   }
-  private func mark(page: UInt64, _ marks: inout Marks) {
+  func mark(page: UInt64, _ marks: inout Marks) {
     guard marks.pages.insert(page).inserted, let known = pages[page] else { return }
     switch known.page {
     case .runs(let runs): mark(runs, &marks)
@@ -312,7 +312,7 @@ struct Model {
     }
   }
 
-  private mutating func beginRewrite(_ id: ContainerID, _ moves: [ShardMove]) -> CommandOutcome {
+  mutating func beginRewrite(_ id: ContainerID, _ moves: [ShardMove]) -> CommandOutcome {
     guard let container = containers[id], container.rewrite == nil else { return refused(.failed) }
     guard !moves.isEmpty, moves.allSatisfy({ Int($0.shardIndex) < container.places.count }),
       moves.map(\.shardIndex) == Set(moves.map(\.shardIndex)).sorted()
@@ -331,7 +331,7 @@ struct Model {
     return .number(position)
   }
 
-  private mutating func beginRepack(
+  mutating func beginRepack(
     _ id: ContainerID, _ scheme: Scheme, _ devices: [DeviceID], _ isThinned: Bool
   ) -> CommandOutcome {
     guard let container = containers[id], container.rewrite == nil else { return refused(.failed) }
@@ -363,7 +363,7 @@ struct Model {
   }
 
   /// Groups one after the other, a new stripe whenever the next does not fit.
-  private func repack(_ container: inout Container) {
+  func repack(_ container: inout Container) {
     var sizes: [Int] = []
     for first in container.groups.keys.sorted() {
       let size = Int(container.groups[first]!.group.storedByteCount)
@@ -382,12 +382,12 @@ struct Model {
     }
   }
 
-  private func isFull(_ container: Container) -> Bool {
+  func isFull(_ container: Container) -> Bool {
     container.dataBytes + StripeLayout.capacity(of: container.scheme) > 1 << 30
       || container.stripes.count >= 1 << 13
   }
 
-  private mutating func adoptMap() {
+  mutating func adoptMap() {
     mapEpoch = position
     for (id, container) in containers where container.grant == nil && !container.isCondemned {
       if container.devices.contains(where: { deviceState($0) != nil && deviceState($0) != .healthy }
@@ -397,26 +397,26 @@ struct Model {
     }
   }
 
-  private func domain(named name: String) -> ChunkDomain? {
+  func domain(named name: String) -> ChunkDomain? {
     name.isEmpty
       ? .standard : classes.first { $0.value.name == name }.map { ChunkDomain($0.key) }
   }
 
-  private func refused(_ code: RefusalCode) -> CommandOutcome {
+  func refused(_ code: RefusalCode) -> CommandOutcome {
     .refused(code: code.rawValue, reason: "")
   }
 
-  private mutating func endSession(_ id: UInt64) {
+  mutating func endSession(_ id: UInt64) {
     for (grant, record) in grants.sorted(by: { $0.key < $1.key }) where record.session == id {
       endGrant(grant)
     }
     for (upload, record) in uploads where record.session == id { endUpload(upload) }
     sessions[id] = nil
   }
-  private mutating func endUpload(_ id: UInt64) {
+  mutating func endUpload(_ id: UInt64) {
     trash.append(.upload(uploads.removeValue(forKey: id)!))
   }
-  private mutating func endGrant(_ id: UInt64) {
+  mutating func endGrant(_ id: UInt64) {
     let grant = grants.removeValue(forKey: id)!
     var container = containers[grant.container]!
     container.grant = nil
@@ -425,407 +425,5 @@ struct Model {
     }
     containers[grant.container] = container
     condemnUnmarked([grant.container])
-  }
-
-  private mutating func perform(_ command: ClientCommand, session: UInt64) -> CommandOutcome {
-    func has(_ upload: UInt64) -> Bool { uploads[upload]?.session == session }
-    switch command {
-    case .createBucket(let name, let storageClass):
-      guard StateMachine.isBucketName(name) else { return refused(.invalidName) }
-      guard buckets[Array(name.utf8)] == nil else { return refused(.bucketExists) }
-      guard let domain = domain(named: storageClass) else { return refused(.noSuchClass) }
-      buckets[Array(name.utf8)] = Bucket(identity: position, domain: domain)
-      return .done
-    case .removeBucket(let name):
-      guard let bucket = buckets[Array(name.utf8)] else { return refused(.noSuchBucket) }
-      guard bucket.objects.isEmpty else { return refused(.bucketNotEmpty) }
-      for number in bucket.multiparts.keys { endMultipart(Array(name.utf8), number) }
-      buckets[Array(name.utf8)] = nil
-      return .done
-    case .openUpload:
-      uploads[position] = Upload(session: session)
-      return .number(position)
-    case .endUpload(let upload):
-      guard has(upload) else { return refused(.noSuchUpload) }
-      endUpload(upload)
-      return .done
-    case .requestGrant(let upload, _, let placement, let domain):
-      guard has(upload) else { return refused(.noSuchUpload) }
-      guard classes[domain.storageClass] != nil, domain.raw >> 16 == 0 else {
-        return refused(.noSuchClass)
-      }
-      return requestGrant(session, placement, domain)
-    case .releaseGrant(let grant, let container):
-      guard let known = grants[grant], known.session == session, known.container == container
-      else { return refused(.grantEnded) }
-      endGrant(grant)
-      return .done
-    case .registerStripes(let upload, let grant, let container, let stripes):
-      guard has(upload) else { return refused(.noSuchUpload) }
-      guard let known = grants[grant], known.session == session, known.container == container
-      else { return refused(.grantEnded) }
-      return register(stripes, upload, known)
-    case .holdChunks(let upload, let runs):
-      guard has(upload) else { return refused(.noSuchUpload) }
-      if runs.reduce(0, { $0 + Int($1.count) }) > 1 << 16 { return refused(.malformed) }
-      var missing: [Run] = []
-      for run in runs {
-        let ordinals = (run.firstOrdinal..<run.firstOrdinal + UInt64(run.count)).map {
-          Ordinal(container: run.container, number: $0)
-        }
-        if isTarget(run.container),
-          ordinals.allSatisfy({ containers[run.container]!.chunks[$0.number] != nil })
-        {
-          uploads[upload]!.ordinals.formUnion(ordinals)
-        } else {
-          missing.append(run)
-        }
-      }
-      return .missing(runs: missing, pages: [])
-    case .putPage(let upload, let page):
-      guard has(upload) else { return refused(.noSuchUpload) }
-      return putPage(upload, page)
-    case .commitObject(
-      let upload, let name, let content, let byteCount, let contentHash, let attributes,
-      let precondition, let unlessIdentical, let modified):
-      guard let bucket = buckets[Array(name.bucket.utf8)] else { return refused(.noSuchBucket) }
-      guard (1...1024).contains(name.key.utf8.count) else { return refused(.invalidName) }
-      let current = bucket.objects[Array(name.key.utf8)]
-      if fails(precondition, current) { return refused(.preconditionFailed) }
-      if unlessIdentical, let current, current.contentHash == contentHash,
-        current.byteCount == byteCount, current.attributes == attributes
-      {
-        return .number(current.identity)
-      }
-      switch content {
-      case .inline(let bytes):
-        if UInt64(bytes.count) != byteCount { return refused(.malformed) }
-      case .embedded(let runs):
-        guard has(upload) else { return refused(.noSuchUpload) }
-        switch check(runs) {
-        case .failure(let outcome): return outcome.outcome
-        case .success(let found):
-          if found.domain != bucket.domain { return refused(.otherClass) }
-          if found.byteCount != byteCount { return refused(.malformed) }
-        }
-      case .root(let page):
-        guard has(upload) else { return refused(.noSuchUpload) }
-        guard let known = pages[page] else { return .missing(runs: [], pages: [page]) }
-        if known.domain != bucket.domain { return refused(.otherClass) }
-        if known.byteCount != byteCount { return refused(.malformed) }
-      }
-      store(
-        ObjectRecord(
-          identity: position, byteCount: byteCount, contentHash: contentHash,
-          attributes: attributes, modified: modified, content: content), at: name)
-      return .number(position)
-    case .deleteObject(let name, let precondition):
-      guard let bucket = buckets[Array(name.bucket.utf8)] else { return refused(.noSuchBucket) }
-      guard let current = bucket.objects[Array(name.key.utf8)] else { return refused(.noSuchKey) }
-      if fails(precondition, current) { return refused(.preconditionFailed) }
-      remove(name)
-      return .done
-    case .createMultipart(let name, let attributes, let owner, let modified):
-      guard buckets[Array(name.bucket.utf8)] != nil else { return refused(.noSuchBucket) }
-      guard (1...1024).contains(name.key.utf8.count) else { return refused(.invalidName) }
-      buckets[Array(name.bucket.utf8)]!.multiparts[position] = Multipart(
-        key: Array(name.key.utf8),
-        description: MultipartDescription(
-          initiated: modified, owner: owner, attributes: attributes))
-      return .number(position)
-    case .putPart(let upload, let multipart, let part, let modified):
-      guard (1...10_000).contains(part.number) else { return refused(.malformed) }
-      guard buckets[Array(multipart.name.bucket.utf8)] != nil else {
-        return refused(.noSuchBucket)
-      }
-      guard let known = self.multipart(multipart) else { return refused(.noSuchMultipart) }
-      if part.page != 0 {
-        guard has(upload) else { return refused(.noSuchUpload) }
-        guard let page = pages[part.page] else { return .missing(runs: [], pages: [part.page]) }
-        if page.byteCount != part.byteCount { return refused(.malformed) }
-        if page.domain != buckets[Array(multipart.name.bucket.utf8)]!.domain {
-          return refused(.otherClass)
-        }
-      } else if part.byteCount != 0 {
-        return refused(.malformed)
-      }
-      if let old = known.parts[part.number] { trash.append(.part(old)) }
-      buckets[Array(multipart.name.bucket.utf8)]!.multiparts[multipart.number]!
-        .parts[part.number] = ListParts.Part(part: part, identity: position, modified: modified)
-      return .number(position)
-    case .completeMultipart(
-      let upload, let multipart, let parts, let root, let attributes, let precondition,
-      let modified):
-      guard let bucket = buckets[Array(multipart.name.bucket.utf8)] else {
-        return refused(.noSuchBucket)
-      }
-      guard let known = self.multipart(multipart) else { return refused(.noSuchMultipart) }
-      if parts.isEmpty { return refused(.malformed) }
-      var chosen: [Page.Child] = []
-      var last: UInt32 = 0
-      for choice in parts {
-        if choice.number <= last { return refused(.partOrder) }
-        last = choice.number
-        guard let part = known.parts[choice.number], part.identity == choice.identity else {
-          return refused(.noSuchPart)
-        }
-        if part.part.page != 0 {
-          chosen.append(Page.Child(page: part.part.page, byteCount: part.part.byteCount))
-        }
-      }
-      if fails(precondition, bucket.objects[Array(multipart.name.key.utf8)]) {
-        return refused(.preconditionFailed)
-      }
-      var content = ObjectContent.inline([])
-      var hash = Fingerprint(of: [])
-      if chosen.isEmpty {
-        if root != 0 { return refused(.malformed) }
-      } else {
-        guard has(upload) else { return refused(.noSuchUpload) }
-        guard let page = pages[root] else { return .missing(runs: [], pages: [root]) }
-        guard page.page == .children(chosen) else { return refused(.malformed) }
-        content = .root(root)
-        hash = Fingerprint(of: Array(page.signature.utf8))
-        completedHashes.insert(hash)
-      }
-      let size = chosen.reduce(0) { $0 + $1.byteCount }
-      store(
-        ObjectRecord(
-          identity: position, byteCount: size, contentHash: hash, attributes: attributes,
-          modified: modified, content: content), at: multipart.name)
-      endMultipart(Array(multipart.name.bucket.utf8), multipart.number)
-      return .number(position)
-    case .abortMultipart(let multipart):
-      guard buckets[Array(multipart.name.bucket.utf8)] != nil else {
-        return refused(.noSuchBucket)
-      }
-      guard self.multipart(multipart) != nil else { return refused(.noSuchMultipart) }
-      endMultipart(Array(multipart.name.bucket.utf8), multipart.number)
-      return .done
-    case .copyObject(
-      let source, let sourceIdentity, let target, let attributes, let move, let precondition,
-      let modified):
-      guard let from = buckets[Array(source.bucket.utf8)] else { return refused(.noSuchBucket) }
-      guard let to = buckets[Array(target.bucket.utf8)] else { return refused(.noSuchBucket) }
-      guard var record = from.objects[Array(source.key.utf8)] else { return refused(.noSuchKey) }
-      if sourceIdentity != 0, sourceIdentity != record.identity { return refused(.sourceChanged) }
-      guard (1...1024).contains(target.key.utf8.count) else { return refused(.invalidName) }
-      if fails(precondition, to.objects[Array(target.key.utf8)]) {
-        return refused(.preconditionFailed)
-      }
-      if case .inline = record.content {
-      } else if from.domain != to.domain {
-        return refused(.otherClass)
-      }
-      record.identity = position
-      record.modified = modified
-      if let attributes { record.attributes = attributes }
-      store(record, at: target)
-      if move && source.encoded != target.encoded { remove(source) }
-      return .number(position)
-    }
-  }
-
-  private func multipart(_ multipart: MultipartName) -> Multipart? {
-    let known = buckets[Array(multipart.name.bucket.utf8)]?.multiparts[multipart.number]
-    return known?.key == Array(multipart.name.key.utf8) ? known : nil
-  }
-  private mutating func endMultipart(_ bucket: [UInt8], _ number: UInt64) {
-    let multipart = buckets[bucket]!.multiparts.removeValue(forKey: number)!
-    for number in multipart.parts.keys.sorted() { trash.append(.part(multipart.parts[number]!)) }
-  }
-
-  private func fails(_ precondition: Precondition, _ current: ObjectRecord?) -> Bool {
-    switch precondition {
-    case .none: false
-    case .absent: current != nil
-    case .identity(let identity): current?.identity != identity
-    }
-  }
-  private mutating func store(_ record: ObjectRecord, at name: ObjectName) {
-    remove(name)
-    buckets[Array(name.bucket.utf8)]!.objects[Array(name.key.utf8)] = record
-  }
-  private mutating func remove(_ name: ObjectName) {
-    let key = Array(name.key.utf8)
-    if let old = buckets[Array(name.bucket.utf8)]!.objects.removeValue(forKey: key) {
-      trash.append(.object(old.content))
-    }
-  }
-
-  private mutating func requestGrant(
-    _ session: UInt64, _ placement: ClientCommand.Placement?, _ domain: ChunkDomain
-  ) -> CommandOutcome {
-    guard let placement else { return refused(.tooFewDomains) }
-    guard Set(placement.devices).count == placement.devices.count else {
-      return refused(.malformed)
-    }
-    if placement.devices.contains(where: { deviceState($0) != .healthy }) {
-      return refused(.unavailable)
-    }
-    let free = containers.filter {
-      $0.value.grant == nil && !$0.value.isSealed && !$0.value.isCondemned
-        && $0.value.domain == domain && $0.value.scheme == placement.scheme
-        && $0.value.devices == placement.devices
-    }.keys.min()
-    let id = free ?? ContainerID(.data, position)
-    if free == nil {
-      containers[id] = Container(
-        domain: domain, scheme: placement.scheme,
-        places: [ShardPlace](placement.devices, generation: position))
-    }
-    var container = containers[id]!
-    container.grant = position
-    let grant = OpenGrant(
-      session: session, container: id, firstStripe: container.nextStripe,
-      firstOrdinal: container.nextOrdinal)
-    container.nextStripe += 4096
-    containers[id] = container
-    grants[position] = grant
-    return .grant(
-      Grant(
-        id: position, container: id, generation: container.places[0].generation,
-        scheme: placement.scheme,
-        devices: placement.devices, firstStripe: grant.firstStripe,
-        endStripe: grant.firstStripe + 4096, firstOrdinal: grant.firstOrdinal,
-        byteLimit: UInt64(max(0, 1 << 30 - container.dataBytes)), epoch: mapEpoch
-      ).encoded)
-  }
-
-  private mutating func register(
-    _ stripes: [StripeRecord], _ upload: UInt64, _ grant: OpenGrant
-  ) -> CommandOutcome {
-    var container = containers[grant.container]!
-    var held: Set<Ordinal> = []
-    var newHints = hints
-    for stripe in stripes {
-      let window = grant.firstStripe..<grant.firstStripe + 4096
-      guard window.contains(stripe.stripe), stripe.layout.scheme == container.scheme,
-        container.stripes.insert(stripe.stripe).inserted
-      else { return refused(.malformed) }
-      var number = stripe.firstOrdinal
-      var end: UInt32 = 0
-      for group in stripe.groups {
-        let plain = group.chunks.reduce(0) { $0 + $1.byteCount }
-        let fits =
-          group.codec == .raw
-          ? plain + 48 == group.storedByteCount
-          : group.storedByteCount > 48 && group.storedByteCount < plain + 48
-        guard group.offset >= end, fits, plain <= 1_044_432 else { return refused(.malformed) }
-        end = group.offset + group.storedByteCount
-        container.groupBytes += Int(group.storedByteCount)
-        container.groups[number] = (stripe.stripe, group)
-        for chunk in group.chunks {
-          guard number >= grant.firstOrdinal, number < grant.firstOrdinal + 1 << 20,
-            container.chunks[number] == nil
-          else { return refused(.malformed) }
-          container.chunks[number] = chunk
-          let ordinal = Ordinal(container: grant.container, number: number)
-          held.insert(ordinal)
-          let hint = Hint(fingerprint: chunk.fingerprint, domain: container.domain)
-          if let known = newHints[hint], isTarget(known.container) {
-          } else {
-            newHints[hint] = ordinal
-          }
-          number += 1
-        }
-      }
-      container.nextOrdinal = max(container.nextOrdinal, number)
-      container.layouts[stripe.stripe] = stripe.layout
-    }
-    hints = newHints
-    containers[grant.container] = container
-    uploads[upload]!.ordinals.formUnion(held)
-    return .done
-  }
-
-  private struct Failure: Error { var outcome: CommandOutcome }
-
-  private func check(_ runs: [Run]) -> Result<
-    (signature: String, byteCount: UInt64, domain: ChunkDomain), Failure
-  > {
-    let malformed = Failure(outcome: refused(.malformed))
-    guard !runs.isEmpty, runs.reduce(0, { $0 + Int($1.count) }) <= 1024 else {
-      return .failure(malformed)
-    }
-    var missing: [Run] = []
-    var signature = "runs"
-    var total: UInt64 = 0
-    var domain: ChunkDomain?
-    next: for run in runs {
-      guard let container = containers[run.container], !container.isCondemned else {
-        missing.append(run)
-        continue
-      }
-      if let domain, container.domain != domain { return .failure(malformed) }
-      domain = container.domain
-      var rest = run.byteCount
-      var skip = run.skip
-      for number in run.firstOrdinal..<run.firstOrdinal + UInt64(run.count) {
-        guard let chunk = container.chunks[number] else {
-          missing.append(run)
-          continue next
-        }
-        guard skip < chunk.byteCount, rest > 0 else { return .failure(malformed) }
-        let take = min(rest, UInt64(chunk.byteCount - skip))
-        signature += " \(chunk.fingerprint.w3):\(skip):\(take)"
-        rest -= take
-        skip = 0
-      }
-      guard rest == 0 else { return .failure(malformed) }
-      total += run.byteCount
-    }
-    if !missing.isEmpty { return .failure(Failure(outcome: .missing(runs: missing, pages: []))) }
-    return .success(("\(domain!) " + signature, total, domain!))
-  }
-
-  private mutating func putPage(_ upload: UInt64, _ page: Page) -> CommandOutcome {
-    var new = ModelPage(
-      page: page, byteCount: 0, level: 0, signature: "", domain: .standard)
-    var domain: ChunkDomain?
-    switch page {
-    case .runs(let runs):
-      switch check(runs) {
-      case .failure(let failure): return failure.outcome
-      case .success(let found):
-        new.byteCount = found.byteCount
-        new.signature = found.signature
-        new.domain = found.domain
-      }
-    case .children(let children):
-      if children.isEmpty { return refused(.malformed) }
-      var missing: [UInt64] = []
-      new.signature = "children"
-      for child in children {
-        guard let known = pages[child.page] else {
-          missing.append(child.page)
-          continue
-        }
-        guard known.byteCount == child.byteCount else { return refused(.malformed) }
-        if let domain, known.domain != domain { return refused(.malformed) }
-        domain = known.domain
-        new.domain = known.domain
-        new.byteCount += child.byteCount
-        new.level = max(new.level, known.level + 1)
-        new.signature += " (\(known.signature))"
-      }
-      if !missing.isEmpty { return .missing(runs: [], pages: missing) }
-      if new.level > 6 { return refused(.malformed) }
-    }
-    if let known = pageNames[new.signature], let other = pages[known] {
-      let isShareable =
-        switch (other.page, page) {
-        case (.runs(let runs), _): runs.allSatisfy { isTarget($0.container) }
-        default: other.page == page
-        }
-      if isShareable {
-        uploads[upload]!.pages.insert(known)
-        return .number(known)
-      }
-    }
-    pages[position] = new
-    pageNames[new.signature] = position
-    uploads[upload]!.pages.insert(position)
-    return .number(position)
   }
 }

@@ -193,4 +193,35 @@ extension CoordinatorServer {
       }
     }
   }
+
+  /// How much is dead; unless it is asked for that alone, it is collected from now on.
+  func collectGarbage(_ request: CollectGarbage) async throws(Refusal) -> CollectGarbage.Answer {
+    let leadership = try leading()
+    let repairs = leadership.repairs
+    let share = Double(request.below) / 100
+    if !request.isDryRun {
+      repairs.collectBelow = share
+      log.info("dead bytes are collected", ["below": "\(request.below) %"])
+    }
+    var answer = CollectGarbage.Answer()
+    try await eachContainer { (record) throws(Refusal) in
+      guard record.dataByteCount > 0, record.state == .sealed || record.state == .available
+      else { return }
+      answer.containers += 1
+      guard let liveness = repairs.liveness[record.id],
+        liveness.dataByteCount == record.dataByteCount, liveness.edgeCount <= record.edgeCount
+      else { return }
+      answer.lookedAt += 1
+      answer.dataBytes += liveness.dataByteCount
+      answer.deadBytes += liveness.deadByteCount
+      if leadership.isWorthIt(liveness, below: share) {
+        answer.collectContainers += 1
+        answer.collectBytes += liveness.deadByteCount
+      }
+    }
+    answer.trashCount = try await query(.strong) { (machine) throws(StoreError) in
+      machine.trashCount
+    }
+    return answer
+  }
 }

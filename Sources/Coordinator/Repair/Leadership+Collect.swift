@@ -2,8 +2,6 @@ import Cluster
 import Messages
 import Metadata
 import Ring
-import Service
-import Wire
 
 /// Containers of which much is dead are packed anew without it: deletions and overwriting leave them so, as a container lives for
 /// as long as anything in it does.
@@ -85,9 +83,7 @@ extension Leadership {
     return liveness.deadByteCount >= max(1, least)
       && Double(liveness.liveByteCount) < Double(liveness.dataByteCount) * share
   }
-}
 
-extension Leadership {
   /// Stripes that a lease took out of a directory, when nothing came of it: its old shards stay and are not to keep them. What is
   /// away now is seen to when devices are compared.
   func deleteThinned(_ id: ContainerID) async {
@@ -100,37 +96,5 @@ extension Leadership {
       }
       _ = await deleteUnregistered(shard, from: device, address, for: nil)
     }
-  }
-}
-
-extension CoordinatorServer {
-  func collectGarbage(_ request: CollectGarbage) async throws(Refusal) -> CollectGarbage.Answer {
-    let leadership = try leading()
-    let repairs = leadership.repairs
-    let share = Double(request.below) / 100
-    if !request.isDryRun {
-      repairs.collectBelow = share
-      log.info("dead bytes are collected", ["below": "\(request.below) %"])
-    }
-    var answer = CollectGarbage.Answer()
-    try await eachContainer { (record) throws(Refusal) in
-      guard record.dataByteCount > 0, record.state == .sealed || record.state == .available
-      else { return }
-      answer.containers += 1
-      guard let liveness = repairs.liveness[record.id],
-        liveness.dataByteCount == record.dataByteCount, liveness.edgeCount <= record.edgeCount
-      else { return }
-      answer.lookedAt += 1
-      answer.dataBytes += liveness.dataByteCount
-      answer.deadBytes += liveness.deadByteCount
-      if leadership.isWorthIt(liveness, below: share) {
-        answer.collectContainers += 1
-        answer.collectBytes += liveness.deadByteCount
-      }
-    }
-    answer.trashCount = try await query(.strong) { (machine) throws(StoreError) in
-      machine.trashCount
-    }
-    return answer
   }
 }

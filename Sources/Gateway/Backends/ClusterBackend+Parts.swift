@@ -32,12 +32,8 @@ extension ClusterBackend: PartBackend {
     describe: @escaping @Sendable () throws(DataPathError) -> PartWords
   ) async throws(BackendError) {
     let multipart = try Self.multipart(upload)
-    do throws(DataPathError) {
-      _ = try await writers.use { writer throws(DataPathError) in
-        try await writer.putPart(multipart, number: number, source: source, describe: describe)
-      }
-    } catch {
-      throw BackendError(error)
+    _ = try await write { writer throws(DataPathError) in
+      try await writer.putPart(multipart, number: number, source: source, describe: describe)
     }
   }
 
@@ -46,14 +42,10 @@ extension ClusterBackend: PartBackend {
     words: PartWords
   ) async throws(BackendError) {
     let multipart = try Self.multipart(upload)
-    do throws(DataPathError) {
-      _ = try await writers.use { writer throws(DataPathError) in
-        try await writer.copyPart(
-          multipart, number: number, from: source.name, identity: source.version, range: range,
-          words: words)
-      }
-    } catch {
-      throw BackendError(error)
+    _ = try await write { writer throws(DataPathError) in
+      try await writer.copyPart(
+        multipart, number: number, from: source.name, identity: source.version, range: range,
+        words: words)
     }
   }
 
@@ -73,13 +65,9 @@ extension ClusterBackend: PartBackend {
     precondition: Precondition
   ) async throws(BackendError) -> UInt64 {
     let multipart = try Self.multipart(upload)
-    do throws(DataPathError) {
-      return try await writers.use { writer throws(DataPathError) in
-        try await writer.complete(
-          multipart, parts: parts, attributes: attributes, precondition: precondition)
-      }
-    } catch {
-      throw BackendError(error)
+    return try await write { writer throws(DataPathError) in
+      try await writer.complete(
+        multipart, parts: parts, attributes: attributes, precondition: precondition)
     }
   }
 

@@ -8,7 +8,7 @@ package final class ClusterBackend: ObjectBackend, @unchecked Sendable {
   // Loop-confined.
   private let access: ClusterAccess
   private let reader: ObjectReader
-  let writers: WriterRotation
+  private let writers: WriterRotation
   /// Ends what `access` stands on.
   private let onClose: @Sendable () async -> Void
 
@@ -53,6 +53,17 @@ package final class ClusterBackend: ObjectBackend, @unchecked Sendable {
     }
   }
 
+  /// Has one of the writers do it.
+  func write<Value>(_ body: (ObjectWriter) async throws(DataPathError) -> Value)
+    async throws(BackendError) -> Value
+  {
+    do throws(DataPathError) {
+      return try await writers.use(body)
+    } catch {
+      throw BackendError(error)
+    }
+  }
+
   // MARK: Buckets
 
   package func buckets() async throws(BackendError) -> [BucketEntry] {
@@ -85,14 +96,10 @@ package final class ClusterBackend: ObjectBackend, @unchecked Sendable {
     describe: @escaping @Sendable () throws(DataPathError) -> ObjectAttributes
   ) async throws(BackendError) -> UInt64 {
     try await expectLeader()
-    do throws(DataPathError) {
-      return try await writers.use { writer throws(DataPathError) in
-        try await writer.put(
-          name, source: source, precondition: precondition, describe: describe
-        ).identity
-      }
-    } catch {
-      throw BackendError(error)
+    return try await write { writer throws(DataPathError) in
+      try await writer.put(
+        name, source: source, precondition: precondition, describe: describe
+      ).identity
     }
   }
 
@@ -151,24 +158,22 @@ package final class ClusterBackend: ObjectBackend, @unchecked Sendable {
     precondition: Precondition
   ) async throws(BackendError) {
     do throws(DataPathError) {
-      do throws(DataPathError) {
-        _ = try await access.coordinator.execute(
-          .copyObject(
-            source: source.name, sourceIdentity: source.version, target: target,
-            attributes: attributes, move: false, precondition: precondition, modified: 0))
-      } catch {
-        guard error.refusalCode == .otherClass else { throw error }
-        // Its chunks cannot be shared: the bytes are stored anew.
-        _ = try await writers.use { writer throws(DataPathError) in
-          try await writer.put(
-            target, attributes: attributes,
-            source: ObjectSource(
-              access, source.name, identity: source.version, range: 0..<source.byteCount),
-            precondition: precondition, unlessIdentical: false)
-        }
-      }
+      _ = try await access.coordinator.execute(
+        .copyObject(
+          source: source.name, sourceIdentity: source.version, target: target,
+          attributes: attributes, move: false, precondition: precondition, modified: 0),
+        patience: Self.patience)
+      return
     } catch {
-      throw BackendError(error)
+      guard error.refusalCode == .otherClass else { throw BackendError(error) }
+    }
+    // Its chunks cannot be shared: the bytes are stored anew.
+    _ = try await write { writer throws(DataPathError) in
+      try await writer.put(
+        target, attributes: attributes,
+        source: ObjectSource(
+          access, source.name, identity: source.version, range: 0..<source.byteCount),
+        precondition: precondition, unlessIdentical: false)
     }
   }
 
