@@ -31,8 +31,8 @@ extension ObjectWriter {
     describe: @escaping @Sendable () throws(DataPathError) -> PartWords
   ) async throws(DataPathError) -> PutPartResult {
     try await attempt(rewinding: source, bucket: multipart.name.bucket) {
-      upload, part throws(DataPathError) in
-      let stored = try await store(source, in: upload, part, hasRoot: true)
+      upload, share throws(DataPathError) in
+      let stored = try await store(source, in: upload, share, hasRoot: true)
       var page: UInt64 = 0
       if case .root(let root) = stored.content { page = root }
       return try await putPart(
@@ -67,8 +67,8 @@ extension ObjectWriter {
     range: Range<UInt64>, words: PartWords
   ) async throws(DataPathError) -> PutPartResult {
     try await attempt(rewinding: nil, bucket: multipart.name.bucket) {
-      upload, part throws(DataPathError) in
-      let page = try await cover(source, identity, range, in: upload, part)
+      upload, share throws(DataPathError) in
+      let page = try await cover(source, identity, range, in: upload, share)
       do throws(DataPathError) {
         return try await putPart(
           multipart, number, page: page, UInt64(range.count), words, in: upload, orElse: .changed)
@@ -76,7 +76,7 @@ extension ObjectWriter {
         guard error.refusalCode == .otherClass else { throw error }
       }
       let stored = try await store(
-        ObjectSource(access, source, identity: identity, range: range), in: upload, part,
+        ObjectSource(access, source, identity: identity, range: range), in: upload, share,
         hasRoot: true)
       guard case .root(let root) = stored.content else { throw .corrupt("a page of no bytes") }
       return try await putPart(
@@ -87,7 +87,7 @@ extension ObjectWriter {
   /// A page of exactly these bytes of a version; 0 when there are none.
   private func cover(
     _ source: ObjectName, _ identity: UInt64, _ range: Range<UInt64>, in upload: Upload,
-    _ part: UploadPart
+    _ share: UploadShare
   ) async throws(DataPathError) -> UInt64 {
     var children: [Page.Child] = []
     var first = range.lowerBound
@@ -104,7 +104,7 @@ extension ObjectWriter {
       }
       if !answer.inline.isEmpty {
         let stored = try await store(
-          InlineSource(answer.inline), in: upload, part, hasRoot: true)
+          InlineSource(answer.inline), in: upload, share, hasRoot: true)
         guard case .root(let page) = stored.content else { throw .corrupt("a page of no bytes") }
         return page
       }

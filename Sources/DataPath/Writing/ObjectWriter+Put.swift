@@ -41,8 +41,8 @@ extension ObjectWriter {
     describe: @escaping @Sendable () throws(DataPathError) -> ObjectAttributes
   ) async throws(DataPathError) -> PutResult {
     try await attempt(rewinding: source, bucket: name.bucket) {
-      upload, part throws(DataPathError) in
-      let stored = try await store(source, in: upload, part)
+      upload, share throws(DataPathError) in
+      let stored = try await store(source, in: upload, share)
       let identity = try await commit(
         name, stored, in: upload, try describe(), precondition, unlessIdentical)
       return PutResult(
@@ -56,15 +56,15 @@ extension ObjectWriter {
   /// - Parameter source: what it reads; nil: it reads nothing that is not there a second time.
   func attempt<Value>(
     rewinding source: (any ByteSource)?, bucket: String,
-    _ body: (Upload, UploadPart) async throws(DataPathError) -> Value
+    _ body: (Upload, UploadShare) async throws(DataPathError) -> Value
   ) async throws(DataPathError) -> Value {
     var attemptCount = 0
     while true {
       attemptCount += 1
       let upload = upload
       do throws(DataPathError) {
-        let part = upload.part(try await buckets.bucket(bucket))
-        return try await body(upload, part)
+        let share = upload.share(for: try await buckets.bucket(bucket))
+        return try await body(upload, share)
       } catch {
         let isOtherClass = error.refusalCode == .otherClass
         guard isOtherClass || error.refusalCode == .noSuchUpload,
@@ -103,10 +103,10 @@ extension ObjectWriter {
   /// - Parameter hasRoot: the content is then a root page unless it is empty, however small.
   /// - Throws: `noSuchUpload` when the upload ended meanwhile.
   func store(
-    _ source: any ByteSource, in upload: Upload, _ part: UploadPart, hasRoot: Bool = false
+    _ source: any ByteSource, in upload: Upload, _ share: UploadShare, hasRoot: Bool = false
   ) async throws(DataPathError) -> StoredObject {
     do throws(DataPathError) {
-      return try await storeAll(source, upload, part, hasRoot)
+      return try await storeAll(source, upload, share, hasRoot)
     } catch {
       // Commands of an upload change nothing that shows, so it does not matter whether the last one was carried out.
       guard error == .outcomeUnknown else { throw error }
@@ -115,12 +115,12 @@ extension ObjectWriter {
   }
 
   private func storeAll(
-    _ source: any ByteSource, _ upload: Upload, _ part: UploadPart, _ hasRoot: Bool
+    _ source: any ByteSource, _ upload: Upload, _ share: UploadShare, _ hasRoot: Bool
   )
     async throws(DataPathError) -> StoredObject
   {
     // A producer may still fill the open group; it counts until its last chunk is packed.
-    let packer = part.packer
+    let packer = share.packer
     packer.producerCount += 1
     var isProducing = true
     func stopProducing() {
@@ -170,7 +170,7 @@ extension ObjectWriter {
       }
     }
     do throws(DataPathError) {
-      while let handles = try await storeNext(&first, &reader, hash, part) {
+      while let handles = try await storeNext(&first, &reader, hash, share) {
         for handle in handles {
           if !window.tryAcquire() {
             // The manifest may wait for a chunk in the open group, which duplicates alone never fill.
@@ -244,7 +244,7 @@ extension ObjectWriter {
   /// Stores the next piece (`first` before those of the reader); nil after the last. When this returns its share of the
   /// budget hangs on its chunks alone: an object that held a share while it waits for the next could wait for itself.
   private func storeNext(
-    _ first: inout Piece?, _ reader: inout PieceReader, _ hash: ContentHash, _ upload: UploadPart
+    _ first: inout Piece?, _ reader: inout PieceReader, _ hash: ContentHash, _ upload: UploadShare
   ) async throws(DataPathError) -> [ChunkHandle]? {
     if let piece = first.take() { return try await store(piece, hash, upload) }
     guard let piece = try await reader.next() else { return nil }
@@ -252,7 +252,7 @@ extension ObjectWriter {
   }
 
   /// Cuts a piece into chunks and sees to it that each is stored or held; returns their handles in order.
-  private func store(_ piece: Piece, _ hash: ContentHash, _ upload: UploadPart)
+  private func store(_ piece: Piece, _ hash: ContentHash, _ upload: UploadShare)
     async throws(DataPathError) -> [ChunkHandle]
   {
     let parts = piece.chunks()

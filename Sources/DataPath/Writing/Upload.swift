@@ -13,7 +13,7 @@ final class Upload: @unchecked Sendable {
   private let tasks: OwnedTasks
   private let finder: ChunkFinder
   private let options: StripePacker.Options
-  private var parts: [ChunkDomain: UploadPart] = [:]
+  private var shares: [ChunkDomain: UploadShare] = [:]
   private var failure: DataPathError?
 
   init(
@@ -27,36 +27,36 @@ final class Upload: @unchecked Sendable {
   }
 
   /// What stores for buckets of that domain.
-  func part(_ bucket: GetBucket.Answer) -> UploadPart {
-    if let known = parts[bucket.domain] { return known }
-    let part = UploadPart(
+  func share(for bucket: GetBucket.Answer) -> UploadShare {
+    if let known = shares[bucket.domain] { return known }
+    let share = UploadShare(
       access, identity, tasks: tasks, finder: finder, bucket, options: options)
-    parts[bucket.domain] = part
-    if let failure { part.abandon(failure) }
-    return part
+    shares[bucket.domain] = share
+    if let failure { share.abandon(failure) }
+    return share
   }
 
-  private var sortedParts: [UploadPart] { parts.sorted { $0.key < $1.key }.map(\.value) }
+  private var sortedShares: [UploadShare] { shares.sorted { $0.key < $1.key }.map(\.value) }
 
   /// Of chunks that were not stored before.
-  var newByteCount: UInt64 { parts.values.reduce(0) { $0 + $1.packer.newByteCount } }
+  var newByteCount: UInt64 { shares.values.reduce(0) { $0 + $1.packer.newByteCount } }
   /// Of their groups, as stored.
-  var groupByteCount: UInt64 { parts.values.reduce(0) { $0 + $1.packer.groupByteCount } }
+  var groupByteCount: UInt64 { shares.values.reduce(0) { $0 + $1.packer.groupByteCount } }
 
   /// Stores what is still open, and gives the containers back.
   func finish() async throws(DataPathError) {
-    for part in sortedParts { try await part.packer.finish() }
+    for share in sortedShares { try await share.packer.finish() }
   }
 
   /// It has ended, or is given up: all that waits for it fails with `error`, nothing more is stored under it.
   func abandon(_ error: DataPathError) {
     failure = failure ?? error
-    for part in sortedParts { part.abandon(error) }
+    for share in sortedShares { share.abandon(error) }
   }
 }
 
 /// What an upload stores in one domain. Loop-confined.
-final class UploadPart: @unchecked Sendable {
+final class UploadShare: @unchecked Sendable {
   // Loop-confined.
   let domain: ChunkDomain
   let packer: GroupPacker
