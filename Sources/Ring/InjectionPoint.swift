@@ -26,6 +26,8 @@ package enum InjectionPoint: UInt8, CaseIterable, Sendable {
   case answerMissedLate
   /// A reader resolves a few KiB at a time.
   case readWindowSmall
+  /// A byte of what was read comes out another, though every checksum on its way was right.
+  case bytesWrong
 
   // Stripes
   /// A read asks further devices at once, as if the first were slow.

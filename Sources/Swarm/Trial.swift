@@ -55,9 +55,11 @@ package struct TrialReport: Sendable {
   package var operationCount = 0
   /// Written and read by clients.
   package var byteCount: UInt64 = 0
-  /// By kind.
+  /// Planned ones that were carried out, by kind.
   package var faults: [String: Int] = [:]
   package var faultCount = 0
+  /// What really hit: each crash, cut, pause, failed or slow operation and changed byte is one.
+  package var hitCount = 0
   /// Injection points met, by name.
   package var injections: [String: Int] = [:]
   package var plannedFaultCount = 0
@@ -183,6 +185,7 @@ final class TrialState: @unchecked Sendable {
     if let world {
       report.eventHash = world.eventHash
       report.simulated = world.now
+      report.hitCount = world.faults.total
       for (point, count) in world.injections.met { report.injections["\(point)"] = count }
     }
     if let workload {

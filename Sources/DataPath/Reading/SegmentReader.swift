@@ -68,6 +68,9 @@ struct SegmentReader {
         segment.parts[first].range.lowerBound..<segment.parts[last].range.upperBound
       let read = try await access.stripes.read(
         segment.target, layout: segment.layout, range: range)
+      if access.driver.meets(.bytesWrong) {
+        read[0].withMutableBytes { $0[$0.count - 1] ^= 1 }
+      }
       for (index, stored) in zip(found.own, segment.stored(found.own, in: read)) {
         found.plain[index] = await decoded(segment.parts[index], stored)
       }

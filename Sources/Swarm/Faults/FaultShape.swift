@@ -77,7 +77,7 @@ package struct FaultShape: Sendable {
       mayLose = count <= mostLost
     }
     if random.chance(1, in: 14) { return }
-    perMinute = random.pick([30, 60, 60, 60, 120, 120, 240])
+    perMinute = random.pick([60, 60, 60, 90, 120, 120, 240])
     burstCount = random.pick([0, 0, 0, 2, 5])
     let density = random.pick([2, 3, 5])
     for kind in PlannedFaultKind.allCases where !kind.isOfRacks {

@@ -27,7 +27,7 @@ enum SimulationRecord {
     }
     add(
       "counts", "\(trial.operationCount)", "\(trial.byteCount)", "\(trial.faultCount)",
-      "\(trial.plannedFaultCount)", "\(trial.plannedOperationCount)")
+      "\(trial.plannedFaultCount)", "\(trial.plannedOperationCount)", "\(trial.hitCount)")
     add("simulated", "\(trial.simulated.nanoseconds)")
     add("elapsed", "\(report.elapsed.nanoseconds)")
     for line in trial.ledTo { add("ledTo", line) }
@@ -76,12 +76,13 @@ enum SimulationRecord {
         report?.trial.operations[fields[2]] = counts
       case ("fault", 4): report?.trial.faults[fields[2]] = integer(1)
       case ("injection", 4): report?.trial.injections[fields[2]] = integer(1)
-      case ("counts", 7):
+      case ("counts", 8):
         report?.trial.operationCount = integer(0)
         report?.trial.byteCount = numbers[1]
         report?.trial.faultCount = integer(2)
         report?.trial.plannedFaultCount = integer(3)
         report?.trial.plannedOperationCount = integer(4)
+        report?.trial.hitCount = integer(5)
       case ("simulated", 3): report?.trial.simulated = .nanoseconds(Int64(clamping: numbers[0]))
       case ("elapsed", 3): report?.elapsed = .nanoseconds(Int64(clamping: numbers[0]))
       case ("ledTo", 3): report?.trial.ledTo.append(fields[2])
@@ -154,6 +155,7 @@ struct SimulationSummary {
   private var byteCount: UInt64 = 0
   private var faults: [String: Int] = [:]
   private var faultCount = 0
+  private var hitCount = 0
   private var injections: [String: Int] = [:]
   private var simulated = Duration.zero
   /// Real time of all trials, one after the other.
@@ -181,6 +183,7 @@ struct SimulationSummary {
     byteCount &+= trial.byteCount
     for (kind, count) in trial.faults { faults[kind, default: 0] += count }
     faultCount += trial.faultCount
+    hitCount += trial.hitCount
     for (point, count) in trial.injections { injections[point, default: 0] += count }
     simulated += trial.simulated
     worked += report.elapsed
@@ -189,8 +192,8 @@ struct SimulationSummary {
 
   /// Simulated seconds a second of one core.
   var speed: Double { worked > .zero ? simulated.inSeconds / worked.inSeconds : 0 }
-  private var faultsPerMinute: Double {
-    simulated > .zero ? Double(faultCount) / (simulated.inSeconds / 60) : 0
+  private func perMinute(_ count: Int) -> Double {
+    simulated > .zero ? Double(count) / (simulated.inSeconds / 60) : 0
   }
   private var operationsPerSecond: Double {
     simulated > .zero ? Double(operationCount) / simulated.inSeconds : 0
@@ -234,7 +237,9 @@ struct SimulationSummary {
       return text
     }
     lines += Self.wrapped(kinds, indent: "    ")
-    lines.append("  faults \(faultCount), \(tenths(faultsPerMinute)) a simulated minute")
+    lines.append(
+      "  faults \(faultCount), \(tenths(perMinute(faultCount))) a simulated minute; "
+        + "\(hitCount) operations, processes and bytes hit")
     lines += Self.wrapped(
       faults.sorted { $0.key < $1.key }.map { "\($0.key) \($0.value)" }, indent: "    ")
     let rare = injections.values.reduce(0, +)
@@ -313,7 +318,8 @@ struct SimulationSummary {
       ("operations", .number(operationCount)), ("bytes", .number(byteCount)),
       ("faults", .number(faultCount)), ("simulatedSeconds", .double(simulated.inSeconds)),
       ("realSeconds", .double(elapsed.inSeconds)), ("simulatedSecondsPerSecond", .double(speed)),
-      ("faultsPerSimulatedMinute", .double(faultsPerMinute)),
+      ("faultsPerSimulatedMinute", .double(perMinute(faultCount))), ("hits", .number(hitCount)),
+      ("hitsPerSimulatedMinute", .double(perMinute(hitCount))),
       (
         "operationsByKind",
         .object(
