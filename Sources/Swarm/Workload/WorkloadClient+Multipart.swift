@@ -61,9 +61,10 @@ extension WorkloadClient {
     var content: Content
   }
 
-  /// Whether an upload is said to be gone and may be: it was begun long ago, or its bucket may have been removed since.
+  /// Whether an upload, or its parts with it, is said to be gone and may be: it was begun long ago, or its bucket may have been
+  /// removed since.
   private func isGone(_ error: DataPathError, _ begun: Pending, _ name: ObjectName) -> Bool {
-    guard error.refusalCode == .noSuchMultipart else { return false }
+    guard [.noSuchMultipart, .noSuchPart].contains(error.refusalCode) else { return false }
     let lifetime = run.cluster.scenario.coordinator.multipartLifetime
     return run.cluster.areClocksWild || run.world.now - begun.begun > lifetime / 2
       || !isHeard(begun) || run.plan.passingBuckets.contains(name.bucket)

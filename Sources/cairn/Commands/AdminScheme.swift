@@ -36,6 +36,7 @@ func adminScheme(_ context: Context) async throws(Failure) {
     } else {
       try await client.output.line(
         "\(answer.scheme), \(answer.logCopies) copies of the metadata log")
+      if answer.scheme.m == 0 { try await client.output.line(noParity) }
       if answer.otherContainers > 0 {
         let patience = Duration.milliseconds(Int64(clamping: answer.patienceMilliseconds)).text
         try await client.output.line(
@@ -46,3 +47,6 @@ func adminScheme(_ context: Context) async throws(Failure) {
     try await client.output.flush()
   }
 }
+
+/// What whoever asks for a scheme without parity is to know.
+let noParity = "no parity: the loss of one device loses what is on it"

@@ -47,6 +47,7 @@ private func up(
     let coordinators = counted(daemons.count { $0.role == .coordinator }, "coordinator")
     try await context.output.line(
       "cluster is up: \(coordinators), \(nodes)\(started.isEmpty ? " (was running)" : "")")
+    if wishes.scheme?.m == 0 { try await context.output.line(noParity) }
     if let gateway = try await ClusterGateway(directory, context) {
       for line in gateway.lines { try await context.output.line(line) }
     }

@@ -51,7 +51,9 @@ private func listBuckets(_ context: Context, asJSON: Bool) async throws(Failure)
           ? JSON.object([
             ("bucket", .string(bucket.name)), ("created", .string(created)),
             ("class", .string(bucket.storageClass)),
-          ]).text : "\(created)  \(Location.scheme)\(bucket.name)")
+          ]).text
+          : "\(created)  \(bucket.storageClass)"
+            + pad("", 10 - bucket.storageClass.count) + "\(Location.scheme)\(bucket.name)")
     }
     try await client.output.flush()
   }

@@ -3,11 +3,13 @@ import Messages
 import Ring
 import Service
 
-/// `rm`: one object, or with `-r` everything at and below a prefix.
+/// `rm`: objects, or with `-r` everything at and below prefixes.
 func remove(_ context: Context) async throws(Failure) {
   let recursive = context.arguments.has("--recursive")
   let operands = context.arguments.operands
-  if !recursive { for operand in operands { _ = try Location.object(operand) } }
+  var named: [Location] = []
+  if !recursive { for operand in operands { named.append(try Location.object(operand)) } }
+  let objects = named
   let asJSON = context.arguments.has("--json")
   func tell(_ bucket: String, _ key: String) async throws(Failure) {
     guard asJSON else { return }
@@ -15,29 +17,18 @@ func remove(_ context: Context) async throws(Failure) {
       JSON.object([("bucket", .string(bucket)), ("key", .string(key))]).text)
   }
   try await Client.with(context) { client throws(Failure) in
-    for operand in operands {
+    try await inParallel(Array(zip(objects, operands)), atMost: parallelRemovals) {
+      object, operand in
+      await client.remove(object.bucket, object.key, shown: operand)
+    }
+    for object in objects { try await tell(object.bucket, object.key) }
+    for operand in recursive ? operands : [] {
       let location = try Location(operand)
-      guard recursive else {
-        try await client.change(
-          .deleteObject(
-            name: ObjectName(bucket: location.bucket, key: location.key), precondition: .none),
-          about: operand)
-        try await tell(location.bucket, location.key)
-        continue
-      }
       var removed = 0
       try await client.forEachPage(below: location, shown: operand) { entries throws(Failure) in
         removed += entries.count
-        try await inParallel(entries, atMost: 256) { entry in
-          do throws(Failure) {
-            try await client.change(
-              .deleteObject(
-                name: ObjectName(bucket: location.bucket, key: entry.key), precondition: .none),
-              about: entry.key)
-            return nil
-          } catch {
-            return error
-          }
+        try await inParallel(entries, atMost: parallelRemovals) { entry in
+          await client.remove(location.bucket, entry.key, shown: entry.key)
         }
         for entry in entries { try await tell(location.bucket, entry.key) }
       }
@@ -47,7 +38,21 @@ func remove(_ context: Context) async throws(Failure) {
   }
 }
 
+/// So many share batches of the log.
+private let parallelRemovals = 256
+
 extension Client {
+  fileprivate func remove(_ bucket: String, _ key: String, shown: String) async -> Failure? {
+    do throws(Failure) {
+      try await change(
+        .deleteObject(name: ObjectName(bucket: bucket, key: key), precondition: .none),
+        about: shown)
+      return nil
+    } catch {
+      return error
+    }
+  }
+
   /// Every object at `location` or below it (`key` itself and `key/…`; all of them when the key is empty), a
   /// listing page at a time, in key order.
   func forEachPage(

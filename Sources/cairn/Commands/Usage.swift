@@ -5,7 +5,7 @@ import Service
 func usage(_ context: Context) async throws(Failure) {
   try await Client.with(context) { client throws(Failure) in
     let usage = try await client.ask(
-      GetUsage(level: client.level), at: client.level, about: "usage")
+      GetUsage(level: client.level), at: client.level, about: "df")
     if context.arguments.has("--json") {
       try await client.output.line(
         JSON.object([
