@@ -2,6 +2,7 @@
 # make test   install, build, lint, some simulation, every test
 # make bench  comparisons with fio, the C libraries and the parts of a node: one Markdown page
 # make clients  clients of S3 that others wrote against a gateway, as far as they are installed
+# make network  links between real daemons cut, cut one way and slow, in network namespaces (as root)
 # make sim    simulate fresh seeds for SECONDS (default 600)
 SWIFT ?= swift
 DEST ?= .build/cairn
@@ -10,7 +11,7 @@ JOBS ?= $(shell nproc)
 # Named by a failing seed's report; a "+" behind it when files differ.
 export CAIRN_COMMIT := $(shell git describe --always --abbrev=12 --exclude='*' --dirty=+ 2>/dev/null || echo unknown)
 
-.PHONY: deps build install run sim test bench clients lint format clean
+.PHONY: deps build install run sim test bench clients network lint format clean
 
 deps:
 	@scripts/install-deps
@@ -42,6 +43,9 @@ bench: build
 
 clients: build
 	@Tests/Clients/run
+
+network: build
+	@Tests/Network/run --cairn "$$($(SWIFT) build -c release --static-swift-stdlib --show-bin-path)/cairn"
 
 clean:
 	rm -rf .build
