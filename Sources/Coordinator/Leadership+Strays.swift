@@ -96,7 +96,11 @@ extension Leadership {
       // What a checkpoint has just made superfluous goes within seconds: no disagreement.
       if check != nil, hasOldLinks || unclean[device] != nil { stray = [] }
       for shard in forgotten { counts[shard.container] = nil }
-      let doomed = forgotten + stray
+      var doomed = forgotten + stray
+      if check != nil {
+        guard let held = await held(doomed, by: device, address) else { return false }
+        doomed = held
+      }
       for shard in doomed {
         check?.add(
           .stray, subject(device),
@@ -148,6 +152,25 @@ extension Leadership {
       }
       return forgotten
     }
+  }
+
+  /// Those that a device still holds. One that was named when the device told of it may have been deleted since, and its name
+  /// with it: that is no disagreement.
+  private func held(_ shards: [ShardKey], by device: DeviceID, _ address: SocketAddress) async
+    -> [ShardKey]?
+  {
+    var held: [ShardKey] = []
+    for shard in shards {
+      do throws(WireError) {
+        let listing = try await server.client.call(
+          ListShard(device: device, shard: shard), at: address, deadline: .seconds(5)
+        ).answer
+        if !listing.blocks.isEmpty { held.append(shard) }
+      } catch {
+        guard error.refusalCode == .noSuchBlock || note(error, from: device) else { return nil }
+      }
+    }
+    return held
   }
 
   /// How many blocks each shard of a container has by its directory: counted once for each number of stripes and each
