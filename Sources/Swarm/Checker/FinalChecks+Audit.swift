@@ -17,6 +17,7 @@ extension FinalChecks {
   func audit() async throws {
     try await cleanUp()
     try await heal()
+    try await readAgain()
     try auditStates()
     try await auditUsage()
     try await auditDevices()

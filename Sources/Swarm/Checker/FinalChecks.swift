@@ -12,6 +12,8 @@ final class FinalChecks: @unchecked Sendable {
   private(set) var names: [ObjectName] = []
   /// What the last look showed.
   private(set) var current: [ObjectName: History.Version] = [:]
+  /// Who looked, and keeps what it has decoded.
+  private var reader: SwarmClient?
 
   init(_ run: WorkloadRun, round: Int) {
     self.run = run
@@ -112,7 +114,8 @@ final class FinalChecks: @unchecked Sendable {
 
   /// Lists every bucket, stats and reads every key that was ever named, whole.
   func lookAtEverything() async throws {
-    let client = cluster.client(named: "final \(round)")
+    let client = reader ?? cluster.client(named: "final \(round)")
+    reader = client
     names = []
     current = [:]
     var known = Set<ObjectName>()
@@ -135,6 +138,18 @@ final class FinalChecks: @unchecked Sendable {
       throw failure("serves again", "after the last fault: \(error)")
     }
     if let failure = run.failure { throw failure }
+  }
+
+  /// By who has read all of it before, when much has been written anew since.
+  func readAgain() async throws {
+    guard let client = reader else { return }
+    do throws(DataPathError) {
+      try await readAll(client, isFirst: false)
+    } catch {
+      throw failure("no acknowledged object is lost", "read again: \(error)")
+    }
+    if let failure = run.failure { throw failure }
+    reader = nil
     await client.close()
   }
 
