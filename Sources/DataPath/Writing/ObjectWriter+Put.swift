@@ -135,7 +135,9 @@ extension ObjectWriter {
     guard first != nil else {
       return StoredObject(content: .inline([]), byteCount: 0, contentHash: hash.finish())
     }
-    if !hasRoot, reader.isAtEnd, first!.bytes.count <= ObjectContent.inlineLimit {
+    if !hasRoot, reader.isAtEnd,
+      Self.isInlined(first!.bytes.count, isAlone: packer.producerCount == 1)
+    {
       let bytes = first!.bytes.array
       return StoredObject(
         content: .inline(bytes), byteCount: UInt64(bytes.count),
@@ -197,6 +199,14 @@ extension ObjectWriter {
     if Task.isCancelled { throw .cancelled }
     return StoredObject(content: content, byteCount: byteCount, contentHash: hash.finish())
   }
+
+  /// Whether so many bytes go into the metadata. They are neither compressed nor found to be duplicates there, and the log has them
+  /// m + 1 times; but one object alone is stored by its commit, without a stripe of its own. Where others are under way it shares
+  /// a group and a stripe with them, if it is no smaller than what the directory says of a chunk.
+  private static func isInlined(_ byteCount: Int, isAlone: Bool) -> Bool {
+    byteCount <= (isAlone ? ObjectContent.inlineLimit : inlinedAmongOthers)
+  }
+  private static let inlinedAmongOthers = 512
 
   /// Makes the stored object visible and returns its identity.
   ///
