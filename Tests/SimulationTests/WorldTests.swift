@@ -410,7 +410,7 @@ import Testing
       let space = Outcome<FileSystemSpace>()
       #expect(await answer(.space(path: "/d", space)) == 0)
       let names = Outcome<[DirectoryEntry]>()
-      #expect(await answer(.list(path: "/d", names)) == 0)
+      #expect(await answer(.list(path: "/d", withStatus: false, names)) == 0)
       #expect(names.value?.map(\.name) == [[0x67]])
       #expect(await answer(.remove(path: "/d/g", isDirectory: false)) == 0)
       #expect(await answer(.remove(path: "/d", isDirectory: true)) == 0)
