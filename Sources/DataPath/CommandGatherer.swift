@@ -15,6 +15,7 @@ final class CommandGatherer: @unchecked Sendable {
     var promise: Promise<Answer>
   }
 
+  private let driver: any Driver
   private let tasks: OwnedTasks
   private let send: @Sendable (ExecuteAll) async -> Result<ExecuteAll.Answer, WireError>
   private var waiting: [Waiting] = []
@@ -26,9 +27,10 @@ final class CommandGatherer: @unchecked Sendable {
 
   /// - Parameter send: one call to the leader.
   init(
-    _ tasks: OwnedTasks,
+    _ driver: any Driver, _ tasks: OwnedTasks,
     send: @escaping @Sendable (ExecuteAll) async -> Result<ExecuteAll.Answer, WireError>
   ) {
+    self.driver = driver
     self.tasks = tasks
     self.send = send
   }
@@ -60,6 +62,10 @@ final class CommandGatherer: @unchecked Sendable {
   }
 
   private func sendNext() async {
+    if driver.meets(.commandsGathered) { await driver.sleep(.milliseconds(3)) }
+    // Some may have been cancelled, or sent meanwhile.
+    waiting.removeAll { $0.promise.isFulfilled }
+    guard !waiting.isEmpty else { return }
     let session = waiting[0].request.session
     let end = waiting.firstIndex { $0.request.session != session } ?? waiting.count
     let batch = Array(waiting.prefix(min(end, Self.batchLimit)))

@@ -45,7 +45,7 @@ package final class CoordinatorClient: @unchecked Sendable {
   private(set) var unanswered: [UInt64: ClientCommand] = [:]
   /// Of those.
   private var lowestUnanswered: UInt64 = 1
-  private lazy var gatherer = CommandGatherer(tasks) { [wire, unowned self] request in
+  private lazy var gatherer = CommandGatherer(driver, tasks) { [wire, unowned self] request in
     do throws(WireError) {
       return .success(
         try await wire.call(request, at: addresses[leader], deadline: Self.callDeadline).answer)

@@ -135,9 +135,7 @@ extension ObjectWriter {
     guard first != nil else {
       return StoredObject(content: .inline([]), byteCount: 0, contentHash: hash.finish())
     }
-    if !hasRoot, reader.isAtEnd,
-      Self.isInlined(first!.bytes.count, among: packer.producerCount)
-    {
+    if !hasRoot, reader.isAtEnd, isInlined(first!.bytes.count, among: packer.producerCount) {
       let bytes = first!.bytes.array
       return StoredObject(
         content: .inline(bytes), byteCount: UInt64(bytes.count),
@@ -203,8 +201,10 @@ extension ObjectWriter {
   /// Whether so many bytes go into the metadata. They are neither compressed nor found to be duplicates there, and the log has them
   /// m + 1 times; but then an object is stored by its commit, in one round trip. Where many are under way it shares a
   /// group and a stripe with them, if it is no smaller than what the directory says of a chunk.
-  private static func isInlined(_ byteCount: Int, among producerCount: Int) -> Bool {
-    byteCount <= (producerCount < company ? ObjectContent.inlineLimit : inlinedAmongOthers)
+  private func isInlined(_ byteCount: Int, among producerCount: Int) -> Bool {
+    if byteCount <= Self.inlinedAmongOthers { return true }
+    return byteCount <= ObjectContent.inlineLimit && producerCount < Self.company
+      && !access.driver.meets(.smallInGroup)
   }
   /// With fewer, the stripe that they share is padding and parity more than bytes.
   static let company = 16
