@@ -3,6 +3,7 @@ import Coding
 import Messages
 import Metadata
 import Ring
+import Service
 import Wire
 
 /// Clients' commands, one or many in a request: what can be answered without the log is, the others enter it together.
@@ -171,6 +172,18 @@ extension CoordinatorServer {
 }
 
 extension ClientCommand {
+  /// What stays in the state when all uploads have ended is more after it.
+  fileprivate var makesStateGrow: Bool {
+    switch self {
+    case .createBucket, .openUpload, .commitObject, .createMultipart, .putPart: true
+    case .copyObject(_, _, _, _, let moves, _, _): !moves
+    // Completing leaves less: the parts' records go.
+    case .removeBucket, .endUpload, .requestGrant, .releaseGrant, .registerStripes, .holdChunks,
+      .putPage, .deleteObject, .completeMultipart, .abortMultipart:
+      false
+    }
+  }
+
   /// A commit that is to leave an equal version as it is.
   fileprivate var mayChangeNothing: Bool {
     guard case .commitObject(_, _, _, _, _, _, let precondition, let unlessIdentical, _) = self
