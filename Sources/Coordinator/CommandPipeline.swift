@@ -10,22 +10,26 @@ import Wire
 /// While batches are under way the next one gathers, so the more there is to do the larger batches become.
 final class CommandPipeline: @unchecked Sendable {
   // Loop-confined.
-  private struct Pending: Sendable {
+  /// A command's position and outcome, once it is acknowledged and applied. `unavailable` when this coordinator lost the lead; it
+  /// may count or not.
+  typealias Pending = Promise<Result<(position: UInt64, outcome: CommandOutcome), Refusal>>
+
+  private struct Entry: Sendable {
     var command: Command
     var byteCount: Int
-    var promise: Promise<Result<(UInt64, CommandOutcome), Refusal>>
+    var promise: Pending
   }
   private struct Appended: Sendable {
     var acknowledged: Promise<Result<LogBatch, LogError>>
     /// Empty for the batch's leading command of our own.
-    var waiting: [Pending?]
+    var waiting: [Entry?]
   }
 
   private let driver: any Driver
   private let keeper: StateKeeper
   private let writer: LogWriter
   private let arbiter: any Arbiter
-  private var pending: [Pending] = []
+  private var pending: [Entry] = []
   private let arrived = WaitQueue()
   private let appended = Channel<Appended>()
   private var timeAt: Duration
@@ -67,14 +71,21 @@ final class CommandPipeline: @unchecked Sendable {
     ended.wakeAll()
   }
 
-  /// Carries a command out: returns when it is acknowledged and applied, with its position.
-  ///
-  /// - Throws: `unavailable` when this coordinator lost the lead; the command may count or not.
+  /// Carries a command out: returns when it is acknowledged and applied.
   func submit(_ command: Command) async throws(Refusal) -> (
     position: UInt64, outcome: CommandOutcome
   ) {
+    try await begin(command).get().get()
+  }
+
+  /// Has a command carried out. Waits only while nothing can be logged.
+  func begin(_ command: Command) async throws(Refusal) -> Pending {
     if isOver { throw Self.lost }
-    if let reason = writer.blocked { return try await answerBlocked(command, reason) }
+    let promise = Pending()
+    if let reason = writer.blocked {
+      promise.fulfil(.success(try await answerBlocked(command, reason)))
+      return promise
+    }
     let byteCount = command.encoded.count
     guard byteCount <= LogWriter.batchByteLimit / 2 else {
       throw Refusal(.malformed, "a command of \(byteCount) bytes is too large")
@@ -82,11 +93,9 @@ final class CommandPipeline: @unchecked Sendable {
     guard pending.count < pendingLimit else {
       throw Refusal(.unavailable, "too many commands are waiting")
     }
-    let promise = Promise<Result<(UInt64, CommandOutcome), Refusal>>()
-    pending.append(Pending(command: command, byteCount: byteCount, promise: promise))
+    pending.append(Entry(command: command, byteCount: byteCount, promise: promise))
     arrived.wakeOne()
-    let (position, outcome) = try await promise.get().get()
-    return (position, outcome)
+    return promise
   }
 
   /// What can be said of a command while nothing can be logged.
@@ -128,7 +137,7 @@ final class CommandPipeline: @unchecked Sendable {
       if isOver { break }
       guard !pending.isEmpty else { continue }
       var commands: [Command] = []
-      var waiting: [Pending?] = []
+      var waiting: [Entry?] = []
       var byteCount = 0
       // The cluster's time moves with the log; an idle cluster has none to tell.
       let elapsed = driver.now - timeAt

@@ -28,6 +28,10 @@ extension CoordinatorServer {
       return try await reply(packet) { (request: Execute) async throws(Refusal) in
         try await self.execute(request)
       }
+    case ExecuteAll.method:
+      return try await reply(packet) { (request: ExecuteAll) async throws(Refusal) in
+        try await self.execute(request)
+      }
     case CloseSession.method:
       return try await reply(packet) { (request: CloseSession) async throws(Refusal) in
         try await self.closeSession(request)
@@ -221,7 +225,7 @@ extension CoordinatorServer {
   }
 
   /// The leadership, for a session that goes on; its client was heard of.
-  private func leading(session: UInt64) async throws(Refusal) -> Leadership {
+  func leading(session: UInt64) async throws(Refusal) -> Leadership {
     let leadership = try leading()
     while leadership.sessions.isEnding(session) {
       await leadership.sessionsDecided.wait()
@@ -247,112 +251,6 @@ extension CoordinatorServer {
     return Done()
   }
 
-  private func execute(_ request: Execute) async throws(Refusal) -> Execute.Answer {
-    let leadership = try await leading(session: request.session)
-    if let outcome = leadership.sessions.answer(request) {
-      return Execute.Answer(position: keeper.appliedPosition, outcome: outcome)
-    }
-    /// For commands that change nothing.
-    func answerUnlogged(_ outcome: CommandOutcome) -> Execute.Answer {
-      leadership.sessions.note(outcome, for: request)
-      return Execute.Answer(position: keeper.appliedPosition, outcome: outcome)
-    }
-    var command = request.command
-    if let shortage = leadership.logShortage, command.makesStateGrow {
-      // As below for one that asks for a grant.
-      if let known = try await known(request) {
-        return Execute.Answer(position: keeper.appliedPosition, outcome: known)
-      }
-      if leadership.sessions.isLogged(request) { throw Refusal(.unavailable, shortage) }
-      return answerUnlogged(.refused(code: RefusalCode.deviceFull.rawValue, reason: shortage))
-    }
-    switch command {
-    case .requestGrant(let upload, let avoid, _, let domain):
-      let wanted = scheme(of: domain)
-      guard let placement = place(wanted, avoiding: avoid) else {
-        // A retry of one that was granted must have its answer.
-        if let known = try await known(request) {
-          return Execute.Answer(position: keeper.appliedPosition, outcome: try signed(known))
-        }
-        let reason = DomainShortage(placement, nodes, m: wanted.m, avoiding: avoid).description
-        // Who leads at once after its start has not heard of the nodes yet: no reason to end a put. And another copy of
-        // the request that is on its way through the log may be granted.
-        if nodes.isNew || leadership.sessions.isLogged(request) {
-          throw Refusal(.unavailable, reason)
-        }
-        return answerUnlogged(.refused(code: RefusalCode.tooFewDomains.rawValue, reason: reason))
-      }
-      command = .requestGrant(
-        upload: upload, avoid: avoid, placement: placement, domain: domain)
-    case .commitObject(
-      let upload, let name, let content, let byteCount, let contentHash, let attributes,
-      let precondition, let unlessIdentical, _):
-      if unlessIdentical, precondition == .none, !leadership.sessions.isLogged(request) {
-        let found = try await query(.strong) { (machine) throws(StoreError) -> CommandOutcome? in
-          // A retry of one that was carried out in an earlier term must have its answer.
-          if let outcome = try machine.outcome(
-            session: request.session, sequence: request.sequence)
-          {
-            return outcome
-          }
-          return try machine.isIdentical(
-            name, contentHash: contentHash, byteCount: byteCount, attributes: attributes
-          ).map { .number($0) }
-        }
-        if let found, !leadership.sessions.isLogged(request) { return answerUnlogged(found) }
-      }
-      command = .commitObject(
-        upload: upload, name: name, content: content, byteCount: byteCount,
-        contentHash: contentHash, attributes: attributes, precondition: precondition,
-        unlessIdentical: unlessIdentical, modified: driver.wallClock.wholeMilliseconds)
-    case .copyObject(
-      let source, let sourceIdentity, let target, let attributes, let move, let precondition, _):
-      command = .copyObject(
-        source: source, sourceIdentity: sourceIdentity, target: target, attributes: attributes,
-        move: move, precondition: precondition, modified: driver.wallClock.wholeMilliseconds)
-    case .createMultipart(let name, let attributes, let owner, _):
-      command = .createMultipart(
-        name: name, attributes: attributes, owner: owner,
-        modified: driver.wallClock.wholeMilliseconds)
-    case .putPart(let upload, let multipart, let part, _):
-      command = .putPart(
-        upload: upload, multipart: multipart, part: part,
-        modified: driver.wallClock.wholeMilliseconds)
-    case .completeMultipart(
-      let upload, let multipart, let parts, let root, let attributes, let precondition, _):
-      command = .completeMultipart(
-        upload: upload, multipart: multipart, parts: parts, root: root, attributes: attributes,
-        precondition: precondition, modified: driver.wallClock.wholeMilliseconds)
-    default: break
-    }
-    // Another copy may have been answered while this one looked at the state.
-    if let outcome = leadership.sessions.answer(request) {
-      return Execute.Answer(position: keeper.appliedPosition, outcome: outcome)
-    }
-    leadership.sessions.noteLogged(request)
-    let (position, outcome) = try await leadership.submit(
-      .client(
-        session: request.session, sequence: request.sequence,
-        lowestUnanswered: request.lowestUnanswered, command: command))
-    return Execute.Answer(position: position, outcome: try signed(outcome))
-  }
-
-  /// The outcome of a command that was carried out before.
-  private func known(_ request: Execute) async throws(Refusal) -> CommandOutcome? {
-    try await query(.strong) { (machine) throws(StoreError) in
-      try machine.outcome(session: request.session, sequence: request.sequence)
-    }
-  }
-
-  /// Signs a grant on its way out, so that nodes can check it.
-  private func signed(_ outcome: CommandOutcome) throws(Refusal) -> CommandOutcome {
-    guard case .grant(let bytes) = outcome else { return outcome }
-    guard let grant = try? Grant(decoding: bytes) else {
-      throw Refusal(.failed, "a grant cannot be read")
-    }
-    return .grant(SignedGrant(signing: grant, key: grantKey).encoded)
-  }
-
   var placement: Placement {
     Placement(
       map: keeper.map, free: nodes.free, leastFree: configuration.leastFree,
@@ -367,7 +265,7 @@ extension CoordinatorServer {
     keeper.classes[domain.storageClass]?.scheme ?? scheme
   }
 
-  private func place(
+  func place(
     _ scheme: Scheme, avoiding avoid: [DeviceID]
   ) -> ClientCommand.Placement? {
     placementTurn &+= 1
@@ -543,19 +441,5 @@ extension CoordinatorServer {
           record: records[id]!, isUp: nodes.isUp(id), devices: nodes.entry(id)?.reports ?? [],
           standings: records[id]!.devices.map { standing(of: $0) })
       })
-  }
-}
-
-extension ClientCommand {
-  /// What stays in the state when all uploads have ended is more after it.
-  fileprivate var makesStateGrow: Bool {
-    switch self {
-    case .createBucket, .openUpload, .commitObject, .createMultipart, .putPart: true
-    case .copyObject(_, _, _, _, let moves, _, _): !moves
-    // Completing leaves less: the parts' records go.
-    case .removeBucket, .endUpload, .requestGrant, .releaseGrant, .registerStripes, .holdChunks,
-      .putPage, .deleteObject, .completeMultipart, .abortMultipart:
-      false
-    }
   }
 }

@@ -24,7 +24,7 @@ final class Leadership: @unchecked Sendable {
   /// No commands are taken any more: another coordinator is to lead.
   var isHandingOver = false
   /// Commands that were taken and not answered yet.
-  private(set) var commandsUnderWay = 0
+  var commandsUnderWay = 0
   /// What nodes said and the state machine refused, so as not to ask again and again.
   var refusedRecords: [NodeID: NodeRecord] = [:]
   /// Set when the root stopped naming something.
@@ -264,10 +264,15 @@ final class Leadership: @unchecked Sendable {
   func submit(_ command: Command) async throws(Refusal) -> (
     position: UInt64, outcome: CommandOutcome
   ) {
-    guard let pipeline, isLeading(), !isHandingOver else { throw CommandPipeline.lost }
     commandsUnderWay += 1
     defer { commandsUnderWay -= 1 }
-    return try await pipeline.submit(command)
+    return try await begin(command).get().get()
+  }
+
+  /// Has a command logged; who waits for what it promises counts in ``commandsUnderWay``.
+  func begin(_ command: Command) async throws(Refusal) -> CommandPipeline.Pending {
+    guard let pipeline, isLeading(), !isHandingOver else { throw CommandPipeline.lost }
+    return try await pipeline.begin(command)
   }
 
   /// Reads the state for a duty. Nil when it cannot be read; the term then ends.

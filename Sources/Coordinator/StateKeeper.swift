@@ -68,6 +68,11 @@ final class StateKeeper: @unchecked Sendable {
   /// Storage classes, as of the applied position.
   private(set) var classes: [ClassID: StorageClass] = [:]
   private var isDirty = false
+  /// Reads that wait; each answers with what is to be done on the loop after.
+  private var reads: [@Sendable (Box) -> @Sendable () -> Void] = []
+  private var isReading = false
+  /// Reads that go to the lane together: the first waits for the last.
+  private static let readLimit = 64
   private var audit: Audit?
   private let auditEnded = WaitQueue()
   private let advanced = WaitQueue()
@@ -202,14 +207,37 @@ final class StateKeeper: @unchecked Sendable {
   /// Wakes those who wait for positions that may never come.
   func wake() { advanced.wakeAll() }
 
-  /// Reads the state as of the applied position or later.
+  /// Reads the state as of the applied position or later. Reads that come while others are under way go to the lane together:
+  /// the way there and back costs more than most of them.
   func read<Value: Sendable>(
     _ body: @escaping @Sendable (StateMachine) throws(StoreError) -> Value
   ) async throws(StoreError) -> Value {
-    try await onLane { (box) throws(StoreError) in
-      guard let machine = box.machine else { throw .device("the store is closed") }
-      return try body(machine)
+    let promise = Promise<Result<Value, StoreError>>()
+    reads.append { (box) -> @Sendable () -> Void in
+      let result: Result<Value, StoreError>
+      do throws(StoreError) {
+        guard let machine = box.machine else { throw .device("the store is closed") }
+        result = .success(try body(machine))
+      } catch {
+        result = .failure(error)
+      }
+      return { promise.fulfil(result) }
     }
+    if !isReading {
+      isReading = true
+      driver.spawn("read state") { [self] in await readAll() }
+    }
+    return try await promise.get().get()
+  }
+
+  private func readAll() async {
+    while !reads.isEmpty {
+      let some = Array(reads.prefix(Self.readLimit))
+      reads.removeFirst(some.count)
+      let box = box
+      for answer in await driver.offload(lane: 0, { some.map { $0(box) } }) { answer() }
+    }
+    isReading = false
   }
 
   // MARK: audits

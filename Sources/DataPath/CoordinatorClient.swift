@@ -43,6 +43,16 @@ package final class CoordinatorClient: @unchecked Sendable {
   private var nextSequence: UInt64 = 1
   /// Commands that wait for their answers, by sequence number.
   private(set) var unanswered: [UInt64: ClientCommand] = [:]
+  /// Of those.
+  private var lowestUnanswered: UInt64 = 1
+  private lazy var gatherer = CommandGatherer(driver, tasks) { [wire, unowned self] request in
+    do throws(WireError) {
+      return .success(
+        try await wire.call(request, at: addresses[leader], deadline: Self.callDeadline).answer)
+    } catch {
+      return .failure(error)
+    }
+  }
   private let answered = WaitQueue()
   /// The protocol's bound on the distance between the lowest unanswered sequence number and a new one, less some room.
   private static let sequenceWindow: UInt64 = 1000
@@ -132,14 +142,15 @@ package final class CoordinatorClient: @unchecked Sendable {
   private func execute(_ command: ClientCommand, _ session: UInt64, _ patience: Duration?)
     async throws(DataPathError) -> CommandOutcome?
   {
-    while let lowest = unanswered.keys.min(), nextSequence - lowest >= Self.sequenceWindow {
-      await answered.wait()
-    }
+    while nextSequence - lowestUnanswered >= Self.sequenceWindow { await answered.wait() }
     let sequence = nextSequence
     nextSequence += 1
     unanswered[sequence] = command
     defer {
       unanswered[sequence] = nil
+      while lowestUnanswered < nextSequence && unanswered[lowestUnanswered] == nil {
+        lowestUnanswered += 1
+      }
       answered.wakeAll()
     }
     var mayHaveArrived = false
@@ -147,14 +158,20 @@ package final class CoordinatorClient: @unchecked Sendable {
     do throws(DataPathError) {
       // `lowestUnanswered` may be old when the request is sent again, which only keeps outcomes longer.
       let request = Execute(
-        session: session, sequence: sequence, lowestUnanswered: unanswered.keys.min() ?? sequence,
+        session: session, sequence: sequence, lowestUnanswered: lowestUnanswered,
         command: command)
       if driver.meets(.commandAnswerLost) {
         _ = try await send(request, patience: patience, mayHaveArrived: &mayHaveArrived)
         mayHaveArrived = true
         if driver.meets(.answerMissedLate) { await driver.sleep(Self.callDeadline) }
       }
-      answer = try await send(request, patience: patience, mayHaveArrived: &mayHaveArrived)
+      if patience == nil,
+        let early = try await sendAmongOthers(request, mayHaveArrived: &mayHaveArrived)
+      {
+        answer = early
+      } else {
+        answer = try await send(request, patience: patience, mayHaveArrived: &mayHaveArrived)
+      }
     } catch {
       return try afterRefusal(error, session, mayHaveArrived)
     }
@@ -163,6 +180,31 @@ package final class CoordinatorClient: @unchecked Sendable {
       return try afterRefusal(.refused(code: code, reason: reason), session, mayHaveArrived)
     }
     return answer.outcome
+  }
+
+  /// Sends a small command with others, to whom we take for the leader.
+  ///
+  /// - Returns: nil when it is to be sent by itself, perhaps elsewhere, perhaps again.
+  private func sendAmongOthers(_ request: Execute, mayHaveArrived: inout Bool)
+    async throws(DataPathError) -> Execute.Answer?
+  {
+    guard !isClosed, CommandGatherer.takes(request.command) else { return nil }
+    switch await gatherer.execute(request) {
+    case .success(let answer):
+      hasMetCluster = true
+      hasToldWait = false
+      isCutOff = false
+      return answer
+    case .failure(let error):
+      if Task.isCancelled || isClosed { throw .cancelled }
+      if case .unreachable = error { return nil }
+      switch error.refusalCode {
+      case nil, .notLeader, .unavailable, .unknownMethod:
+        mayHaveArrived = true
+        return nil
+      default: throw DataPathError(error)
+      }
+    }
   }
 
   /// Nil when the session had expired and the command surely was not carried out; otherwise throws what became of it.

@@ -104,6 +104,13 @@ package final class File: Sendable {
     return true
   }
 
+  /// Of the file as it is now, whatever its path leads to by now.
+  package func status() async throws(RingError) -> FileStatus {
+    let outcome = Outcome<FileStatus>()
+    try await driver.perform(.fileStatus(descriptor: descriptor, outcome), "stat", path)
+    return outcome.value!
+  }
+
   package func close() async {
     _ = await driver.submit(.close(descriptor: descriptor))
   }
@@ -135,9 +142,11 @@ extension Driver {
     await submit(.status(path: path, followLinks: false, Outcome<FileStatus>())) == 0
   }
 
-  package func list(_ path: String) async throws(RingError) -> [DirectoryEntry] {
+  package func list(_ path: String, withStatus: Bool = false) async throws(RingError)
+    -> [DirectoryEntry]
+  {
     let outcome = Outcome<[DirectoryEntry]>()
-    try await perform(.list(path: path, outcome), "list", path)
+    try await perform(.list(path: path, withStatus: withStatus, outcome), "list", path)
     return outcome.value!
   }
 

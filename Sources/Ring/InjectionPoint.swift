@@ -18,6 +18,10 @@ package enum InjectionPoint: UInt8, CaseIterable, Sendable {
   case stripeShort
   /// A group is closed though it has room for more chunks.
   case groupShort
+  /// A small object goes into a group though few are under way.
+  case smallInGroup
+  /// Commands wait a moment for others to travel with.
+  case commandsGathered
   /// The dedup index's hint is not used: the chunk is stored though it is stored already.
   case hintMissed
   /// A command's answer is lost: it is sent again with the same sequence number.

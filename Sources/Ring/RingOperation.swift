@@ -18,7 +18,10 @@ package enum RingOperation: Sendable {
   /// flock(LOCK_EX | LOCK_NB): -EWOULDBLOCK when another holds it.
   case lock(descriptor: Int32)
   case status(path: String, followLinks: Bool, Outcome<FileStatus>)
-  case list(path: String, Outcome<[DirectoryEntry]>)
+  /// Of an open file, whatever its path leads to by now.
+  case fileStatus(descriptor: Int32, Outcome<FileStatus>)
+  /// `withStatus`: also the status of each entry that is still there, links not followed.
+  case list(path: String, withStatus: Bool, Outcome<[DirectoryEntry]>)
   case makeDirectory(path: String, mode: UInt32)
   case remove(path: String, isDirectory: Bool)
   /// renameat2; with `exclusive` an existing target is refused (-EEXIST).
@@ -99,9 +102,12 @@ package struct FileStatus: Sendable, Equatable {
 package struct DirectoryEntry: Sendable, Equatable {
   package var name: [UInt8]
   package var kind: FileKind
-  package init(name: [UInt8], kind: FileKind) {
+  /// Nil when it was not asked for, or the entry was gone by then.
+  package var status: FileStatus?
+  package init(name: [UInt8], kind: FileKind, status: FileStatus? = nil) {
     self.name = name
     self.kind = kind
+    self.status = status
   }
 }
 

@@ -187,6 +187,27 @@ extension UringDriver {
     return 0
   }
 
+  /// At once: an open file's inode is in memory, and a way through the ring costs the kernel a thread of its own. Only a network file system
+  /// may ask its server.
+  func fileStatus(_ descriptor: Int32, _ outcome: Outcome<FileStatus>) -> Int32 {
+    var found = stat()
+    guard fstat(descriptor, &found) == 0 else { return -errno }
+    outcome.value = Self.status(found)
+    return 0
+  }
+
+  private static func status(_ found: stat) -> FileStatus {
+    // As statx has it in the call for paths.
+    let device = UInt64(found.st_dev)
+    let major = device >> 8 & 0xFFF | device >> 32 & 0xFFFF_F000
+    let minor = device & 0xFF | device >> 12 & 0xFFFF_FF00
+    return FileStatus(
+      kind: kind(ofMode: found.st_mode), byteCount: UInt64(clamping: found.st_size),
+      allocatedByteCount: UInt64(clamping: found.st_blocks) &* 512, mode: found.st_mode & 0o7777,
+      modified: nanoseconds(Int64(found.st_mtim.tv_sec), Int64(found.st_mtim.tv_nsec)),
+      deviceNumber: major << 32 | minor, inode: UInt64(found.st_ino))
+  }
+
   /// Since 1970. File systems hold times that nanoseconds in 64 bits do not, before 1677 and after 2262: those become the
   /// nearest that they do, not one at the other end.
   static func nanoseconds(_ seconds: Int64, _ rest: Int64) -> Int64 {
@@ -204,7 +225,9 @@ extension UringDriver {
     }
   }
 
-  func list(_ path: String, _ outcome: Outcome<[DirectoryEntry]>) async -> Int32 {
+  func list(_ path: String, _ withStatus: Bool, _ outcome: Outcome<[DirectoryEntry]>) async
+    -> Int32
+  {
     guard let path = PathBytes(path) else { return -EINVAL }
     return await loop.offload(lane: EventLoop.fileLane) { () -> Int32 in
       guard let directory = path.withCString({ opendir($0) }) else { return -errno }
@@ -225,25 +248,30 @@ extension UringDriver {
           }, Int32(entry.pointee.d_type)
         )
         if name == [0x2E] || name == [0x2E, 0x2E] { continue }
-        let kind: FileKind
-        switch type {
-        case 8: kind = .file
-        case 4: kind = .directory
-        case 10: kind = .symbolicLink
-        case 0:
-          // Some file systems do not say.
+        var status: FileStatus?
+        // Some file systems do not say of what kind it is.
+        if withStatus || type == 0 {
           var found = stat()
           let failed = withUnsafePointer(to: &entry.pointee.d_name) { name in
             fstatat(
               dirfd(directory), UnsafeRawPointer(name).assumingMemoryBound(to: CChar.self), &found,
               AT_SYMLINK_NOFOLLOW)
           }
+          if failed == 0 { status = Self.status(found) }
+        }
+        let kind: FileKind
+        switch type {
+        case 8: kind = .file
+        case 4: kind = .directory
+        case 10: kind = .symbolicLink
+        case 0:
           // Removed since: it is in no listing made now.
-          if failed != 0 { continue }
-          kind = Self.kind(ofMode: found.st_mode)
+          guard let status else { continue }
+          kind = status.kind
         default: kind = .other
         }
-        entries.append(DirectoryEntry(name: name, kind: kind))
+        entries.append(
+          DirectoryEntry(name: name, kind: kind, status: withStatus ? status : nil))
       }
       entries.sort { $0.name.lexicographicallyPrecedes($1.name) }
       outcome.value = entries

@@ -112,7 +112,9 @@ package final class UringDriver: Driver {
       return flock(descriptor, LOCK_EX | LOCK_NB) == 0 ? 0 : -errno
     case .status(let path, let followLinks, let outcome):
       return await status(path, followLinks, outcome)
-    case .list(let path, let outcome): return await list(path, outcome)
+    case .fileStatus(let descriptor, let outcome): return fileStatus(descriptor, outcome)
+    case .list(let path, let withStatus, let outcome):
+      return await list(path, withStatus, outcome)
     case .makeDirectory(let path, let mode):
       return await withPath(path) { path in
         await repeated { io_uring_prep_mkdirat($0, AT_FDCWD, path, mode) }

@@ -32,6 +32,7 @@ extension RingOperation {
     case .fileSystem: 25
     case .receiveAny: 26
     case .writeDurably: 27
+    case .fileStatus: 28
     default: 99
     }
   }
@@ -63,7 +64,8 @@ extension RingOperation {
     case .truncate(let descriptor, let byteCount): "truncate \(name(descriptor)) to \(byteCount)"
     case .lock(let descriptor): "lock \(name(descriptor))"
     case .status(let path, _, _): "status \(path)"
-    case .list(let path, _): "list \(path)"
+    case .fileStatus(let descriptor, _): "status \(name(descriptor))"
+    case .list(let path, _, _): "list \(path)"
     case .makeDirectory(let path, _): "makeDirectory \(path)"
     case .remove(let path, _): "remove \(path)"
     case .rename(let from, let to, _): "rename \(from) to \(to)"

@@ -46,9 +46,16 @@ extension SimulatedProcess {
         outcome.value = try self.status(path, followLinks)
         return 0
       }
-    case .list(let path, let outcome):
+    case .fileStatus(let descriptor, let outcome):
+      withFile(pending, descriptor) { file in
+        self.begin(pending, .status, on: file, offset: 0, byteCount: 0) {
+          outcome.value = Self.status(of: file.inode, on: file.disk)
+          return 0
+        }
+      }
+    case .list(let path, let withStatus, let outcome):
       begin(pending, .list, path) {
-        outcome.value = try self.list(path)
+        outcome.value = try self.list(path, withStatus)
         return 0
       }
     case .makeDirectory(let path, let mode):
@@ -418,6 +425,10 @@ extension SimulatedProcess {
 
   private func status(_ path: String, _ followLinks: Bool) throws(Refusal) -> FileStatus {
     let (place, inode) = try PathWalk(machine).existing(path, followLast: followLinks)
+    return Self.status(of: inode, on: place.disk)
+  }
+
+  private static func status(of inode: Inode, on disk: SimulatedDisk) -> FileStatus {
     var byteCount = 0
     var allocated = 0
     switch inode.body {
@@ -430,13 +441,17 @@ extension SimulatedProcess {
     return FileStatus(
       kind: inode.kind, byteCount: UInt64(byteCount), allocatedByteCount: UInt64(allocated),
       mode: inode.attributes.mode, modified: inode.attributes.modified,
-      deviceNumber: place.disk.number, inode: inode.number)
+      deviceNumber: disk.number, inode: inode.number)
   }
 
-  private func list(_ path: String) throws(Refusal) -> [DirectoryEntry] {
-    let (_, inode) = try PathWalk(machine).existing(path)
+  private func list(_ path: String, _ withStatus: Bool) throws(Refusal) -> [DirectoryEntry] {
+    let (place, inode) = try PathWalk(machine).existing(path)
     guard let directory = inode.directory else { throw Refusal(ENOTDIR) }
-    return directory.sorted.map { DirectoryEntry(name: $0.name, kind: $0.inode.kind) }
+    return directory.sorted.map {
+      DirectoryEntry(
+        name: $0.name, kind: $0.inode.kind,
+        status: withStatus ? Self.status(of: $0.inode, on: place.disk) : nil)
+    }
   }
 
   private func setAttributes(_ path: String, _ mode: UInt32?, _ modified: Int64?) throws(Refusal)

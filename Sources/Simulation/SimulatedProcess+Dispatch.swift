@@ -22,7 +22,7 @@ extension SimulatedProcess {
       // No signal ever comes; only cancelling ends it.
       return
     case .open, .read, .write, .writeDurably, .synchronize, .allocate, .truncate, .lock, .status,
-      .list,
+      .fileStatus, .list,
       .makeDirectory, .remove, .rename, .makeSymbolicLink, .readSymbolicLink, .setAttributes,
       .space, .fileSystem:
       dispatchToDisk(pending)

@@ -380,9 +380,9 @@ package final class SimulatedProcess: Driver, @unchecked Sendable {
     case .synchronize(let descriptor, let dataOnly):
       world.mix(UInt64(bitPattern: Int64(descriptor)) << 1 | (dataOnly ? 1 : 0))
     case .close(let descriptor), .accept(let descriptor, _), .shutdown(let descriptor),
-      .lock(let descriptor), .receiveAny(let descriptor, _):
+      .lock(let descriptor), .receiveAny(let descriptor, _), .fileStatus(let descriptor, _):
       world.mix(UInt64(bitPattern: Int64(descriptor)))
-    case .space(let path, _), .status(let path, _, _), .list(let path, _): world.mix(path)
+    case .space(let path, _), .status(let path, _, _), .list(let path, _, _): world.mix(path)
     default: world.mix(operation.summary)
     }
   }

@@ -386,6 +386,11 @@ package struct Scenario: Sendable {
       if point == .connectionDropped && faults.damage == .silent { continue }
       injections.append((point, rate * random.pick([1, 1, 3]) / random.pick([1, 1, 10])))
     }
+    var small = stream("small objects")
+    for (point, rate) in [(InjectionPoint.smallInGroup, 500_000), (.commandsGathered, 200_000)]
+    where small.chance(1, in: 2) {
+      injections.append((point, rate))
+    }
     // What shows only when several things come together.
     if injections.contains(where: { $0.point == .commandAnswerLost }) {
       injections.append((.answerMissedLate, 300_000))

@@ -28,7 +28,7 @@ final class FileSource: ByteSource, @unchecked Sendable {
   {
     let file = try await File.open(path, OpenFlags.readOnly, on: driver)
     do throws(RingError) {
-      let status = try await Self.status(of: file)
+      let status = try await file.status()
       var byteCount: UInt64? = status.byteCount
       if status.byteCount == 0 {
         let probe = driver.buffers.slice(1)
@@ -42,11 +42,6 @@ final class FileSource: ByteSource, @unchecked Sendable {
   }
 
   func close() async { await file.close() }
-
-  /// Of the open file, whatever its path leads to by now.
-  private static func status(of file: File) async throws(RingError) -> FileStatus {
-    try await file.driver.status("/proc/self/fd/\(file.descriptor)")
-  }
 
   func read(into slice: Slice) async throws(DataPathError) -> Int {
     let left = byteCount.map { $0 - offset } ?? .max
@@ -71,7 +66,7 @@ final class FileSource: ByteSource, @unchecked Sendable {
 
   /// At the end: whether the file is still what it was at the start.
   private func compare() async throws(RingError) {
-    let now = try await Self.status(of: file)
+    let now = try await file.status()
     hasChanged = now.byteCount != status.byteCount || now.modified != status.modified
   }
 

@@ -72,6 +72,33 @@ struct FileTests {
     }
   }
 
+  @Test(
+    "an open file's status is its own, whatever its path leads to; a listing has the same for each entry"
+  )
+  func openStatus() async {
+    await withTemporaryFolder { folder in
+      await onLoop { driver in
+        do throws(RingError) {
+          let file = try await File.open(folder + "/data", O_RDWR | O_CREAT, on: driver)
+          try await file.write([Slice(copying: [UInt8](repeating: 7, count: 5000))], at: 0)
+          try await driver.perform(
+            .makeSymbolicLink(path: folder + "/link", target: Array("data".utf8)), "link")
+          #expect(try await file.status() == driver.status(folder + "/data"))
+          for entry in try await driver.list(folder, withStatus: true) {
+            let path = folder + "/" + String(decoding: entry.name, as: UTF8.self)
+            #expect(try await entry.status == driver.status(path, followLinks: false))
+          }
+          #expect(try await driver.list(folder).allSatisfy { $0.status == nil })
+          try await driver.remove(folder + "/data")
+          #expect(try await file.status().byteCount == 5000)
+          await file.close()
+          #expect(
+            await driver.submit(.fileStatus(descriptor: file.descriptor, Outcome())) == -EBADF)
+        } catch { Issue.record(error) }
+      }
+    }
+  }
+
   @Test("a vector of thousands of slices is written in order")
   func manySlices() async {
     await withTemporaryFolder { folder in
@@ -123,7 +150,9 @@ struct FileTests {
           try await driver.remove(folder + "/a/zz")
           #expect(try await driver.list(folder + "/a").count == 3)
           try await driver.synchronizeDirectory(folder)
-          #expect(await driver.submit(.list(path: folder + "/none", Outcome())) == -ENOENT)
+          #expect(
+            await driver.submit(.list(path: folder + "/none", withStatus: false, Outcome()))
+              == -ENOENT)
           #expect(
             await driver.submit(.open(path: folder + "/a\0b", flags: O_RDONLY, mode: 0)) == -EINVAL)
         } catch { Issue.record(error) }

@@ -54,9 +54,11 @@ package final class FileArbiter: Arbiter, @unchecked Sendable {
   private var highestSeen: UInt64 = 0
   /// The newest root seen; it counts once a term's claim is complete, or after a swap.
   package private(set) var root: RootRecord?
-  private var lease: Lease
+  private var lease: Lease { didSet { knownExpiry = nil } }
   /// Both the domains before and after a swap, while one is under way.
-  private var leaseDomains: [RootRecord] = []
+  private var leaseDomains: [RootRecord] = [] { didSet { knownExpiry = nil } }
+  /// By these; asked for with every command.
+  private var knownExpiry: Duration??
   /// The version each node keeps, of the roots of this term.
   private var shown: [NodeID: UInt64] = [:]
   private var loss: Promise<ArbiterError>?
@@ -392,6 +394,13 @@ package final class FileArbiter: Arbiter, @unchecked Sendable {
   // MARK: holding
 
   private var expiry: Duration? {
+    if let knownExpiry { return knownExpiry }
+    let expiry = computedExpiry
+    knownExpiry = .some(expiry)
+    return expiry
+  }
+
+  private var computedExpiry: Duration? {
     guard !leaseDomains.isEmpty else {
       // Founding: there is nothing to lead yet but the first swap, which asks the nodes itself.
       return .seconds(Int64.max / 4)

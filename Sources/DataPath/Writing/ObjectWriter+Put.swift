@@ -135,11 +135,17 @@ extension ObjectWriter {
     guard first != nil else {
       return StoredObject(content: .inline([]), byteCount: 0, contentHash: hash.finish())
     }
-    if !hasRoot, reader.isAtEnd, first!.bytes.count <= ObjectContent.inlineLimit {
+    if !hasRoot, reader.isAtEnd, isInlined(first!.bytes.count, among: packer.producerCount) {
       let bytes = first!.bytes.array
       return StoredObject(
         content: .inline(bytes), byteCount: UInt64(bytes.count),
         contentHash: Fingerprint(of: bytes))
+    }
+
+    if reader.isAtEnd, first!.chunkByteCounts.count <= options.windowChunkCount {
+      return try await storePiece(&first, &reader, hash, upload, share, hasRoot) {
+        stopProducing()
+      }
     }
 
     // The manifest follows the chunks' places while the next chunks are read; `window` keeps it from falling far behind.
@@ -147,14 +153,8 @@ extension ObjectWriter {
     let window = Semaphore(options.windowChunkCount)
     let manifest = Promise<Result<(ObjectContent, UInt64), DataPathError>>()
     let failed = Promise<DataPathError>()
-    let access = access
-    tasks.spawn("manifest") {
-      var builder = ManifestBuilder { page throws(DataPathError) in
-        let outcome = try await access.coordinator.execute(
-          .putPage(upload: try await upload.identity.number(), page: page))
-        guard case .number(let identity) = outcome else { throw Self.gone }
-        return identity
-      }
+    tasks.spawn("manifest") { [self] in
+      var builder = manifestBuilder(upload)
       do throws(DataPathError) {
         while let handle = await chunks.receive() {
           window.release()
@@ -196,6 +196,45 @@ extension ObjectWriter {
     let (content, byteCount) = try await manifest.get().get()
     if Task.isCancelled { throw .cancelled }
     return StoredObject(content: content, byteCount: byteCount, contentHash: hash.finish())
+  }
+
+  /// Whether so many bytes go into the metadata. They are neither compressed nor found to be duplicates there, and the log has them
+  /// m + 1 times; but then an object is stored by its commit, in one round trip. Where many are under way it shares a
+  /// group and a stripe with them, if it is no smaller than what the directory says of a chunk.
+  private func isInlined(_ byteCount: Int, among producerCount: Int) -> Bool {
+    if byteCount <= Self.inlinedAmongOthers { return true }
+    return byteCount <= ObjectContent.inlineLimit && producerCount < Self.company
+      && !access.driver.meets(.smallInGroup)
+  }
+  /// With fewer, the stripe that they share is padding and parity more than bytes.
+  static let company = 16
+  static let inlinedAmongOthers = 512
+
+  /// Stores an object of one piece, with less ado: its manifest is made when all of its chunks are packed.
+  ///
+  /// - Parameter stopProducing: called when nothing more will be packed.
+  private func storePiece(
+    _ piece: inout Piece?, _ reader: inout PieceReader, _ hash: ContentHash, _ upload: Upload,
+    _ share: UploadShare, _ hasRoot: Bool, _ stopProducing: () -> Void
+  ) async throws(DataPathError) -> StoredObject {
+    let handles = try await storeNext(&piece, &reader, hash, share) ?? []
+    stopProducing()
+    share.packer.want()
+    var builder = manifestBuilder(upload)
+    for handle in handles { try await builder.add(handle) }
+    let content = try await builder.finish(hasRoot: hasRoot)
+    if Task.isCancelled { throw .cancelled }
+    return StoredObject(
+      content: content, byteCount: builder.byteCount, contentHash: hash.finish())
+  }
+
+  private func manifestBuilder(_ upload: Upload) -> ManifestBuilder {
+    ManifestBuilder { [access] page throws(DataPathError) in
+      let outcome = try await access.coordinator.execute(
+        .putPage(upload: try await upload.identity.number(), page: page))
+      guard case .number(let identity) = outcome else { throw Self.gone }
+      return identity
+    }
   }
 
   /// Makes the stored object visible and returns its identity.

@@ -81,7 +81,7 @@ private func walk(_ root: String, base: String, _ context: Context, into plan: i
     if Task.isCancelled { throw .failed("cancelled", root) }
     let entries: [DirectoryEntry]
     do throws(RingError) {
-      entries = try await context.driver.list(folder)
+      entries = try await context.driver.list(folder, withStatus: true)
     } catch {
       guard error.errno == Errno.noEntry, folder.utf8.count != root.utf8.count else {
         throw .failed(error.reason, folder)
@@ -96,7 +96,11 @@ private func walk(_ root: String, base: String, _ context: Context, into plan: i
       let key = prefix + name
       let status: FileStatus
       do throws(RingError) {
-        status = try await context.driver.status(path, followLinks: false)
+        // Mostly known by the listing; where not, this says why.
+        status =
+          if let known = entry.status { known } else {
+            try await context.driver.status(path, followLinks: false)
+          }
       } catch {
         guard error.errno == Errno.noEntry else { throw .failed(error.reason, path) }
         await plan.lose(path, error, context)
