@@ -23,6 +23,8 @@ final class ModelDisk: @unchecked Sendable {
   var rootVersion: UInt64 = 0
   var root: [UInt8] = []
   var blocks: [BlockKey: Block] = [:]
+  /// Shards that are gone as soon as the next inventory has told of them.
+  var goneOnceTold = Set<ShardKey>()
   var capacity: UInt64 = 1 << 40
   /// What blocks of the log may take; nil: as much as they like.
   var logLimit: UInt64?
@@ -226,6 +228,7 @@ final class ModelNode: @unchecked Sendable {
         let count = UInt64(disk.blocks.keys.count { $0.shard == shard })
         return Inventory.Entry(shard: shard, blockCount: count, storedByteCount: count * 8192)
       }
+      disk.blocks = disk.blocks.filter { !disk.goneOnceTold.contains($0.key.shard) }
       return Packet(
         message: Inventory.Answer(shards: page, isComplete: shards.count <= 50).encoded)
     default: throw Refusal(.unknownMethod, "\(method)")
