@@ -11,16 +11,23 @@ package struct Placement: Sendable {
   package let free: [DeviceID: UInt64]
   /// A device with less than this takes no new container.
   package let leastFree: UInt64
+  private let policy: PlacementPolicy
+  private let work: [DeviceID: DeviceWork]
   private let groupCache: PlacementGroupCache
 
-  /// - Parameter free: what live devices reported; a device that is missing here is not used.
+  /// - Parameters:
+  ///   - free: what live devices reported; a device that is missing here is not used.
+  ///   - work: what they have had to do lately, for policies that ask.
   package init(
     map: ClusterMap, free: [DeviceID: UInt64], leastFree: UInt64 = 0,
+    policy: PlacementPolicy = .emptiest, work: [DeviceID: DeviceWork] = [:],
     groupCache: PlacementGroupCache = PlacementGroupCache()
   ) {
     self.map = map
     self.free = free
     self.leastFree = leastFree
+    self.policy = policy
+    self.work = work
     self.groupCache = groupCache
     domains = map.failureDomains
   }
@@ -42,7 +49,7 @@ package struct Placement: Sendable {
   /// The scheme and devices of a new container of class `wanted`: k + m devices in distinct domains, all alive,
   /// none in `avoid`. Nil when fewer than 1 + m domains are left.
   ///
-  /// - Parameter turn: counts up from grant to grant, so that groups about equally empty take turns.
+  /// - Parameter turn: counts up from grant to grant; see ``PlacementPolicy``.
   package func choose(
     class wanted: Scheme, avoiding avoid: [DeviceID] = [], turn: UInt64
   ) -> (scheme: Scheme, devices: [DeviceID])? {
@@ -55,9 +62,8 @@ package struct Placement: Sendable {
       groups = groupCache.groups(epoch: map.epoch, domains: live, width: scheme.width)
     }
     let room = groups.map { group in group.map { free[$0] ?? 0 }.min() ?? 0 }
-    guard let most = room.max() else { return nil }
-    let roomy = groups.indices.filter { room[$0] >= most - most / 4 }
-    return (scheme, groups[roomy[Int(turn % UInt64(roomy.count))]])
+    if groups.isEmpty { return nil }
+    return (scheme, groups[policy.choose(groups, room: room, work: work, turn: turn)])
   }
 
   /// 1 + m devices in distinct domains for a link: the emptiest of those alive first, then others that are
@@ -280,7 +286,7 @@ private func isLess(_ a: [Int], _ b: [Int]) -> Bool {
 }
 
 /// SplitMix64's finisher over three numbers: an order that nobody prefers and everybody computes alike.
-private func mix(_ a: UInt64, _ b: UInt64, _ c: UInt64) -> UInt64 {
+func mix(_ a: UInt64, _ b: UInt64, _ c: UInt64) -> UInt64 {
   var z = a &* 0x9E37_79B9_7F4A_7C15 &+ b &* 0xD1B5_4A32_D192_ED03 &+ c
   z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
   z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB

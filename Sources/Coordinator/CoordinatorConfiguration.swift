@@ -1,3 +1,4 @@
+package import Cluster
 package import Coding
 package import Ring
 package import Wire
@@ -39,6 +40,8 @@ package struct CoordinatorConfiguration: Sendable {
   package var fenceBound = Duration.seconds(2)
   /// How often the state's store is flushed when it changed; what is not is replayed at the next start.
   package var flushInterval = Duration.seconds(60)
+  /// Which devices new containers go to.
+  package var placement = PlacementPolicy.emptiest
   /// A device with less room takes no new container.
   package var leastFree: UInt64 = 64 << 20
   /// Size at which a link of the log is followed by the next.

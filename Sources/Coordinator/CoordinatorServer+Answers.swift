@@ -254,6 +254,8 @@ extension CoordinatorServer {
   var placement: Placement {
     Placement(
       map: keeper.map, free: nodes.free, leastFree: configuration.leastFree,
+      policy: configuration.placement,
+      work: [.emptiest, .roundRobin].contains(configuration.placement) ? [:] : nodes.work,
       groupCache: placementGroups)
   }
 

@@ -85,6 +85,20 @@ struct DeviceWatch {
     return Double(sum.microseconds) / Double(sum.count)
   }
 
+  /// What devices have had to do in the window.
+  func work() -> [DeviceID: DeviceWork] {
+    devices.compactMapValues { device in
+      guard let first = device.samples.first, let last = device.samples.last, first.at < last.at
+      else { return nil }
+      let answered = device.samples.dropFirst().reduce(0) {
+        $0 &+ $1.reads.microseconds &+ $1.writes.microseconds
+      }
+      return DeviceWork(
+        underWay: Double(answered) / ((last.at - first.at) / .microseconds(1)),
+        writeMicroseconds: mean(device, \.writes))
+    }
+  }
+
   /// How many times slower devices are than the median of the others of their tier, for reads or writes, whichever is worse;
   /// those of which that cannot be said are left out.
   func slowness() -> [DeviceID: Double] {

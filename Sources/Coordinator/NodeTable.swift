@@ -134,6 +134,9 @@ package final class NodeTable: DeviceDirectory, @unchecked Sendable {
     return driver.now - entry.lastHeard > min(silence, helloInterval * 3)
   }
 
+  /// What devices have had to do lately.
+  var work: [DeviceID: DeviceWork] { watch.work() }
+
   /// Many times slower than others of their kind.
   package var degraded: Set<DeviceID> { watch.degraded }
 

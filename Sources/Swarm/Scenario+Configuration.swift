@@ -53,6 +53,7 @@ extension Scenario {
     configuration.leastDead = coordinator.leastDead
     configuration.rewritesPerNode = coordinator.rewritesPerNode
     configuration.balances = coordinator.balances
+    configuration.placement = coordinator.placement
     configuration.leastImbalance = 1 << 20
     return configuration
   }

@@ -1,3 +1,4 @@
+internal import Cluster
 package import Coding
 package import Messages
 internal import Ring
@@ -105,6 +106,7 @@ package struct Scenario: Sendable {
     /// Containers of which less is alive are packed anew without the rest, unless less than so many bytes are dead.
     var collectBelow = 0.8
     var leastDead: UInt64 = 1 << 20
+    var placement = PlacementPolicy.emptiest
     var rewritesPerNode = 2
     var balances = true
   }
@@ -125,6 +127,7 @@ package struct Scenario: Sendable {
     drawRepack()
     drawClasses()
     drawChecks()
+    drawPlacement()
   }
 
   // MARK: drawing
@@ -185,6 +188,11 @@ package struct Scenario: Sendable {
     if schemes.isEmpty { return }
     let time = random.within(.zero...workload.duration)
     schemeChange = (random.pick(schemes), .nanoseconds(time))
+  }
+
+  private mutating func drawPlacement() {
+    var random = stream("placement")
+    coordinator.placement = random.pick(PlacementPolicy.allCases)
   }
 
   private mutating func drawChecks() {

@@ -39,6 +39,12 @@ func runCoordinator(_ context: Context) async throws(Failure) {
     configuration.multipartLifetime = try root.value(
       "multipart_lifetime", default: configuration.multipartLifetime,
       in: .seconds(60) ... .seconds(86400 * 3650))
+    let placement = try root.value("placement", default: configuration.placement.rawValue)
+    guard let policy = PlacementPolicy(rawValue: placement) else {
+      let names = PlacementPolicy.allCases.map { "\"\($0.rawValue)\"" }
+      throw root.error("placement", "must be one of \(names.joined(separator: ", "))")
+    }
+    configuration.placement = policy
     if let repair = try root.table("repair") {
       configuration.rebuildAfter = try repair.value(
         "after", default: configuration.rebuildAfter, in: .seconds(1) ... .seconds(86400 * 30))
