@@ -2,16 +2,16 @@
 ///
 /// All of them keep to failure domains and zones, for groups are made so, and to what is up, has room and is not degraded.
 package enum PlacementPolicy: String, Sendable, CaseIterable {
-  /// Groups about equally empty take turns: devices fill evenly, whatever their sizes.
+  /// Groups about equally empty take turns.
   case emptiest
   /// All groups take turns.
   case roundRobin = "round-robin"
-  /// Of two groups drawn, the one whose busiest device has less under way. Taking the least busy of all would send everybody to the
+  /// Of two groups in turn, the one whose busiest device has less under way. Taking the least busy of all would send everybody to the
   /// same devices until the next report.
   ///
   /// - Source: Mitzenmacher, "The power of two choices in randomized load balancing", IEEE TPDS 12 (10), 2001.
   case leastLoaded = "least-loaded"
-  /// Groups are drawn, the more often the sooner their slowest device answers.
+  /// Groups have their turn the more often the sooner their slowest device answers.
   case responseTime = "response-time"
 }
 
@@ -41,7 +41,6 @@ extension PlacementPolicy {
   ) -> Int {
     let most = room.max() ?? 0
     func withRoom(_ least: UInt64) -> [Int] { groups.indices.filter { room[$0] >= least } }
-    func draw(_ salt: UInt64) -> UInt64 { mix(turn, salt, 0x70_6F_6C) }
     switch self {
     case .emptiest:
       let roomy = withRoom(most - most / 4)
@@ -54,9 +53,9 @@ extension PlacementPolicy {
       func busiest(_ index: Int) -> Double {
         groups[index].map { work[$0]?.underWay ?? 0 }.max() ?? 0
       }
-      let first = roomy[Int(draw(1) % UInt64(roomy.count))]
-      let second = roomy[Int(draw(2) % UInt64(roomy.count))]
-      return busiest(second) < busiest(first) ? second : first
+      let first = Int(turn % UInt64(roomy.count))
+      let second = roomy[(first + roomy.count / 2) % roomy.count]
+      return busiest(second) < busiest(roomy[first]) ? second : roomy[first]
     case .responseTime:
       let roomy = withRoom(most / 8)
       let known = work.values.compactMap(\.writeMicroseconds).sorted()
@@ -66,7 +65,9 @@ extension PlacementPolicy {
         // What answers much faster than most is as good as idle: its next answers say more.
         return 1 / max(slowest, usual / 4)
       }
-      var rest = Double(draw(3) >> 11) / Double(1 << 53) * weights.reduce(0, +)
+      // Multiples of the golden ratio are spread more evenly than draws would be (Weyl): nobody gets two in a row by chance.
+      var rest =
+        Double((turn &* 0x9E37_79B9_7F4A_7C15) >> 11) / Double(1 << 53) * weights.reduce(0, +)
       for (index, weight) in zip(roomy, weights) {
         if rest < weight { return index }
         rest -= weight
