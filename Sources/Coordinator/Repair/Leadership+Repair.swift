@@ -293,7 +293,11 @@ extension Leadership {
     guard let found else { return }
     guard let stripes = found else { return await giveUp(lease, "it is gone") }
     for target in lease.targets {
-      guard let address = server.nodes.address(of: target.device) else { return }
+      guard let address = server.nodes.address(of: target.device) else {
+        // A leader that has just begun may not have heard of it yet; else it is gone for good.
+        if isOverdue(lease) { await giveUp(lease, "device \(target.device) is not known") }
+        return
+      }
       do throws(WireError) {
         let listing = try await server.client.call(
           ListShard(device: target.device, shard: target.shard), at: address,
@@ -305,8 +309,7 @@ extension Leadership {
         }
       } catch {
         // Most likely it is down, and may come back.
-        let doneAt = repairs.active[lease.container]?.doneAt ?? driver.now
-        if error.refusalCode != nil || driver.now - doneAt > configuration.nodeSilence * 2 {
+        if error.refusalCode != nil || isOverdue(lease) {
           await giveUp(lease, "device \(target.device): \(error)")
         }
         return
@@ -328,6 +331,12 @@ extension Leadership {
     } catch {
       // Tried again, by us or by the next leader.
     }
+  }
+
+  /// Whether what is done could not be looked at for so long that whoever should answer will not.
+  private func isOverdue(_ lease: RewriteRecord) -> Bool {
+    let doneAt = repairs.active[lease.container]?.doneAt ?? driver.now
+    return driver.now - doneAt > configuration.nodeSilence * 2
   }
 
   /// The first stripe that the shard should have and has not as the directory says.
