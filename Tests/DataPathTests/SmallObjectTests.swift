@@ -4,6 +4,7 @@ import Ring
 import Simulation
 import TestSupport
 import Testing
+import Wire
 
 @testable import DataPath
 
