@@ -10,14 +10,15 @@ import Wire
 
 /// Objects of a few KiB: many at once share groups, one alone is stored by its commit.
 @Suite struct SmallObjectTests {
-  /// Does `body` while as many others are under way as make company, all of which give nothing before its end, and nothing then.
+  /// Does `body` while as many others are under way as make company, all of which give nothing before its end.
   private static func amongOthers(
     _ client: SmallClient, _ writer: ObjectWriter, _ body: () async -> Void
   ) async {
     let isOver = Gate()
     await withTaskGroup { group in
       for index in 0..<ObjectWriter.company {
-        let source = TestSource([], isSized: false)
+        // Of unknown size each would take its share of the memory that all have.
+        let source = TestSource([UInt8(index)])
         source.pause = { await isOver.wait() }
         group.addTask { _ = await client.put(writer, "other\(index)", source) }
       }
