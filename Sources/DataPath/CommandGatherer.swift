@@ -62,7 +62,9 @@ final class CommandGatherer: @unchecked Sendable {
   }
 
   private func sendNext() async {
-    if driver.meets(.commandsGathered) { await driver.sleep(.milliseconds(3)) }
+    if driver.meets(.commandsGathered) {
+      await driver.sleep(.milliseconds(Int64(driver.random() % 1000)))
+    }
     // Some may have been cancelled, or sent meanwhile.
     waiting.removeAll { $0.promise.isFulfilled }
     guard !waiting.isEmpty else { return }

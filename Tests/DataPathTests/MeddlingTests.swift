@@ -130,13 +130,28 @@ private final class Meddler: @unchecked Sendable {
       }
       var left = 2
       meddler.change = { method, request, answer in
-        guard method == Execute.method, left > 0,
-          ClientCommand.Kind(try Execute(decoding: request).command) == kind
-        else { return nil }
-        left -= 1
-        var answer = try Execute.Answer(decoding: answer)
-        answer.outcome = .missing(runs: [], pages: [])
-        return answer.encoded
+        guard left > 0 else { return nil }
+        switch method {
+        case Execute.method:
+          guard ClientCommand.Kind(try Execute(decoding: request).command) == kind else {
+            return nil
+          }
+          left -= 1
+          var answer = try Execute.Answer(decoding: answer)
+          answer.outcome = .missing(runs: [], pages: [])
+          return answer.encoded
+        case ExecuteAll.method:
+          let commands = try ExecuteAll(decoding: request).commands
+          var answer = try ExecuteAll.Answer(decoding: answer)
+          guard let index = commands.firstIndex(where: { ClientCommand.Kind($0.command) == kind }),
+            case .answered(var one) = answer.outcomes[index]
+          else { return nil }
+          left -= 1
+          one.outcome = .missing(runs: [], pages: [])
+          answer.outcomes[index] = .answered(one)
+          return answer.encoded
+        default: return nil
+        }
       }
       let result = try await client.put(
         writer, "k", TestSource(bytes, isSized: false), unlessIdentical: false
