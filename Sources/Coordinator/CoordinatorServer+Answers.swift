@@ -114,6 +114,12 @@ extension CoordinatorServer {
           try machine.bucket(request.name)
         }
       }
+    case GetBucketSettings.method:
+      return try await reply(packet) { (request: GetBucketSettings) async throws(Refusal) in
+        try await self.query(request.level) { (machine) throws(StoreError) in
+          try machine.settings(request)
+        }
+      }
     case ListClasses.method:
       return try await reply(packet) { (request: ListClasses) async throws(Refusal) in
         try await self.query(request.level) { (machine) throws(StoreError) in
@@ -551,6 +557,7 @@ extension ClientCommand {
   fileprivate var makesStateGrow: Bool {
     switch self {
     case .createBucket, .openUpload, .commitObject, .createMultipart, .putPart: true
+    case .setBucketSetting(_, let setting): !setting.bytes.isEmpty
     case .copyObject(_, _, _, _, let moves, _, _): !moves
     // Completing leaves less: the parts' records go.
     case .removeBucket, .endUpload, .requestGrant, .releaseGrant, .registerStripes, .holdChunks,

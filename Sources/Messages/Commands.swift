@@ -106,6 +106,8 @@ package enum ClientCommand: Hashable, Sendable, WireValue {
     attributes: ObjectAttributes, precondition: Precondition, modified: UInt64)
   /// Refused: noSuchBucket, noSuchMultipart. -> done
   case abortMultipart(MultipartName)
+  /// Gives a bucket a setting, in the place of one of its kind; without bytes: none. Refused: noSuchBucket, malformed. -> done
+  case setBucketSetting(bucket: String, BucketSetting)
 
   /// What the leader chose for a grant.
   package struct Placement: Hashable, Sendable, WireValue {
@@ -218,6 +220,10 @@ package enum ClientCommand: Hashable, Sendable, WireValue {
     case .abortMultipart(let multipart):
       writer.fixed(UInt8(25))
       writer.value(multipart)
+    case .setBucketSetting(let bucket, let setting):
+      writer.fixed(UInt8(30))
+      writer.string(bucket)
+      writer.value(setting)
     }
   }
 
@@ -269,6 +275,8 @@ package enum ClientCommand: Hashable, Sendable, WireValue {
         root: try reader.varint(), attributes: try reader.value(),
         precondition: try reader.value(), modified: try reader.varint())
     case 25: self = .abortMultipart(try reader.value())
+    case 30:
+      self = .setBucketSetting(bucket: try reader.string(limit: 4096), try reader.value())
     default: throw .invalid("command")
     }
   }

@@ -33,6 +33,7 @@ enum Key {
     case condemned = 0x79  // y
     case part = 0x7A  // z
     case storageClass = 0x41  // A
+    case bucketSetting = 0x53  // S
   }
 
   static let state: [UInt8] = [Family.state.rawValue]

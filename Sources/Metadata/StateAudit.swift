@@ -131,7 +131,10 @@ package struct StateAudit {
     try multipartsHold()
     try edgesHold()
     try containersHold()
-    if slice.isFirst { try sessionsHold() }
+    if slice.isFirst {
+      try settingsHold()
+      try sessionsHold()
+    }
     return problems.found
   }
 
@@ -394,6 +397,17 @@ package struct StateAudit {
         "bytes of part \(number) of \(multipart)")
       expectedPageEdges.insert(
         Key.edge(.pageEdge, target: part.part.page, source: .part(part.identity)))
+    }
+  }
+
+  private mutating func settingsHold() throws(StoreError) {
+    var rows = source.rows(.bucketSetting)
+    while let row = try rows.next() {
+      let kind = try Key.settingKind(in: row.key)
+      let bucket = try Key.number(in: row.key, at: 1)
+      check(domainOfBucket[bucket] != nil, "setting \(kind.raw) of no bucket")
+      let setting = try SettingRecord(stored: row.value)
+      check(!setting.bytes.isEmpty, "setting \(kind.raw) is empty")
     }
   }
 

@@ -130,6 +130,7 @@ extension StateMachine {
         UploadKey(session: session, number: upload), multipart, parts, root: root,
         attributes: attributes, precondition: precondition, modified: modified)
     case .abortMultipart(let multipart): return try abortMultipart(multipart)
+    case .setBucketSetting(let bucket, let setting): return try set(setting, of: bucket)
     }
   }
 

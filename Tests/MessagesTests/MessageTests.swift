@@ -71,6 +71,7 @@ struct Samples {
         contentHash: fingerprint(), attributes: attributes(), precondition: .identity(number()),
         unlessIdentical: true, modified: number()),
       .deleteObject(name: name(), precondition: .absent),
+      .setBucketSetting(bucket: text(), BucketSetting(.cors, random.bytes(Int(small(50))))),
       .copyObject(
         source: name(), sourceIdentity: number(), target: name(), attributes: attributes(),
         move: true,

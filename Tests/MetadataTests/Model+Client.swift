@@ -183,6 +183,11 @@ extension Model {
       guard self.multipart(multipart) != nil else { return refused(.noSuchMultipart) }
       endMultipart(Array(multipart.name.bucket.utf8), multipart.number)
       return .done
+    case .setBucketSetting(let name, let setting):
+      guard buckets[Array(name.utf8)] != nil else { return refused(.noSuchBucket) }
+      buckets[Array(name.utf8)]!.settings[setting.kind] =
+        setting.bytes.isEmpty ? nil : setting.bytes
+      return .done
     case .copyObject(
       let source, let sourceIdentity, let target, let attributes, let move, let precondition,
       let modified):

@@ -60,6 +60,7 @@ struct Model {
     var domain: ChunkDomain
     var objects: [[UInt8]: ObjectRecord] = [:]
     var multiparts: [UInt64: Multipart] = [:]
+    var settings: [SettingKind: [UInt8]] = [:]
   }
   struct Multipart {
     var key: [UInt8]

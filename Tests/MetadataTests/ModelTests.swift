@@ -59,7 +59,7 @@ struct ModelTests {
     "commitRewrite done", "endRewrite done", "beginRepack done", "createMultipart done",
     "putPart done", "putPart missing", "completeMultipart done", "abortMultipart done",
     "completeMultipart refused noSuchPart", "completeMultipart refused noSuchMultipart",
-    "expireMultiparts done", "copyObject refused sourceChanged",
+    "expireMultiparts done", "copyObject refused sourceChanged", "setBucketSetting done",
   ]
 
   @Test(
@@ -417,6 +417,12 @@ struct ModelTests {
     for (bucket, content) in model.buckets {
       let name = String(decoding: bucket, as: UTF8.self)
       try compareMultiparts(machine, name, content)
+      let settings = try machine.settings(
+        GetBucketSettings(level: .strong, bucket: name, kinds: [])
+      ).settings
+      #expect(
+        settings
+          == content.settings.sorted { $0.key < $1.key }.map { BucketSetting($0.key, $0.value) })
       for (key, record) in content.objects {
         let object = ObjectName(bucket: name, key: String(decoding: key, as: UTF8.self))
         let stored = try machine.stat(object).record

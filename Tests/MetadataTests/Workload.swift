@@ -321,6 +321,10 @@ struct Workload {
       return .createBucket(
         name: chance(10) ? "B" : "bucket-\(number(0..<2))", storageClass: className())
     case 6..<8: return .removeBucket(name: "bucket-\(number(0..<3))")
+    case 8 where chance(50):
+      return .setBucketSetting(
+        bucket: "bucket-\(number(0..<3))",
+        BucketSetting(SettingKind(UInt8(number(1..<4))), random.bytes(number(0..<5))))
     case 8..<14 where uploads.count < 3 || chance(5): return .openUpload
     case 8..<14: return .createBucket(name: "bucket-\(number(0..<2))")
     case 14..<17: return .endUpload(upload: upload)

@@ -4,7 +4,7 @@ package import Messages
 /// Where the gateway keeps objects. Names are as S3 has them; keys are compared by bytes.
 ///
 /// `ClusterBackend` keeps them in a Cairn cluster, `FilesystemBackend` in plain files.
-package protocol ObjectBackend: PartBackend {
+package protocol ObjectBackend: PartBackend, SettingsBackend {
   /// By name.
   func buckets() async throws(BackendError) -> [BucketEntry]
   /// - Throws: `bucketExists`, `invalidName`.
@@ -111,6 +111,8 @@ package enum BackendError: Error, Equatable {
   /// Replaced meanwhile.
   case changed
   case uploadNotFound
+  /// The backend has nothing of the kind.
+  case notImplemented
   case partNotFound
   case invalidPartOrder
   /// Nobody can answer now; whether a change was made may be unknown.

@@ -204,6 +204,7 @@ extension S3Error {
     case .preconditionFailed: self.init(.preconditionFailed)
     case .changed: self.init(.slowDown, "The object was replaced while it was used. Try again.")
     case .uploadNotFound: self.init(.noSuchUpload)
+    case .notImplemented: self.init(.notImplemented)
     case .partNotFound: self.init(.invalidPart)
     case .invalidPartOrder: self.init(.invalidPartOrder)
     case .unavailable(let reason): self.init(.serviceUnavailable, reason)
