@@ -114,6 +114,18 @@ extension CoordinatorServer {
           try machine.bucket(request.name)
         }
       }
+    case ListVersions.method:
+      return try await reply(packet) { (request: ListVersions) async throws(Refusal) in
+        try await self.query(request.level) { (machine) throws(StoreError) in
+          try machine.listVersions(request)
+        }
+      }
+    case FindVersion.method:
+      return try await reply(packet) { (request: FindVersion) async throws(Refusal) in
+        try await self.query(request.level) { (machine) throws(StoreError) in
+          try machine.find(request)
+        }
+      }
     case GetBucketSettings.method:
       return try await reply(packet) { (request: GetBucketSettings) async throws(Refusal) in
         try await self.query(request.level) { (machine) throws(StoreError) in
@@ -463,7 +475,7 @@ extension CoordinatorServer {
     let margins = margins
     let damaged = Set(margins.wrongBlocks.keys)
     let found = try await query(request.level) { (machine) throws(StoreError) in
-      try machine.stat(request.name, showing: damaged)
+      try machine.stat(request.name, version: request.version, showing: damaged)
     }
     var answer = found.answer
     for index in answer.containers.indices {
@@ -556,12 +568,14 @@ extension ClientCommand {
   /// What stays in the state when all uploads have ended is more after it.
   fileprivate var makesStateGrow: Bool {
     switch self {
-    case .createBucket, .openUpload, .commitObject, .createMultipart, .putPart: true
+    case .createBucket, .openUpload, .commitObject, .createMultipart, .putPart, .setAttributes:
+      true
     case .setBucketSetting(_, let setting): !setting.bytes.isEmpty
     case .copyObject(_, _, _, _, let moves, _, _): !moves
     // Completing leaves less: the parts' records go.
     case .removeBucket, .endUpload, .requestGrant, .releaseGrant, .registerStripes, .holdChunks,
-      .putPage, .deleteObject, .completeMultipart, .abortMultipart:
+      .putPage, .deleteObject, .completeMultipart, .abortMultipart, .setVersioning,
+      .deleteVersion, .setBucketLock, .setLock:
       false
     }
   }

@@ -12,6 +12,9 @@ final class FinalChecks: @unchecked Sendable {
   private(set) var names: [ObjectName] = []
   /// What the last look showed.
   private(set) var current: [ObjectName: History.Version] = [:]
+  /// In buckets with versions: current objects, and bytes of all versions.
+  var versionedObjectCount: UInt64 = 0
+  var versionedByteCount: UInt64 = 0
 
   init(_ run: WorkloadRun, round: Int) {
     self.run = run
@@ -40,6 +43,7 @@ final class FinalChecks: @unchecked Sendable {
       }
       run.history.answer(entry, .done, at: world.now)
     }
+    try await removeVersions(client)
     await client.close()
   }
 

@@ -39,6 +39,9 @@ func runCoordinator(_ context: Context) async throws(Failure) {
     configuration.multipartLifetime = try root.value(
       "multipart_lifetime", default: configuration.multipartLifetime,
       in: .seconds(60) ... .seconds(86400 * 3650))
+    configuration.lifecycleInterval = try root.value(
+      "lifecycle_interval", default: configuration.lifecycleInterval,
+      in: .seconds(1) ... .seconds(86400))
     if let repair = try root.table("repair") {
       configuration.rebuildAfter = try repair.value(
         "after", default: configuration.rebuildAfter, in: .seconds(1) ... .seconds(86400 * 30))

@@ -7,6 +7,10 @@ import Service
 func remove(_ context: Context) async throws(Failure) {
   let recursive = context.arguments.has("--recursive")
   let operands = context.arguments.operands
+  let version = try context.version()
+  if version != .unnamed, recursive || operands.count > 1 {
+    throw .usage("--version goes with one object")
+  }
   if !recursive { for operand in operands { _ = try Location.object(operand) } }
   let asJSON = context.arguments.has("--json")
   func tell(_ bucket: String, _ key: String) async throws(Failure) {
@@ -18,10 +22,11 @@ func remove(_ context: Context) async throws(Failure) {
     for operand in operands {
       let location = try Location(operand)
       guard recursive else {
+        let name = ObjectName(bucket: location.bucket, key: location.key)
         try await client.change(
-          .deleteObject(
-            name: ObjectName(bucket: location.bucket, key: location.key), precondition: .none),
-          about: operand)
+          version == .unnamed
+            ? .deleteObject(name: name, precondition: .none)
+            : .deleteVersion(name: name, version: version), about: operand)
         try await tell(location.bucket, location.key)
         continue
       }
