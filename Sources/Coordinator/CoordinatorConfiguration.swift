@@ -32,6 +32,8 @@ package struct CoordinatorConfiguration: Sendable {
   package var multipartLifetime = Duration.seconds(7 * 86_400)
   /// How often they are looked at.
   package var multipartInterval = Duration.seconds(60)
+  /// How often buckets' lifecycle rules are carried out.
+  package var lifecycleInterval = Duration.seconds(3600)
   /// How often all that devices hold is compared with what is known.
   package var inventoryInterval = Duration.seconds(3600)
   /// A device that has not stored a block of the log by then is given up by the log.

@@ -118,6 +118,24 @@ extension CoordinatorServer {
           try machine.bucket(request.name)
         }
       }
+    case ListVersions.method:
+      return try await reply(packet) { (request: ListVersions) async throws(Refusal) in
+        try await self.query(request.level) { (machine) throws(StoreError) in
+          try machine.listVersions(request)
+        }
+      }
+    case FindVersion.method:
+      return try await reply(packet) { (request: FindVersion) async throws(Refusal) in
+        try await self.query(request.level) { (machine) throws(StoreError) in
+          try machine.find(request)
+        }
+      }
+    case GetBucketSettings.method:
+      return try await reply(packet) { (request: GetBucketSettings) async throws(Refusal) in
+        try await self.query(request.level) { (machine) throws(StoreError) in
+          try machine.settings(request)
+        }
+      }
     case ListClasses.method:
       return try await reply(packet) { (request: ListClasses) async throws(Refusal) in
         try await self.query(request.level) { (machine) throws(StoreError) in
@@ -357,7 +375,7 @@ extension CoordinatorServer {
     let margins = margins
     let damaged = Set(margins.wrongBlocks.keys)
     let found = try await query(request.level) { (machine) throws(StoreError) in
-      try machine.stat(request.name, showing: damaged)
+      try machine.stat(request.name, version: request.version, showing: damaged)
     }
     var answer = found.answer
     for index in answer.containers.indices {

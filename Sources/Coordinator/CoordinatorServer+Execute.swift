@@ -175,11 +175,14 @@ extension ClientCommand {
   /// What stays in the state when all uploads have ended is more after it.
   fileprivate var makesStateGrow: Bool {
     switch self {
-    case .createBucket, .openUpload, .commitObject, .createMultipart, .putPart: true
+    case .createBucket, .openUpload, .commitObject, .createMultipart, .putPart, .setAttributes:
+      true
+    case .setBucketSetting(_, let setting): !setting.bytes.isEmpty
     case .copyObject(_, _, _, _, let moves, _, _): !moves
     // Completing leaves less: the parts' records go.
     case .removeBucket, .endUpload, .requestGrant, .releaseGrant, .registerStripes, .holdChunks,
-      .putPage, .deleteObject, .completeMultipart, .abortMultipart:
+      .putPage, .deleteObject, .completeMultipart, .abortMultipart, .setVersioning,
+      .deleteVersion, .setBucketLock, .setLock:
       false
     }
   }

@@ -323,6 +323,7 @@ final class Leadership: @unchecked Sendable {
     duty("members") { [self] in await watchMembers() }
     duty("sessions") { [self] in await expireSessions() }
     duty("multipart uploads") { [self] in await expireMultiparts() }
+    duty("lifecycles") { [self] in await carryOutLifecycles() }
     duty("trash") { [self] in await returnTrash() }
     duty("deletions") { [self] in await deleteContainers() }
     duty("ended grants") { [self] in await clearGrants() }

@@ -15,7 +15,8 @@ package final class HTTPRequestBody: BytePull, @unchecked Sendable {
 
   private let reader: HTTPReader
   private var state: State
-  /// Asks the peer for the body, if it waits to be asked.
+  /// Asks the peer for the body, if it waits to be asked; also for one without bytes: botocore (1.43) takes an answer without "100
+  /// Continue" before it for that of its next request, too.
   private var invite: (@Sendable () async throws(HTTPError) -> Void)?
   /// Nil when only its end will tell.
   package let byteCount: UInt64?
@@ -36,13 +37,12 @@ package final class HTTPRequestBody: BytePull, @unchecked Sendable {
       byteCount = nil
       state = .chunkSize(isFirst: true)
     }
-    if isDone { self.invite = nil }
   }
 
   package var isDone: Bool { if case .done = state { true } else { false } }
   var hasFailed: Bool { if case .failed = state { true } else { false } }
   /// The peer waits to be asked and was not: it may send the body all the same, or never.
-  var isUninvited: Bool { invite != nil }
+  var isUninvited: Bool { invite != nil && !isDone }
 
   /// - Throws: ``HTTPError/lost(_:)`` when the peer ended within the body.
   package func read(into slice: Slice) async throws(HTTPError) -> Int {

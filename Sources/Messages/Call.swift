@@ -29,6 +29,7 @@ package enum RefusalCode: UInt16, Sendable {
   case unavailable = 5
 
   case noSuchBucket = 16
+  /// (reason: a ``DeleteMarkerReason`` where the key was deleted and its versions are kept).
   case noSuchKey = 17
   case bucketExists = 18
   case bucketNotEmpty = 19
@@ -73,6 +74,16 @@ package enum RefusalCode: UInt16, Sendable {
   case partOrder = 62
   /// What was to be copied is another version by now.
   case sourceChanged = 63
+
+  /// The version that is named is a delete marker: it has no bytes.
+  case isDeleteMarker = 77
+  case noSuchVersion = 78
+  /// A retention or a legal hold keeps the version.
+  case objectLocked = 79
+  /// What the bucket is by now does not allow it.
+  case bucketState = 80
+  /// A lock in a bucket that has none.
+  case noLocks = 81
 }
 
 extension Refusal {

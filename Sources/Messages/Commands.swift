@@ -73,20 +73,22 @@ package enum ClientCommand: Hashable, Sendable, WireValue {
   case holdChunks(upload: UInt64, runs: [Run])
   /// -> number(page identity), or missing when a run's ordinal or a child is not alive (nothing changed then).
   case putPage(upload: UInt64, page: Page)
-  /// Makes the version current and sends the one before to the trash. `modified`: 0, filled in by the leader.
+  /// Makes the version current; the one before goes to the trash, or stays as the bucket's versioning says. `modified`: 0, filled in by the leader.
   /// With `unlessIdentical` the leader answers number(identity of the current version) and logs nothing when the current version has the same
   /// contentHash, byteCount and attributes.
-  /// Refused: noSuchBucket, invalidName, preconditionFailed, otherClass (the bytes are not of the bucket's domain).
-  /// -> number(identity) or missing
+  /// Refused: noSuchBucket, invalidName, preconditionFailed, otherClass (the bytes are not of the bucket's domain),
+  /// noLocks.
+  /// -> number(identity), version(identity) where the bucket has versions, or missing
   case commitObject(
     upload: UInt64, name: ObjectName, content: ObjectContent, byteCount: UInt64,
     contentHash: Fingerprint, attributes: ObjectAttributes, precondition: Precondition,
     unlessIdentical: Bool, modified: UInt64)
-  /// Refused: noSuchBucket, noSuchKey, preconditionFailed. -> done
+  /// Where the bucket has versions a delete marker becomes the current one, whether the key is there or not. Refused: noSuchBucket,
+  /// noSuchKey, preconditionFailed. -> done, or version(the marker's identity)
   case deleteObject(name: ObjectName, precondition: Precondition)
   /// Same content under another name, in O(1); `attributes` nil keeps the source's. With `move` the source is deleted in the same step.
-  /// `sourceIdentity`: the version that the source must be, 0 for any. Refused: noSuchBucket, noSuchKey, invalidName, sourceChanged,
-  /// preconditionFailed (of the target), otherClass. -> number(identity)
+  /// `sourceIdentity`: the version that is copied, 0 for the current one; one that moves must be current. Refused: noSuchBucket, noSuchKey, invalidName, sourceChanged,
+  /// preconditionFailed (of the target), otherClass, isDeleteMarker. -> number(identity) or version(identity)
   case copyObject(
     source: ObjectName, sourceIdentity: UInt64, target: ObjectName, attributes: ObjectAttributes?,
     move: Bool, precondition: Precondition, modified: UInt64)
@@ -100,12 +102,32 @@ package enum ClientCommand: Hashable, Sendable, WireValue {
   /// Makes the parts the current version of the key, in the order of their numbers, and ends the multipart upload. `root`: a page whose
   /// children are the root pages of all parts that have bytes, or whose children's children are where these are more than 1,024; 0
   /// when none has any. Refused: noSuchBucket, noSuchMultipart, noSuchPart, partOrder, noSuchUpload, preconditionFailed,
-  /// malformed. -> number(identity) or missing
+  /// malformed. -> number(identity), version(identity) where the bucket has versions, or missing
   case completeMultipart(
     upload: UInt64, multipart: MultipartName, parts: [PartChoice], root: UInt64,
     attributes: ObjectAttributes, precondition: Precondition, modified: UInt64)
   /// Refused: noSuchBucket, noSuchMultipart. -> done
   case abortMultipart(MultipartName)
+  /// Gives a bucket a setting, in the place of one of its kind; without bytes: none. Refused: noSuchBucket, malformed. -> done
+  case setBucketSetting(bucket: String, BucketSetting)
+  /// Refused: noSuchBucket; bucketState when versioning was on and is to be off. -> done
+  case setVersioning(bucket: String, BucketVersioning)
+  /// Takes one version away, with its bytes; the next older one is current again when that was the newest and is no marker.
+  /// Refused: noSuchBucket, noSuchVersion; objectLocked. -> done, or version(identity) when it was a delete marker
+  case deleteVersion(name: ObjectName, version: VersionName, bypassesGovernance: Bool = false)
+  /// The bucket has locks from now on, and new versions this retention unless they bring their own. `enablesVersioning`: which it
+  /// needs. Refused: noSuchBucket, bucketState. -> done
+  case setBucketLock(bucket: String, BucketLock, enablesVersioning: Bool)
+  /// Refused: noSuchBucket, noSuchKey, noSuchVersion, isDeleteMarker, noLocks; objectLocked when what is there holds longer.
+  /// -> version(identity)
+  case setLock(
+    name: ObjectName, version: VersionName, change: LockChange, bypassesGovernance: Bool)
+  /// Gives a version these user attributes in the place of all whose names begin with `prefix`, as all of theirs do. It stays the
+  /// same version. Refused: noSuchBucket, noSuchKey, noSuchVersion, isDeleteMarker, malformed. -> done, or version(identity) where
+  /// the bucket has versions
+  case setAttributes(
+    name: ObjectName, version: VersionName, prefix: String,
+    attributes: [ObjectAttributes.UserAttribute])
 
   /// What the leader chose for a grant.
   package struct Placement: Hashable, Sendable, WireValue {
@@ -218,6 +240,36 @@ package enum ClientCommand: Hashable, Sendable, WireValue {
     case .abortMultipart(let multipart):
       writer.fixed(UInt8(25))
       writer.value(multipart)
+    case .setBucketSetting(let bucket, let setting):
+      writer.fixed(UInt8(30))
+      writer.string(bucket)
+      writer.value(setting)
+    case .setVersioning(let bucket, let versioning):
+      writer.fixed(UInt8(31))
+      writer.string(bucket)
+      writer.value(versioning)
+    case .deleteVersion(let name, let version, let bypassesGovernance):
+      writer.fixed(UInt8(32))
+      writer.value(name)
+      writer.value(version)
+      writer.bool(bypassesGovernance)
+    case .setBucketLock(let bucket, let lock, let enablesVersioning):
+      writer.fixed(UInt8(34))
+      writer.string(bucket)
+      writer.value(lock)
+      writer.bool(enablesVersioning)
+    case .setLock(let name, let version, let change, let bypassesGovernance):
+      writer.fixed(UInt8(35))
+      writer.value(name)
+      writer.value(version)
+      writer.value(change)
+      writer.bool(bypassesGovernance)
+    case .setAttributes(let name, let version, let prefix, let attributes):
+      writer.fixed(UInt8(33))
+      writer.value(name)
+      writer.value(version)
+      writer.string(prefix)
+      writer.list(attributes)
     }
   }
 
@@ -269,6 +321,26 @@ package enum ClientCommand: Hashable, Sendable, WireValue {
         root: try reader.varint(), attributes: try reader.value(),
         precondition: try reader.value(), modified: try reader.varint())
     case 25: self = .abortMultipart(try reader.value())
+    case 30:
+      self = .setBucketSetting(bucket: try reader.string(limit: 4096), try reader.value())
+    case 31: self = .setVersioning(bucket: try reader.string(limit: 4096), try reader.value())
+    case 32:
+      self = .deleteVersion(
+        name: try reader.value(), version: try reader.value(),
+        bypassesGovernance: try reader.bool())
+    case 34:
+      self = .setBucketLock(
+        bucket: try reader.string(limit: 4096), try reader.value(),
+        enablesVersioning: try reader.bool())
+    case 35:
+      self = .setLock(
+        name: try reader.value(), version: try reader.value(), change: try reader.value(),
+        bypassesGovernance: try reader.bool())
+    case 33:
+      self = .setAttributes(
+        name: try reader.value(), version: try reader.value(),
+        prefix: try reader.string(limit: 1024),
+        attributes: try reader.list(limit: ObjectAttributes.userLimit))
     default: throw .invalid("command")
     }
   }
@@ -278,6 +350,8 @@ package enum ClientCommand: Hashable, Sendable, WireValue {
 package enum CommandOutcome: Hashable, Sendable, WireValue {
   case done
   case number(UInt64)
+  /// A version, or a delete marker, in a bucket that has versions: its identity, and what it is called.
+  case version(identity: UInt64, VersionName)
   case grant(SignedGrantBytes)
   /// Ordinals and child pages that are not alive any more; the client stores those chunks again.
   case missing(runs: [Run], pages: [UInt64])
@@ -303,6 +377,10 @@ package enum CommandOutcome: Hashable, Sendable, WireValue {
       writer.fixed(UInt8(4))
       writer.fixed(code)
       writer.string(reason)
+    case .version(let identity, let name):
+      writer.fixed(UInt8(5))
+      writer.varint(identity)
+      writer.value(name)
     }
   }
   package init(from reader: inout ByteReader) throws(ValueError) {
@@ -312,6 +390,7 @@ package enum CommandOutcome: Hashable, Sendable, WireValue {
     case 2: self = .grant(try reader.blob(limit: 1 << 16))
     case 3: self = .missing(runs: try reader.list(), pages: try reader.list())
     case 4: self = .refused(code: try reader.fixed(), reason: try reader.string())
+    case 5: self = .version(identity: try reader.varint(), try reader.value())
     default: throw .invalid("outcome")
     }
   }

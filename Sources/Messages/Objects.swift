@@ -136,6 +136,11 @@ package struct ObjectAttributes: Hashable, Sendable, WireValue {
   package var contentType: String
   /// Sorted by name.
   package var user: [UserAttribute]
+  /// What keeps the version from being taken away; nil: nothing.
+  package var lock: ObjectLock?
+
+  /// How many user attributes there may be.
+  package static let userLimit = 96
 
   package struct UserAttribute: Hashable, Sendable, WireValue {
     package var name: String
@@ -156,32 +161,36 @@ package struct ObjectAttributes: Hashable, Sendable, WireValue {
 
   package init(
     kind: ObjectKind = .file, mode: UInt32? = nil, sourceModified: Int64? = nil,
-    contentType: String = "", user: [UserAttribute] = []
+    contentType: String = "", user: [UserAttribute] = [], lock: ObjectLock? = nil
   ) {
     self.kind = kind
     self.mode = mode
     self.sourceModified = sourceModified
     self.contentType = contentType
     self.user = user
+    self.lock = lock
   }
   package func encode(into writer: inout ByteWriter) {
     writer.fixed(
-      kind.rawValue | (mode != nil ? 0x10 : 0) | (sourceModified != nil ? 0x20 : 0))
+      kind.rawValue | (mode != nil ? 0x10 : 0) | (sourceModified != nil ? 0x20 : 0)
+        | (lock != nil ? 0x40 : 0))
     if let mode { writer.varint(mode) }
     if let sourceModified { writer.signed(sourceModified) }
     writer.string(contentType)
     writer.list(user)
+    if let lock { writer.value(lock) }
   }
   package init(from reader: inout ByteReader) throws(ValueError) {
     let tag: UInt8 = try reader.fixed()
-    guard let kind = ObjectKind(rawValue: tag & 0x0F), tag & 0xC0 == 0 else {
+    guard let kind = ObjectKind(rawValue: tag & 0x0F), tag & 0x80 == 0 else {
       throw .invalid("attributes")
     }
     self.kind = kind
     mode = tag & 0x10 != 0 ? try reader.varint32() : nil
     sourceModified = tag & 0x20 != 0 ? try reader.signed() : nil
     contentType = try reader.string(limit: 1024)
-    user = try reader.list(limit: 64)
+    user = try reader.list(limit: Self.userLimit)
+    lock = tag & 0x40 != 0 ? try reader.value() : nil
   }
 }
 
@@ -198,10 +207,12 @@ package struct ObjectRecord: Hashable, Sendable, WireValue {
   /// When it was committed, by the leader's clock: milliseconds since 1970.
   package var modified: UInt64
   package var content: ObjectContent
+  /// Made while the bucket's versioning was not enabled.
+  package var isNull: Bool
 
   package init(
     identity: UInt64, byteCount: UInt64, contentHash: Fingerprint, attributes: ObjectAttributes,
-    modified: UInt64, content: ObjectContent
+    modified: UInt64, content: ObjectContent, isNull: Bool = true
   ) {
     self.identity = identity
     self.byteCount = byteCount
@@ -209,9 +220,10 @@ package struct ObjectRecord: Hashable, Sendable, WireValue {
     self.attributes = attributes
     self.modified = modified
     self.content = content
+    self.isNull = isNull
   }
   package func encode(into writer: inout ByteWriter) {
-    writer.fixed(UInt8(1))
+    writer.fixed(UInt8(isNull ? 1 : 2))
     writer.varint(identity)
     writer.varint(byteCount)
     writer.value(contentHash)
@@ -220,7 +232,9 @@ package struct ObjectRecord: Hashable, Sendable, WireValue {
     writer.value(content)
   }
   package init(from reader: inout ByteReader) throws(ValueError) {
-    guard try reader.fixed(UInt8.self) == 1 else { throw .invalid("object version") }
+    let form: UInt8 = try reader.fixed()
+    guard form == 1 || form == 2 else { throw .invalid("object version") }
+    isNull = form == 1
     identity = try reader.varint()
     byteCount = try reader.varint()
     contentHash = try reader.value()

@@ -56,6 +56,8 @@ package enum Command: Hashable, Sendable, WireValue {
   case setScheme(Scheme)
   /// Ends multipart uploads as if they were aborted; those that are gone are passed over. -> done
   case expireMultiparts([MultipartRow])
+  /// Versions that their buckets' rules let go; those that are not as they were, or are locked, stay. -> done
+  case expireVersions([ExpiredVersion])
   /// Another class for a bucket without objects and multipart uploads. Refused: noSuchBucket, noSuchClass, bucketNotEmpty. -> done
   case setBucketClass(bucket: String, storageClass: String)
   /// A class is made, or the one of that name becomes this. Refused: invalidName, malformed, unavailable (there are too many).
@@ -136,6 +138,9 @@ package enum Command: Hashable, Sendable, WireValue {
     case .expireMultiparts(let rows):
       writer.fixed(UInt8(22))
       writer.list(rows)
+    case .expireVersions(let versions):
+      writer.fixed(UInt8(35))
+      writer.list(versions)
     case .setBucketClass(let bucket, let storageClass):
       writer.fixed(UInt8(19))
       writer.string(bucket)
@@ -179,6 +184,7 @@ package enum Command: Hashable, Sendable, WireValue {
         devices: try reader.list(limit: Scheme.largestWidth), isThinned: try reader.bool())
     case 18: self = .setScheme(try reader.value())
     case 22: self = .expireMultiparts(try reader.list())
+    case 35: self = .expireVersions(try reader.list(limit: 4096))
     case 19:
       self = .setBucketClass(
         bucket: try reader.string(limit: 4096), storageClass: try reader.string(limit: 4096))

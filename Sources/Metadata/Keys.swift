@@ -28,11 +28,14 @@ enum Key {
     case session = 0x73  // s
     case outcome = 0x74  // t
     case upload = 0x75  // u
+    case version = 0x76  // v
     case held = 0x77  // w
     case trash = 0x78  // x
     case condemned = 0x79  // y
     case part = 0x7A  // z
     case storageClass = 0x41  // A
+    case bucketSetting = 0x53  // S
+    case nullVersion = 0x56  // V
   }
 
   static let state: [UInt8] = [Family.state.rawValue]

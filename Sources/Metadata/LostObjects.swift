@@ -87,6 +87,12 @@ package struct LostObjects: Sendable {
     return lost
   }
 
+  /// Each version that is lost counts.
+  private mutating func note(_ name: ObjectName) {
+    objectCount += 1
+    if objects.count < Self.nameLimit { objects.append(name) }
+  }
+
   private mutating func name(_ identities: Set<UInt64>, _ source: AuditSource) throws(StoreError) {
     var buckets = source.rows(.bucket)
     while let row = try buckets.next() {
@@ -95,11 +101,17 @@ package struct LostObjects: Sendable {
         prefix: Key.object(bucket: try BucketRecord(stored: row.value).identity, key: []))
       while let row = try rows.next() {
         guard identities.contains(try ObjectRecord(stored: row.value).identity) else { continue }
-        objectCount += 1
-        if objects.count < Self.nameLimit {
-          objects.append(
-            ObjectName(bucket: bucket, key: String(decoding: row.key.dropFirst(9), as: UTF8.self)))
-        }
+        note(ObjectName(bucket: bucket, key: String(decoding: row.key.dropFirst(9), as: UTF8.self)))
+      }
+      var older = source.rows(
+        prefix: Key.versions(
+          bucket: try BucketRecord(stored: row.value).identity, keyPrefix: []))
+      while let row = try older.next() {
+        guard case .object(let record) = try VersionRecord(stored: row.value),
+          identities.contains(record.identity)
+        else { continue }
+        let key = String(decoding: try Key.versionedKey(in: row.key), as: UTF8.self)
+        note(ObjectName(bucket: bucket, key: key))
       }
     }
   }

@@ -25,10 +25,11 @@ extension ByteReader {
 
 /// Counters that commands keep up to date.
 package struct UsageCounters: Hashable, Sendable {
+  /// Keys that are there: current objects.
   package var objectCount: UInt64 = 0
-  /// Sum of the sizes of all current objects.
+  /// Sum of the sizes of all versions, current and older.
   package var logicalBytes: UInt64 = 0
-  /// Bytes kept in the records of current objects.
+  /// Bytes kept in their records.
   package var inlineBytes: UInt64 = 0
   /// Plain bytes of all chunks in living containers.
   package var chunkBytes: UInt64 = 0
@@ -119,6 +120,11 @@ struct BucketRecord: Hashable, StoredValue {
   var objectCount: UInt64
   /// What its objects' chunks are stored in.
   var domain: ChunkDomain
+  var versioning = BucketVersioning.off
+  /// Older versions and delete markers.
+  var versionCount: UInt64 = 0
+  /// Nil: versions cannot be locked.
+  var lock: BucketLock?
 
   init(identity: UInt64, created: UInt64, domain: ChunkDomain) {
     self.identity = identity
@@ -127,18 +133,27 @@ struct BucketRecord: Hashable, StoredValue {
     objectCount = 0
   }
   func encode(into writer: inout ByteWriter) {
-    writer.fixed(UInt8(2))
+    writer.fixed(UInt8(3))
     writer.varint(identity)
     writer.varint(created)
     writer.varint(objectCount)
     writer.value(domain)
+    writer.value(versioning)
+    writer.varint(versionCount)
+    writer.optional(lock)
   }
   init(from reader: inout ByteReader) throws(ValueError) {
-    try reader.version(2)
+    let form: UInt8 = try reader.fixed()
+    guard form == 2 || form == 3 else { throw .invalid("record version") }
     identity = try reader.varint()
     created = try reader.varint()
     objectCount = try reader.varint()
     domain = try reader.value()
+    // Buckets from before there were versions have none.
+    guard form == 3 else { return }
+    versioning = try reader.value()
+    versionCount = try reader.varint()
+    lock = try reader.optional()
   }
 }
 
@@ -567,9 +582,9 @@ struct OrdinalSet: Hashable, StoredValue {
 /// Something whose edges are still to be returned.
 struct TrashEntry: Hashable, StoredValue {
   enum Content: Hashable {
-    /// A version that is current no more: its edges to containers, ascending.
+    /// A version that is gone: its edges to containers, ascending.
     case embedded(identity: UInt64, containers: [ContainerID])
-    /// A version that is current no more: its edge to its root page.
+    /// A version that is gone: its edge to its root page.
     case root(identity: UInt64, page: UInt64)
     /// An upload that ended.
     case upload(UInt64)

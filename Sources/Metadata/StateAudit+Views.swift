@@ -21,7 +21,7 @@ extension StateAudit {
     let lasting: [Key.Family] = [
       .bucket, .object, .page, .pageInfo, .pageName, .pageEdge, .container, .containerEdge,
       .directory, .fingerprint, .deviceContainer, .availableContainer, .multipart, .part,
-      .storageClass,
+      .storageClass, .bucketSetting, .version, .nullVersion,
     ]
     var writer = ByteWriter()
     for family in lasting {

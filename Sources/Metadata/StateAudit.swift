@@ -23,7 +23,7 @@ package struct StateAudit {
     var found: [String] = []
   }
   /// Which containers and pages.
-  private struct Slice {
+  struct Slice {
     var index: UInt64
     var count: UInt64
     func has(_ id: UInt64) -> Bool { count == 1 || id % count == index }
@@ -31,8 +31,8 @@ package struct StateAudit {
     var isFirst: Bool { index == 0 }
   }
 
-  private let slice: Slice
-  private let source: AuditSource
+  let slice: Slice
+  let source: AuditSource
   private var state = MachineState()
   /// Apart from the rest, which is read while a problem is described.
   private let problems = Problems()
@@ -53,11 +53,11 @@ package struct StateAudit {
   private var edgesOfContainer: [ContainerID: UInt64] = [:]
   /// Of every container, whatever the slice: what refers to it must be of the same.
   private var domainOfContainer: [ContainerID: ChunkDomain] = [:]
-  private var domainOfBucket: [UInt64: ChunkDomain] = [:]
+  var domainOfBucket: [UInt64: ChunkDomain] = [:]
   private var domainOfPage: [UInt64: ChunkDomain] = [:]
   private var doomed: Set<[UInt8]> = []
   /// Of containers, added up over the slices, by class.
-  private var usage: [ClassID: UsageCounters]
+  var usage: [ClassID: UsageCounters]
 
   private init(_ source: AuditSource, slice: Slice, usage: [ClassID: UsageCounters]) {
     self.source = source
@@ -126,12 +126,16 @@ package struct StateAudit {
     try directoriesHold()
     try trashHolds()
     try objectsHold()
+    try versionsHold()
     try pagesHold()
     try uploadsHold()
     try multipartsHold()
     try edgesHold()
     try containersHold()
-    if slice.isFirst { try sessionsHold() }
+    if slice.isFirst {
+      try settingsHold()
+      try sessionsHold()
+    }
     return problems.found
   }
 
@@ -155,7 +159,7 @@ package struct StateAudit {
 
   private static let lineLimit = 20
 
-  private func check(_ condition: Bool, _ text: @autoclosure () -> String) {
+  func check(_ condition: Bool, _ text: @autoclosure () -> String) {
     if !condition && problems.found.count < Self.lineLimit { problems.found.append(text()) }
   }
 
@@ -246,25 +250,7 @@ package struct StateAudit {
       objectsOfBucket[bucket, default: 0] += 1
       let domain = domainOfBucket[bucket]
       counted[domain?.storageClass ?? ClassID(0), default: UsageCounters()].add(record)
-      switch record.content {
-      case .inline: break
-      case .embedded(let runs):
-        check(
-          runs.allSatisfy { domainOfContainer[$0.container] == domain },
-          "version \(record.identity) has bytes of another domain than its bucket")
-        for (id, set) in Self.ordinals(runs) where slice.has(id) {
-          expectedContainerEdges[
-            Key.edge(.containerEdge, target: id.raw, source: .object(record.identity))] = set
-          use(id, set)
-        }
-      case .root(let page) where slice.has(page):
-        check(
-          domainOfPage[page] == domain,
-          "version \(record.identity) has pages of another domain than its bucket")
-        expectedPageEdges.insert(
-          Key.edge(.pageEdge, target: page, source: .object(record.identity)))
-      case .root: break
-      }
+      expectEdges(of: record, domain)
     }
     guard slice.isFirst else { return }
     for (id, objects) in counted { usage[id, default: UsageCounters()].add(objects) }
@@ -275,6 +261,29 @@ package struct StateAudit {
       objectsOfBucket[bucket.identity] = nil
     }
     check(objectsOfBucket.isEmpty, "objects without a bucket")
+  }
+
+  /// - Parameter domain: the bucket's.
+  mutating func expectEdges(of record: ObjectRecord, _ domain: ChunkDomain?) {
+    switch record.content {
+    case .inline: break
+    case .embedded(let runs):
+      check(
+        runs.allSatisfy { domainOfContainer[$0.container] == domain },
+        "version \(record.identity) has bytes of another domain than its bucket")
+      for (id, set) in Self.ordinals(runs) where slice.has(id) {
+        expectedContainerEdges[
+          Key.edge(.containerEdge, target: id.raw, source: .object(record.identity))] = set
+        use(id, set)
+      }
+    case .root(let page) where slice.has(page):
+      check(
+        domainOfPage[page] == domain,
+        "version \(record.identity) has pages of another domain than its bucket")
+      expectedPageEdges.insert(
+        Key.edge(.pageEdge, target: page, source: .object(record.identity)))
+    case .root: break
+    }
   }
 
   /// The container is used, with these ordinals.
@@ -577,7 +586,7 @@ package struct StateAudit {
 }
 
 extension UsageCounters {
-  fileprivate mutating func add(_ other: UsageCounters) {
+  mutating func add(_ other: UsageCounters) {
     objectCount &+= other.objectCount
     logicalBytes &+= other.logicalBytes
     inlineBytes &+= other.inlineBytes

@@ -35,7 +35,7 @@ extension StateMachine {
       return .refused(.noSuchClass, storageClass)
     }
     if bucket.domain == ChunkDomain(id) { return .done }
-    guard bucket.objectCount == 0 else { return .refused(.bucketNotEmpty, name) }
+    guard bucket.isEmpty else { return .refused(.bucketNotEmpty, name) }
     // Their parts are stored as the class that there was.
     let multiparts = KeyRange(prefix: Key.multiparts(bucket: bucket.identity, keyPrefix: []))
     guard try view.scan(multiparts, limit: 1).isEmpty else {
@@ -99,7 +99,8 @@ extension StateMachine {
     }
     return GetBucket.Answer(
       domain: bucket.domain, storageClass: try policy(of: bucket.domain),
-      objectCount: bucket.objectCount)
+      objectCount: bucket.objectCount, versioning: bucket.versioning,
+      lock: bucket.lock)
   }
 
   /// All classes and what they hold, ascending by number.

@@ -14,6 +14,7 @@ extension StateMachine {
       return .refused(.noSuchBucket, name.bucket)
     }
     if let problem = Self.problem(withKey: name.key) { return .refused(.invalidName, problem) }
+    if let refusal = lockRefusal(description.attributes, in: bucket) { return refusal }
     guard description.owner.utf8.count <= Self.ownerByteLimit else {
       return .refused(.invalidName, "an owner's name has at most \(Self.ownerByteLimit) bytes")
     }
@@ -89,6 +90,7 @@ extension StateMachine {
       row = foundRow
     }
     guard !choices.isEmpty else { return .refused(.malformed, "no parts") }
+    if let refusal = lockRefusal(attributes, in: bucket) { return refusal }
     var listed: [Page.Child] = []
     var last: UInt32 = 0
     var byteCount: UInt64 = 0
@@ -121,9 +123,9 @@ extension StateMachine {
       record.content = .root(root)
       try addEdge(from: .object(position), toPage: root)
     }
-    try store(record, at: name, in: bucket, replacing: current)
+    let outcome = try store(record, at: name, in: bucket, replacing: current)
     try endMultipart(row)
-    return .number(position)
+    return outcome
   }
 
   /// The parts that a completed object's root page stands for: its children, or theirs where they were too many for one page.

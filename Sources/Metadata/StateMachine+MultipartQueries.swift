@@ -96,17 +96,8 @@ extension StateMachine {
     return result
   }
 
-  /// The version that is current, when it is the one that is meant.
-  private func current(_ name: ObjectName, _ identity: UInt64) throws(StoreError) -> ObjectRecord {
-    let record = try current(name)
-    guard identity == record.identity else {
-      throw .refused(.preconditionFailed, "the current version is \(record.identity)")
-    }
-    return record
-  }
-
   package func findPart(_ request: FindPart) throws(StoreError) -> FindPart.Answer {
-    let record = try current(request.name, request.identity)
+    let record = try version(request.name, request.identity).record
     let none = StoreError.refused(.invalidRange, "part \(request.ordinal)")
     guard request.ordinal > 0, request.ordinal <= request.partCount else { throw none }
     var parts: [Page.Child] = []
@@ -126,7 +117,7 @@ extension StateMachine {
   }
 
   package func cover(_ request: CoverRange) throws(StoreError) -> CoverRange.Answer {
-    let record = try current(request.name, request.identity)
+    let record = try version(request.name, request.identity).record
     let (end, overflow) = request.first.addingReportingOverflow(request.byteCount)
     guard !overflow, end <= record.byteCount else {
       throw .refused(.invalidRange, "\(end) is past the end, \(record.byteCount)")

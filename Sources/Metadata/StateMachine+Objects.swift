@@ -24,8 +24,9 @@ extension StateMachine {
   func removeBucket(_ name: String) throws(StoreError) -> CommandOutcome {
     let key = Array(name.utf8)
     guard let bucket = try buckets.get(key) else { return .refused(.noSuchBucket, name) }
-    guard bucket.objectCount == 0 else { return .refused(.bucketNotEmpty, name) }
+    guard bucket.isEmpty else { return .refused(.bucketNotEmpty, name) }
     buckets.set(key, nil)
+    try removeSettings(of: bucket)
     try endMultiparts(of: bucket)
     return .done
   }
@@ -46,6 +47,7 @@ extension StateMachine {
       return .refused(.noSuchBucket, name.bucket)
     }
     if let problem = Self.problem(withKey: name.key) { return .refused(.invalidName, problem) }
+    if let refusal = lockRefusal(record.attributes, in: bucket) { return refusal }
     let current = try object(bucket, name.key)
     if let refusal = Self.refusal(precondition, current: current) { return refusal }
     if unlessIdentical, let current, Self.isIdentical(current, to: record) {
@@ -77,8 +79,7 @@ extension StateMachine {
       }
       try addEdge(from: .object(position), toPage: page)
     }
-    try store(record, at: name, in: bucket, replacing: current)
-    return .number(position)
+    return try store(record, at: name, in: bucket, replacing: current)
   }
 
   func deleteObject(_ name: ObjectName, precondition: Precondition) throws(StoreError)
@@ -87,10 +88,13 @@ extension StateMachine {
     guard let bucket = try buckets.get(Array(name.bucket.utf8)) else {
       return .refused(.noSuchBucket, name.bucket)
     }
-    guard let current = try object(bucket, name.key) else { return .refused(.noSuchKey, name.key) }
+    let current = try object(bucket, name.key)
+    if current == nil, bucket.versioning == .off || precondition != .none {
+      return .refused(.noSuchKey, name.key)
+    }
+    if let problem = Self.problem(withKey: name.key) { return .refused(.invalidName, problem) }
     if let refusal = Self.refusal(precondition, current: current) { return refusal }
-    try remove(current, at: name, in: bucket)
-    return .done
+    return try delete(current, at: name, in: bucket)
   }
 
   func copyObject(
@@ -103,13 +107,21 @@ extension StateMachine {
     guard let targetBucket = try buckets.get(Array(target.bucket.utf8)) else {
       return .refused(.noSuchBucket, target.bucket)
     }
-    guard let original = try object(sourceBucket, source.key) else {
-      return .refused(.noSuchKey, source.key)
+    let newest = try object(sourceBucket, source.key)
+    var found = newest
+    if sourceIdentity != 0, newest?.identity != sourceIdentity {
+      switch try move ? nil : older(sourceIdentity, at: source.key, in: sourceBucket) {
+      case .object(let record): found = record
+      case .marker: return .refused(.isDeleteMarker, "version \(sourceIdentity)")
+      case nil:
+        if let newest {
+          return .refused(.sourceChanged, "the source is version \(newest.identity)")
+        }
+      }
     }
-    guard sourceIdentity == 0 || sourceIdentity == original.identity else {
-      return .refused(.sourceChanged, "the source is version \(original.identity)")
-    }
+    guard let original = found else { return .refused(.noSuchKey, source.key) }
     if let problem = Self.problem(withKey: target.key) { return .refused(.invalidName, problem) }
+    if let attributes, let refusal = lockRefusal(attributes, in: targetBucket) { return refusal }
     let current = try object(targetBucket, target.key)
     if let refusal = Self.refusal(precondition, current: current) { return refusal }
     if case .inline = original.content {
@@ -119,6 +131,8 @@ extension StateMachine {
     var record = original
     record.identity = position
     record.modified = modified
+    // A lock is the version's own.
+    record.attributes.lock = nil
     if let attributes { record.attributes = attributes }
     switch record.content {
     case .inline: break
@@ -134,14 +148,14 @@ extension StateMachine {
       try addEdges(from: .object(position), to: uses)
     case .root(let page): try addEdge(from: .object(position), toPage: page)
     }
-    try store(record, at: target, in: targetBucket, replacing: current)
+    let outcome = try store(record, at: target, in: targetBucket, replacing: current)
     let isSame =
       source.bucket.utf8.elementsEqual(target.bucket.utf8)
       && source.key.utf8.elementsEqual(target.key.utf8)
     if move && !isSame, let bucket = try buckets.get(Array(source.bucket.utf8)) {
-      try remove(original, at: source, in: bucket)
+      _ = try delete(original, at: source, in: bucket)
     }
-    return .number(position)
+    return outcome
   }
 
   /// Chunks are of one domain: whoever wants their bytes in another writes them anew.
@@ -157,8 +171,13 @@ extension StateMachine {
   /// Same bytes, same attributes: committing `record` would change nothing that a reader sees.
   static func isIdentical(_ current: ObjectRecord, to record: ObjectRecord) -> Bool {
     // Attributes by bytes: equal strings may differ in theirs.
-    current.contentHash == record.contentHash && current.byteCount == record.byteCount
-      && current.attributes.encoded == record.attributes.encoded
+    guard current.contentHash == record.contentHash, current.byteCount == record.byteCount else {
+      return false
+    }
+    // A lock it may have from its bucket.
+    var (ours, theirs) = (current.attributes, record.attributes)
+    (ours.lock, theirs.lock) = (nil, nil)
+    return ours.encoded == theirs.encoded
   }
 
   static func problem(withKey key: String) -> String? {
@@ -181,38 +200,49 @@ extension StateMachine {
     }
   }
 
+  /// Makes a version current.
+  ///
+  /// - Parameter current: the object that it replaces.
+  /// - Returns: what was made.
   func store(
-    _ record: ObjectRecord, at name: ObjectName, in bucket: BucketRecord,
+    _ new: ObjectRecord, at name: ObjectName, in bucket: BucketRecord,
     replacing current: ObjectRecord?
-  ) throws(StoreError) {
+  ) throws(StoreError) -> CommandOutcome {
+    var record = new
+    record.isNull = bucket.versioning != .enabled
+    lock(&record, in: bucket)
     view.put(Key.object(bucket: bucket.identity, key: name.key.utf8), record)
     try count(in: bucket.domain) {
       $0.logicalBytes &+= record.byteCount
       $0.inlineBytes &+= record.content.inlineByteCount
       if current == nil { $0.objectCount &+= 1 }
     }
-    if let current {
-      try retire(current, of: bucket)
-    } else {
-      var bucket = bucket
-      bucket.objectCount &+= 1
-      buckets.set(Array(name.bucket.utf8), bucket)
-    }
+    let before = bucket
+    var bucket = bucket
+    if current == nil { bucket.objectCount &+= 1 }
+    try giveWay(current, at: name.key, in: &bucket)
+    if bucket != before { buckets.set(Array(name.bucket.utf8), bucket) }
+    let versionName = self.name(of: record, in: bucket)
+    return versionName == .unnamed
+      ? .number(record.identity) : .version(identity: record.identity, versionName)
   }
 
-  private func remove(
-    _ current: ObjectRecord, at name: ObjectName, in bucket: BucketRecord
-  ) throws(StoreError) {
-    view.delete(Key.object(bucket: bucket.identity, key: name.key.utf8))
-    try count(in: bucket.domain) { $0.objectCount &-= 1 }
+  /// A delete that names no version.
+  func delete(
+    _ current: ObjectRecord?, at name: ObjectName, in bucket: BucketRecord
+  ) throws(StoreError) -> CommandOutcome {
+    guard bucket.versioning == .off, let current else {
+      return try mark(name, current, in: bucket)
+    }
     var bucket = bucket
-    bucket.objectCount &-= 1
+    try takeOut(name.key, &bucket)
     buckets.set(Array(name.bucket.utf8), bucket)
     try retire(current, of: bucket)
+    return .done
   }
 
-  /// A version is current no more: its edges are returned from the trash.
-  private func retire(_ version: ObjectRecord, of bucket: BucketRecord) throws(StoreError) {
+  /// A version is gone: its edges are returned from the trash.
+  func retire(_ version: ObjectRecord, of bucket: BucketRecord) throws(StoreError) {
     try count(in: bucket.domain) {
       $0.logicalBytes &-= version.byteCount
       $0.inlineBytes &-= version.content.inlineByteCount
@@ -226,6 +256,11 @@ extension StateMachine {
     case .root(let page): addTrash(.root(identity: version.identity, page: page))
     }
   }
+}
+
+extension BucketRecord {
+  /// Neither objects nor older versions nor delete markers.
+  var isEmpty: Bool { objectCount == 0 && versionCount == 0 }
 }
 
 extension ObjectContent {

@@ -38,10 +38,14 @@ extension StateMachine {
   /// A version, and which stripes of some containers it has bytes in.
   ///
   /// - Parameter shown: those containers.
-  package func stat(_ name: ObjectName, showing shown: Set<ContainerID>) throws(StoreError) -> (
-    answer: StatObject.Answer, stripes: [ContainerID: Set<UInt64>]
-  ) {
-    let record = try current(name)
+  package func stat(
+    _ name: ObjectName, version: VersionName = .unnamed, showing shown: Set<ContainerID>
+  ) throws(StoreError) -> (answer: StatObject.Answer, stripes: [ContainerID: Set<UInt64>]) {
+    var identity: UInt64 = 0
+    if version != .unnamed {
+      identity = try find(FindVersion(level: .strong, name: name, version: version)).entry.identity
+    }
+    let record = try self.version(name, identity).record
     var found: Set<ContainerID> = []
     var chunkCount = 0
     var groups: Set<GroupPlace> = []
@@ -196,14 +200,6 @@ extension StateMachine {
       start.count)
   }
 
-  func current(_ name: ObjectName) throws(StoreError) -> ObjectRecord {
-    guard let bucket = try buckets.get(Array(name.bucket.utf8)) else {
-      throw .refused(.noSuchBucket, name.bucket)
-    }
-    guard let record = try object(bucket, name.key) else { throw .refused(.noSuchKey, name.key) }
-    return record
-  }
-
   private func living(_ id: ContainerID) throws(StoreError) -> ContainerRecord {
     guard let container = try containers.get(id), container.state != .condemned else {
       throw .corrupt("\(id) is used but not there")
@@ -246,17 +242,15 @@ extension StateMachine {
 
   /// Where the bytes of a range are; at most ``pieceLimit`` pieces.
   package func resolve(_ request: ResolveRange) throws(StoreError) -> ResolveRange.Answer {
-    let record = try current(request.name)
-    guard request.identity == 0 || request.identity == record.identity else {
-      throw .refused(.preconditionFailed, "the current version is \(record.identity)")
-    }
+    let (record, bucket) = try version(request.name, request.identity)
     guard request.first <= record.byteCount else {
       throw .refused(.invalidRange, "\(request.first) is past the end, \(record.byteCount)")
     }
     var answer = ResolveRange.Answer(
       identity: record.identity, objectByteCount: record.byteCount,
       contentHash: record.contentHash, attributes: record.attributes, modified: record.modified,
-      mapEpoch: map.epoch, inline: [], containers: [], stripes: [], pieces: [], isLast: true)
+      name: name(of: record, in: bucket), mapEpoch: map.epoch, inline: [], containers: [],
+      stripes: [], pieces: [], isLast: true)
     let count = min(request.byteCount, record.byteCount - request.first)
     guard count > 0 else { return answer }
     switch record.content {

@@ -130,6 +130,16 @@ extension StateMachine {
         UploadKey(session: session, number: upload), multipart, parts, root: root,
         attributes: attributes, precondition: precondition, modified: modified)
     case .abortMultipart(let multipart): return try abortMultipart(multipart)
+    case .setBucketSetting(let bucket, let setting): return try set(setting, of: bucket)
+    case .setVersioning(let bucket, let versioning): return try set(versioning, ofBucket: bucket)
+    case .deleteVersion(let name, let version, let bypassesGovernance):
+      return try deleteVersion(name, version, bypassesGovernance: bypassesGovernance)
+    case .setBucketLock(let bucket, let lock, let enablesVersioning):
+      return try set(lock, ofBucket: bucket, enablesVersioning: enablesVersioning)
+    case .setLock(let name, let version, let change, let bypassesGovernance):
+      return try setLock(of: name, version, change, bypassesGovernance: bypassesGovernance)
+    case .setAttributes(let name, let version, let prefix, let attributes):
+      return try setAttributes(of: name, version, prefix: prefix, attributes)
     }
   }
 

@@ -15,6 +15,9 @@ internal import Wire
 /// - `+Classes`: storage classes and what is counted by them
 /// - `+Pages`, `+Objects`: manifests, buckets and keys
 /// - `+Multipart`: objects that come in parts
+/// - `+Versions`: what stays when a key gets another version
+/// - `+Locks`, `+Expiry`: versions that must stay, and those that go by themselves
+/// - `+BucketSettings`: documents that buckets have
 /// - `+Trash`: edges returned, pages and containers without any taken apart
 /// - `+Queries`: what the coordinator answers and what its leader needs to know
 /// - `Keys`, `Records`: the store's schema (docs/formats-metadata.md)
@@ -186,6 +189,9 @@ package final class StateMachine: @unchecked Sendable {
       return .done
     case .expireMultiparts(let rows):
       for row in rows { try endMultipart(row) }
+      return .done
+    case .expireVersions(let versions):
+      for version in versions { try expire(version) }
       return .done
     }
   }

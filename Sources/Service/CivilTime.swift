@@ -80,6 +80,53 @@ package struct CivilTime: Sendable, Equatable {
     "\(Self.digits(year, 4))-\(Self.digits(month, 2))-\(Self.digits(day, 2))T\(time).\(Self.digits(millisecond, 3))Z"
   }
 
+  /// Reads times as ``rfc3339`` writes them, with or without a fraction (of which milliseconds count), and with an offset of any
+  /// kind; a date alone is its midnight.
+  package init?(rfc3339 text: String) {
+    let bytes = Array(text.utf8)
+    func number(_ range: Range<Int>) -> Int? {
+      guard range.upperBound <= bytes.count else { return nil }
+      return Self.number(Substring(String(decoding: bytes[range], as: UTF8.self)), range.count)
+    }
+    guard let year = number(0..<4), let month = number(5..<7), let day = number(8..<10),
+      bytes[4] == UInt8(ascii: "-"), bytes[7] == UInt8(ascii: "-")
+    else { return nil }
+    guard bytes.count > 10 else {
+      self.init(year: year, month: month, day: day, hour: 0, minute: 0, second: 0)
+      return
+    }
+    guard bytes[10] == UInt8(ascii: "T"), let hour = number(11..<13), let minute = number(14..<16),
+      let second = number(17..<19), bytes[13] == UInt8(ascii: ":"), bytes[16] == UInt8(ascii: ":"),
+      var time = CivilTime(
+        year: year, month: month, day: day, hour: hour, minute: minute, second: second)
+    else { return nil }
+    var place = 19
+    if place < bytes.count, bytes[place] == UInt8(ascii: ".") {
+      place += 1
+      var digits: [Int] = []
+      while let digit = number(place..<place + 1) {
+        digits.append(digit)
+        place += 1
+      }
+      guard !digits.isEmpty else { return nil }
+      time.millisecond = (digits + [0, 0, 0]).prefix(3).reduce(0) { $0 * 10 + $1 }
+    }
+    guard place < bytes.count else { return nil }
+    if bytes[place] == UInt8(ascii: "Z") {
+      guard place + 1 == bytes.count else { return nil }
+      self = time
+      return
+    }
+    guard bytes.count == place + 6, bytes[place + 3] == UInt8(ascii: ":"),
+      [UInt8(ascii: "+"), UInt8(ascii: "-")].contains(bytes[place]),
+      let hours = number(place + 1..<place + 3), let minutes = number(place + 4..<place + 6),
+      hours < 24, minutes < 60
+    else { return nil }
+    let offset = Duration.seconds(hours * 3600 + minutes * 60)
+    let isEast = bytes[place] == UInt8(ascii: "+")
+    self.init(isEast ? time.sinceEpoch - offset : time.sinceEpoch + offset)
+  }
+
   private static let monthNames = [
     "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
   ]

@@ -48,6 +48,8 @@ private let directory = OptionSpec(
 private let quiet = OptionSpec("--quiet", short: "-q", "no output but errors")
 private let jobs = OptionSpec(
   "--jobs", short: "-j", value: "N", "objects under way at once (default: 256 for put, 64 for get)")
+private let versionOption = OptionSpec(
+  "--version", value: "ID", "that version, as 'ls --versions' has it, or 'null'")
 private let scrubbedNode = OptionSpec("--node", value: "NODE", "only this node's devices")
 private let scrubbedDevice = OptionSpec("--device", value: "DEVICE", "only this device")
 private let daemonConfig = OptionSpec("--config", value: "FILE", "the daemon's configuration")
@@ -99,6 +101,18 @@ let commandTable: [CommandSpec] = [
       OptionSpec("--class", value: "CLASS", "storage class (default: warm)"), session, config,
     ], operands: 1...1, run: makeBucket),
   CommandSpec(
+    path: ["bucket", "versioning"],
+    summary: "Show whether a bucket keeps older versions, or have it begin or stop to.",
+    usage: "[--on | --suspend] [--json] BUCKET",
+    details: """
+      With versions on, what is replaced or deleted stays until it is removed by its version id ('ls --versions', 'get --version',
+      'rm --version'), and a delete leaves a marker. Once on they can be suspended, not taken back.
+      """,
+    options: [
+      OptionSpec("--on", "keep versions from now on"),
+      OptionSpec("--suspend", "make no new ones; those there are stay"), json, session, config,
+    ], operands: 1...1, run: bucketVersioning),
+  CommandSpec(
     path: ["rb"], summary: "Remove an empty bucket.", usage: "BUCKET", options: [session, config],
     operands: 1...1, run: removeBucket),
   CommandSpec(
@@ -124,7 +138,7 @@ let commandTable: [CommandSpec] = [
     options: [
       recursive,
       OptionSpec("--range", value: "FIRST-LAST", "only these bytes, both ends included"), jobs,
-      consistency, session, config,
+      versionOption, consistency, session, config,
     ], operands: 2...2, run: get),
   CommandSpec(
     path: ["cat"], summary: "Write objects to standard output.", usage: "cairn://BUCKET/KEY...",
@@ -135,21 +149,25 @@ let commandTable: [CommandSpec] = [
     operands: 1...Int.max, run: cat),
   CommandSpec(
     path: ["ls"], summary: "List buckets, or the keys at a prefix.",
-    usage: "[-r] [--json] [cairn://BUCKET/PREFIX]",
+    usage: "[-r] [--versions] [--json] [cairn://BUCKET/PREFIX]",
     details: "Without -r keys are grouped at the next slash after the prefix.",
     options: [
-      OptionSpec("--recursive", short: "-r", "every key below the prefix"), json,
+      OptionSpec("--recursive", short: "-r", "every key below the prefix"),
+      OptionSpec("--versions", "older versions and delete markers too; * is the current one"), json,
       consistency, session, config,
     ],
     operands: 0...1, run: list),
   CommandSpec(
     path: ["stat"],
     summary: "Show an object: size, hash, times, containers, how many losses it survives.",
-    usage: "cairn://BUCKET/KEY", options: [json, consistency, session, config], operands: 1...1,
-    run: stat),
+    usage: "cairn://BUCKET/KEY", options: [versionOption, json, consistency, session, config],
+    operands: 1...1, run: stat),
   CommandSpec(
     path: ["rm"], summary: "Delete objects.", usage: "[-r] cairn://BUCKET/KEY...",
+    details:
+      "Where a bucket keeps versions a delete leaves a marker; with --version that version goes for good.",
     options: [
+      versionOption,
       OptionSpec("--recursive", short: "-r", "the key and everything below it"), json, session,
       config,
     ],
@@ -158,7 +176,7 @@ let commandTable: [CommandSpec] = [
     path: ["cp"], summary: "Copy an object inside the cluster; no byte moves.",
     usage: "cairn://BUCKET/KEY cairn://BUCKET/KEY",
     details: "A target without a key or with one that ends in a slash gets the source's last name.",
-    options: [json, session, config], operands: 2...2, run: copy),
+    options: [versionOption, json, session, config], operands: 2...2, run: copy),
   CommandSpec(
     path: ["mv"], summary: "Rename an object inside the cluster, in one step.",
     usage: "cairn://BUCKET/KEY cairn://BUCKET/KEY",

@@ -212,6 +212,36 @@ struct HTTPServerTests {
     }
   }
 
+  @Test("who asks is told also when the body has no bytes, and the connection goes on")
+  func emptyExpectation() throws {
+    try SimulatedWorld.run(seed: 1) { world in
+      let handler = Echo()
+      let server = try await Self.start(world, handler)
+      let process = world.process("client")
+      let connection = try await Connection.connect(
+        to: SocketAddress(host: "server", port: 80), on: process)
+      let slice = process.buffers.slice(4096)
+      for turn in 0..<2 {
+        try await connection.send([
+          Slice(
+            copying: Array(
+              "PUT /\(turn) HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\nExpect: 100-continue\r\n\r\n"
+                .utf8))
+        ])
+        var answer = ""
+        while !answer.contains("PUT /\(turn) ") {
+          let count = try await connection.receive(into: slice)
+          guard count > 0 else { break }
+          answer += String(decoding: slice[0..<count].array, as: UTF8.self)
+        }
+        #expect(answer.hasPrefix("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200"))
+        #expect(!answer.contains("Connection: close"))
+      }
+      await connection.close()
+      await server.stop()
+    }
+  }
+
   @Test("who says nothing, or half a head, or half a body, is ended; nobody else is")
   func deadlines() throws {
     try SimulatedWorld.run(seed: 1) { world in

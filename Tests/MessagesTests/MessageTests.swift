@@ -30,7 +30,8 @@ struct Samples {
     ObjectAttributes(
       kind: .symbolicLink, mode: small(2) == 0 ? nil : UInt32(small(4096)),
       sourceModified: small(2) == 0 ? nil : Int64(bitPattern: number()), contentType: text(),
-      user: [.init(name: text(), value: text())])
+      user: [.init(name: text(), value: text())],
+      lock: small(2) == 0 ? nil : ObjectLock(hasLegalHold: small(2) == 0))
   }
   mutating func stripe() -> StripeRecord {
     let layout = layout()
@@ -71,6 +72,18 @@ struct Samples {
         contentHash: fingerprint(), attributes: attributes(), precondition: .identity(number()),
         unlessIdentical: true, modified: number()),
       .deleteObject(name: name(), precondition: .absent),
+      .setVersioning(bucket: text(), .suspended),
+      .setBucketLock(
+        bucket: text(), BucketLock(mode: .compliance, days: 7), enablesVersioning: true),
+      .setLock(
+        name: name(), version: .unnamed,
+        change: .retention(.init(mode: .governance, until: number())), bypassesGovernance: true),
+      .setLock(
+        name: name(), version: .null, change: .legalHold(true), bypassesGovernance: false),
+      .setAttributes(
+        name: name(), version: .null, prefix: text(), attributes: attributes().user),
+      .deleteVersion(name: name(), version: .identity(number()), bypassesGovernance: true),
+      .setBucketSetting(bucket: text(), BucketSetting(.cors, random.bytes(Int(small(50))))),
       .copyObject(
         source: name(), sourceIdentity: number(), target: name(), attributes: attributes(),
         move: true,
@@ -110,7 +123,7 @@ struct MessageTests {
       let record = ObjectRecord(
         identity: samples.number(), byteCount: samples.number(), contentHash: samples.fingerprint(),
         attributes: samples.attributes(), modified: samples.number(),
-        content: .root(samples.number()))
+        content: .root(samples.number()), isNull: samples.small(2) == 0)
       #expect(try ObjectRecord(decoding: record.encoded) == record)
       let stripe = samples.stripe()
       #expect(try StripeRecord(decoding: stripe.encoded) == stripe)
@@ -138,6 +151,30 @@ struct MessageTests {
     for _ in 0..<2000 {
       _ = try? ClientCommand(decoding: samples.random.bytes(Int(samples.small(60))))
     }
+  }
+
+  @Test("a version id is read back, and no other text of its length", arguments: Seed.several)
+  func versionIDs(seed: Seed) throws {
+    var samples = Samples(random: seed.generator)
+    var seen: Set<String> = []
+    for identity in (1...200).map(UInt64.init) + (0..<200).map({ _ in samples.number() >> 9 }) {
+      let text = try #require(VersionName.identity(identity).text)
+      #expect(text.utf8.count == 32)
+      #expect(VersionName(text: text) == .identity(identity))
+      seen.insert(text)
+      var bytes = Array(text.utf8)
+      let place = Int(samples.small(32))
+      bytes[place] = Array("0123456789abcdef".utf8).first { $0 != bytes[place] }!
+      #expect(VersionName(text: String(decoding: bytes, as: UTF8.self)) == nil)
+    }
+    #expect(seen.count >= 200)
+    #expect(VersionName(text: "null") == .null)
+    for text in ["", "Null", "0", String(repeating: "f", count: 32), "\u{1F600}"] {
+      #expect(VersionName(text: text) == nil)
+    }
+    let reason = DeleteMarkerReason(marker: .identity(77))
+    #expect(DeleteMarkerReason(reason.text) == reason)
+    #expect(DeleteMarkerReason("k") == nil)
   }
 
   @Test("a hello with damage, and what nodes are asked of it, read back", arguments: Seed.several)

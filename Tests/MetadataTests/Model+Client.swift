@@ -19,7 +19,7 @@ extension Model {
       return .done
     case .removeBucket(let name):
       guard let bucket = buckets[Array(name.utf8)] else { return refused(.noSuchBucket) }
-      guard bucket.objects.isEmpty else { return refused(.bucketNotEmpty) }
+      guard bucket.isEmpty else { return refused(.bucketNotEmpty) }
       for number in bucket.multiparts.keys { endMultipart(Array(name.utf8), number) }
       buckets[Array(name.utf8)] = nil
       return .done
@@ -71,10 +71,11 @@ extension Model {
       let precondition, let unlessIdentical, let modified):
       guard let bucket = buckets[Array(name.bucket.utf8)] else { return refused(.noSuchBucket) }
       guard (1...1024).contains(name.key.utf8.count) else { return refused(.invalidName) }
+      if attributes.lock != nil, bucket.lock == nil { return refused(.noLocks) }
       let current = bucket.objects[Array(name.key.utf8)]
       if fails(precondition, current) { return refused(.preconditionFailed) }
       if unlessIdentical, let current, current.contentHash == contentHash,
-        current.byteCount == byteCount, current.attributes == attributes
+        current.byteCount == byteCount, unlocked(current.attributes) == unlocked(attributes)
       {
         return .number(current.identity)
       }
@@ -95,20 +96,90 @@ extension Model {
         if known.domain != bucket.domain { return refused(.otherClass) }
         if known.byteCount != byteCount { return refused(.malformed) }
       }
-      store(
+      return store(
         ObjectRecord(
           identity: position, byteCount: byteCount, contentHash: contentHash,
           attributes: attributes, modified: modified, content: content), at: name)
-      return .number(position)
     case .deleteObject(let name, let precondition):
       guard let bucket = buckets[Array(name.bucket.utf8)] else { return refused(.noSuchBucket) }
-      guard let current = bucket.objects[Array(name.key.utf8)] else { return refused(.noSuchKey) }
+      let current = bucket.objects[Array(name.key.utf8)]
+      if current == nil, bucket.versioning == .off || precondition != .none {
+        return refused(.noSuchKey)
+      }
+      guard (1...1024).contains(name.key.utf8.count) else { return refused(.invalidName) }
       if fails(precondition, current) { return refused(.preconditionFailed) }
-      remove(name)
+      return delete(name)
+    case .setAttributes(let name, let choice, let prefix, let attributes):
+      guard !prefix.isEmpty, attributes.allSatisfy({ $0.name.hasPrefix(prefix) }) else {
+        return refused(.malformed)
+      }
+      guard let bucket = buckets[Array(name.bucket.utf8)] else { return refused(.noSuchBucket) }
+      let stack = bucket.stacks[Array(name.key.utf8)] ?? []
+      guard let index = place(of: choice, in: stack) else {
+        return refused(choice == .unnamed ? .noSuchKey : .noSuchVersion)
+      }
+      guard var record = stack[index].record else { return refused(.isDeleteMarker) }
+      record.attributes.user.removeAll { $0.name.hasPrefix(prefix) }
+      record.attributes.user += attributes
+      record.attributes.user.sort { $0.name < $1.name }
+      buckets[Array(name.bucket.utf8)]!.stacks[Array(name.key.utf8)]![index] = .object(record)
+      if bucket.versioning == .off { return .done }
+      return .version(
+        identity: record.identity, record.isNull ? .null : .identity(record.identity))
+    case .setVersioning(let name, let versioning):
+      guard let bucket = buckets[Array(name.utf8)] else { return refused(.noSuchBucket) }
+      if versioning == .off, bucket.versioning != .off { return refused(.bucketState) }
+      if versioning != .enabled, bucket.versioning != versioning, bucket.lock != nil {
+        return refused(.bucketState)
+      }
+      buckets[Array(name.utf8)]!.versioning = versioning
       return .done
+    case .setBucketLock(let name, let lock, let enablesVersioning):
+      guard let bucket = buckets[Array(name.utf8)] else { return refused(.noSuchBucket) }
+      if !enablesVersioning, bucket.versioning != .enabled { return refused(.bucketState) }
+      buckets[Array(name.utf8)]!.versioning = .enabled
+      buckets[Array(name.utf8)]!.lock = lock
+      return .done
+    case .setLock(let name, let choice, let change, let bypasses):
+      guard let bucket = buckets[Array(name.bucket.utf8)] else { return refused(.noSuchBucket) }
+      guard bucket.lock != nil else { return refused(.noLocks) }
+      let stack = bucket.stacks[Array(name.key.utf8)] ?? []
+      guard let index = place(of: choice, in: stack) else {
+        return refused(choice == .unnamed ? .noSuchKey : .noSuchVersion)
+      }
+      guard var record = stack[index].record else { return refused(.isDeleteMarker) }
+      var lock = record.attributes.lock ?? ObjectLock()
+      switch change {
+      case .legalHold(let isOn): lock.hasLegalHold = isOn
+      case .retention(let new):
+        if let old = lock.retention, isActive(old), old.mode == .compliance || !bypasses {
+          guard let new, new.until >= old.until, old.mode == .governance || new.mode == .compliance
+          else { return refused(.objectLocked) }
+        }
+        lock.retention = new
+      }
+      record.attributes.lock = lock == ObjectLock() ? nil : lock
+      buckets[Array(name.bucket.utf8)]!.stacks[Array(name.key.utf8)]![index] = .object(record)
+      return .version(
+        identity: record.identity, record.isNull ? .null : .identity(record.identity))
+    case .deleteVersion(let name, let choice, let bypasses):
+      guard let bucket = buckets[Array(name.bucket.utf8)] else { return refused(.noSuchBucket) }
+      let stack = bucket.stacks[Array(name.key.utf8)] ?? []
+      guard let index = place(of: choice, in: stack) else { return refused(.noSuchVersion) }
+      let removed = stack[index]
+      if isHeld(removed, bypasses: bypasses) { return refused(.objectLocked) }
+      buckets[Array(name.bucket.utf8)]!.stacks[Array(name.key.utf8)]!.remove(at: index)
+      guard case .marker(let identity, let isNull) = removed else {
+        trash.append(.object(removed.record!.content))
+        return .done
+      }
+      return .version(identity: identity, isNull ? .null : .identity(identity))
     case .createMultipart(let name, let attributes, let owner, let modified):
       guard buckets[Array(name.bucket.utf8)] != nil else { return refused(.noSuchBucket) }
       guard (1...1024).contains(name.key.utf8.count) else { return refused(.invalidName) }
+      if attributes.lock != nil, buckets[Array(name.bucket.utf8)]!.lock == nil {
+        return refused(.noLocks)
+      }
       buckets[Array(name.bucket.utf8)]!.multiparts[position] = Multipart(
         key: Array(name.key.utf8),
         description: MultipartDescription(
@@ -142,6 +213,7 @@ extension Model {
       }
       guard let known = self.multipart(multipart) else { return refused(.noSuchMultipart) }
       if parts.isEmpty { return refused(.malformed) }
+      if attributes.lock != nil, bucket.lock == nil { return refused(.noLocks) }
       var chosen: [Page.Child] = []
       var last: UInt32 = 0
       for choice in parts {
@@ -170,12 +242,12 @@ extension Model {
         completedHashes.insert(hash)
       }
       let size = chosen.reduce(0) { $0 + $1.byteCount }
-      store(
+      let outcome = store(
         ObjectRecord(
           identity: position, byteCount: size, contentHash: hash, attributes: attributes,
           modified: modified, content: content), at: multipart.name)
       endMultipart(Array(multipart.name.bucket.utf8), multipart.number)
-      return .number(position)
+      return outcome
     case .abortMultipart(let multipart):
       guard buckets[Array(multipart.name.bucket.utf8)] != nil else {
         return refused(.noSuchBucket)
@@ -183,14 +255,29 @@ extension Model {
       guard self.multipart(multipart) != nil else { return refused(.noSuchMultipart) }
       endMultipart(Array(multipart.name.bucket.utf8), multipart.number)
       return .done
+    case .setBucketSetting(let name, let setting):
+      guard buckets[Array(name.utf8)] != nil else { return refused(.noSuchBucket) }
+      buckets[Array(name.utf8)]!.settings[setting.kind] =
+        setting.bytes.isEmpty ? nil : setting.bytes
+      return .done
     case .copyObject(
       let source, let sourceIdentity, let target, let attributes, let move, let precondition,
       let modified):
       guard let from = buckets[Array(source.bucket.utf8)] else { return refused(.noSuchBucket) }
       guard let to = buckets[Array(target.bucket.utf8)] else { return refused(.noSuchBucket) }
-      guard var record = from.objects[Array(source.key.utf8)] else { return refused(.noSuchKey) }
-      if sourceIdentity != 0, sourceIdentity != record.identity { return refused(.sourceChanged) }
+      let newest = from.objects[Array(source.key.utf8)]
+      var found = newest
+      if sourceIdentity != 0, sourceIdentity != newest?.identity {
+        let stack = move ? [] : from.stacks[Array(source.key.utf8)] ?? []
+        switch stack.first(where: { $0.identity == sourceIdentity }) {
+        case .object(let record): found = record
+        case .marker: return refused(.isDeleteMarker)
+        case nil: if newest != nil { return refused(.sourceChanged) }
+        }
+      }
+      guard var record = found else { return refused(.noSuchKey) }
       guard (1...1024).contains(target.key.utf8.count) else { return refused(.invalidName) }
+      if attributes?.lock != nil, to.lock == nil { return refused(.noLocks) }
       if fails(precondition, to.objects[Array(target.key.utf8)]) {
         return refused(.preconditionFailed)
       }
@@ -200,10 +287,10 @@ extension Model {
       }
       record.identity = position
       record.modified = modified
-      if let attributes { record.attributes = attributes }
-      store(record, at: target)
-      if move && source.encoded != target.encoded { remove(source) }
-      return .number(position)
+      record.attributes = attributes ?? unlocked(record.attributes)
+      let outcome = store(record, at: target)
+      if move && source.encoded != target.encoded { _ = delete(source) }
+      return outcome
     }
   }
 
@@ -223,15 +310,81 @@ extension Model {
     case .identity(let identity): current?.identity != identity
     }
   }
-  mutating func store(_ record: ObjectRecord, at name: ObjectName) {
-    remove(name)
-    buckets[Array(name.bucket.utf8)]!.objects[Array(name.key.utf8)] = record
-  }
-  mutating func remove(_ name: ObjectName) {
-    let key = Array(name.key.utf8)
-    if let old = buckets[Array(name.bucket.utf8)]!.objects.removeValue(forKey: key) {
-      trash.append(.object(old.content))
+  mutating func store(_ new: ObjectRecord, at name: ObjectName) -> CommandOutcome {
+    var record = new
+    let versioning = buckets[Array(name.bucket.utf8)]!.versioning
+    record.isNull = versioning != .enabled
+    if let usual = buckets[Array(name.bucket.utf8)]!.lock, usual.days > 0,
+      record.attributes.lock?.retention == nil
+    {
+      record.attributes.lock = ObjectLock(
+        retention: .init(
+          mode: usual.mode, until: record.modified + UInt64(usual.days) * 86_400_000),
+        hasLegalHold: record.attributes.lock?.hasLegalHold ?? false)
     }
+    if record.isNull { removeNull(name) }
+    buckets[Array(name.bucket.utf8)]!.stacks[Array(name.key.utf8), default: []]
+      .append(.object(record))
+    switch versioning {
+    case .off: return .number(position)
+    case .enabled: return .version(identity: position, .identity(position))
+    case .suspended: return .version(identity: position, .null)
+    }
+  }
+  mutating func delete(_ name: ObjectName) -> CommandOutcome {
+    let versioning = buckets[Array(name.bucket.utf8)]!.versioning
+    if versioning != .enabled { removeNull(name) }
+    if versioning == .off { return .done }
+    let isNull = versioning == .suspended
+    buckets[Array(name.bucket.utf8)]!.stacks[Array(name.key.utf8), default: []]
+      .append(.marker(identity: position, isNull: isNull))
+    return .version(identity: position, isNull ? .null : .identity(position))
+  }
+  /// The clock of these tests stays far below what is drawn as a time to come, and above the others.
+  func isActive(_ retention: ObjectLock.Retention) -> Bool { retention.until > 50_000_000 }
+  func isHeld(_ version: Version, bypasses: Bool) -> Bool {
+    guard let lock = version.record?.attributes.lock else { return false }
+    if lock.hasLegalHold { return true }
+    guard let retention = lock.retention, isActive(retention) else { return false }
+    return retention.mode == .compliance || !bypasses
+  }
+  func unlocked(_ attributes: ObjectAttributes) -> ObjectAttributes {
+    var attributes = attributes
+    attributes.lock = nil
+    return attributes
+  }
+  mutating func expire(_ row: ExpiredVersion) {
+    let key = Array(row.key.utf8)
+    guard let bucket = buckets[Array(row.bucket.utf8)], bucket.identity == row.bucketIdentity,
+      let stack = bucket.stacks[key],
+      let index = stack.firstIndex(where: { $0.identity == row.identity })
+    else { return }
+    let (isNewest, version) = (index == stack.count - 1, stack[index])
+    switch row.action {
+    case .delete:
+      if isNewest, version.record != nil {
+        _ = delete(ObjectName(bucket: row.bucket, key: row.key))
+      }
+      return
+    case .remove: if isNewest || isHeld(version, bypasses: false) { return }
+    case .removeLoneMarker: if stack.count != 1 || version.record != nil { return }
+    }
+    if let record = version.record { trash.append(.object(record.content)) }
+    buckets[Array(row.bucket.utf8)]!.stacks[key]!.remove(at: index)
+  }
+  func place(of choice: VersionName, in stack: [Version]) -> Int? {
+    switch choice {
+    case .unnamed: stack.last?.record == nil ? nil : stack.indices.last
+    case .null: stack.firstIndex { $0.isNull }
+    case .identity(let identity): stack.firstIndex { $0.identity == identity }
+    }
+  }
+  mutating func removeNull(_ name: ObjectName) {
+    let stack = buckets[Array(name.bucket.utf8)]!.stacks[Array(name.key.utf8)] ?? []
+    for version in stack where version.isNull {
+      if let record = version.record { trash.append(.object(record.content)) }
+    }
+    buckets[Array(name.bucket.utf8)]!.stacks[Array(name.key.utf8)] = stack.filter { !$0.isNull }
   }
 
   mutating func requestGrant(

@@ -58,8 +58,32 @@ struct Model {
   struct Bucket {
     var identity: UInt64
     var domain: ChunkDomain
-    var objects: [[UInt8]: ObjectRecord] = [:]
+    var versioning = BucketVersioning.off
+    var lock: BucketLock?
+    /// Every version of a key that there is, the newest last.
+    var stacks: [[UInt8]: [Version]] = [:]
+    /// What is current: the newest version, when it is no marker.
+    var objects: [[UInt8]: ObjectRecord] { stacks.compactMapValues { $0.last?.record } }
+    var isEmpty: Bool { stacks.values.allSatisfy(\.isEmpty) }
     var multiparts: [UInt64: Multipart] = [:]
+    var settings: [SettingKind: [UInt8]] = [:]
+  }
+  enum Version: Hashable {
+    case object(ObjectRecord)
+    case marker(identity: UInt64, isNull: Bool)
+    var record: ObjectRecord? { if case .object(let record) = self { record } else { nil } }
+    var identity: UInt64 {
+      switch self {
+      case .object(let record): record.identity
+      case .marker(let identity, _): identity
+      }
+    }
+    var isNull: Bool {
+      switch self {
+      case .object(let record): record.isNull
+      case .marker(_, let isNull): isNull
+      }
+    }
   }
   struct Multipart {
     var key: [UInt8]
@@ -104,7 +128,9 @@ struct Model {
   func marks() -> Marks {
     var marks = Marks()
     for bucket in buckets.values {
-      for record in bucket.objects.values { mark(record.content, &marks) }
+      for version in bucket.stacks.values.joined() {
+        if let record = version.record { mark(record.content, &marks) }
+      }
       for multipart in bucket.multiparts.values {
         for part in multipart.parts.values { mark(page: part.part.page, &marks) }
       }
@@ -265,12 +291,15 @@ struct Model {
         }
       }
       return .done
+    case .expireVersions(let rows):
+      for row in rows { expire(row) }
+      return .done
     case .setBucketClass(let bucket, let name):
       let key = Array(bucket.utf8)
       guard let known = buckets[key] else { return refused(.noSuchBucket) }
       guard let domain = domain(named: name) else { return refused(.noSuchClass) }
       if known.domain != domain {
-        guard known.objects.isEmpty, known.multiparts.isEmpty else {
+        guard known.isEmpty, known.multiparts.isEmpty else {
           return refused(.bucketNotEmpty)
         }
         buckets[key]!.domain = domain

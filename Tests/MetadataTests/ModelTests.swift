@@ -18,6 +18,7 @@ struct Tally {
     case .refused(let code, _): kind += " refused \(RefusalCode(rawValue: code)!)"
     case .missing(let runs, let pages): kind += runs.isEmpty && pages.isEmpty ? " all" : " missing"
     case .done, .number, .grant: kind += " done"
+    case .version: kind += " version"
     }
     counts[kind, default: 0] += 1
   }
@@ -59,7 +60,13 @@ struct ModelTests {
     "commitRewrite done", "endRewrite done", "beginRepack done", "createMultipart done",
     "putPart done", "putPart missing", "completeMultipart done", "abortMultipart done",
     "completeMultipart refused noSuchPart", "completeMultipart refused noSuchMultipart",
-    "expireMultiparts done", "copyObject refused sourceChanged",
+    "expireMultiparts done", "copyObject refused sourceChanged", "setBucketSetting done",
+    "setBucketLock done", "setLock version", "setLock refused objectLocked",
+    "deleteVersion refused objectLocked", "commitObject refused noLocks", "expireVersions done",
+    "setAttributes done", "setAttributes version", "setAttributes refused isDeleteMarker",
+    "setVersioning done", "commitObject version", "deleteObject version", "deleteVersion done",
+    "deleteVersion version", "deleteVersion refused noSuchVersion", "copyObject version",
+    "copyObject refused isDeleteMarker", "completeMultipart version",
   ]
 
   @Test(
@@ -146,6 +153,7 @@ struct ModelTests {
   @Test("when all is deleted and expired, nothing is left but the cluster", arguments: Seed.several)
   func empties(seed: Seed) throws {
     var workload = Workload(seed: seed)
+    workload.drawsLocks = false
     let store = MemoryStore()
     let machine = try StateMachine(store: store)
     try run(&workload, machine, Workload.opening)
@@ -161,9 +169,21 @@ struct ModelTests {
       let list = try machine.list(
         ListObjects(
           level: .strong, bucket: bucket.name, prefix: "", after: "", delimiter: "", limit: 1000))
-      var commands = list.entries.map {
-        ClientCommand.deleteObject(
-          name: ObjectName(bucket: bucket.name, key: $0.key), precondition: .none)
+      var commands: [ClientCommand] = []
+      if workload.model.buckets[Array(bucket.name.utf8)]!.versioning == .off {
+        commands = list.entries.map {
+          .deleteObject(
+            name: ObjectName(bucket: bucket.name, key: $0.key), precondition: .none)
+        }
+      } else {
+        let versions = try machine.listVersions(
+          ListVersions(
+            level: .strong, bucket: bucket.name, prefix: "", delimiter: "", afterKey: "",
+            after: .unnamed, limit: 1000))
+        commands = versions.entries.map {
+          .deleteVersion(
+            name: ObjectName(bucket: bucket.name, key: $0.key), version: .identity($0.identity))
+        }
       }
       commands.append(.removeBucket(name: bucket.name))
       for (index, command) in commands.enumerated() {
@@ -173,6 +193,7 @@ struct ModelTests {
               .client(
                 session: id, sequence: UInt64(index) + 1, lowestUnanswered: 1, command: command)
             ], after: machine.appliedPosition))
+        if case .version(_, _)? = outcome.first { continue }
         #expect(outcome == [.done])
       }
     }
@@ -318,6 +339,57 @@ struct ModelTests {
     }
   }
 
+  /// Listings of versions in pages of one, whatever the delimiter, and each version by its name.
+  private func compareVersions(
+    _ machine: StateMachine, _ model: Model, _ bucket: String, _ content: Model.Bucket,
+    _ random: inout SeededGenerator
+  ) throws {
+    var wanted: [(key: [UInt8], version: Model.Version, isCurrent: Bool)] = []
+    for (key, stack) in content.stacks.sorted(by: {
+      $0.key.lexicographicallyPrecedes($1.key)
+    }) {
+      for (index, version) in stack.reversed().enumerated() {
+        wanted.append((key, version, index == 0))
+      }
+    }
+    var request = ListVersions(
+      level: .strong, bucket: bucket, prefix: "", delimiter: "", afterKey: "", after: .unnamed,
+      limit: UInt32.random(in: 1...3, using: &random))
+    var found: [VersionEntry] = []
+    while true {
+      let page = try machine.listVersions(request)
+      #expect(page.entries.count <= Int(request.limit))
+      found += page.entries
+      guard let next = page.next else { break }
+      (request.afterKey, request.after) = next
+      // The null version can be named so, too.
+      if page.entries.last?.isNull == true, Bool.random(using: &random) { request.after = .null }
+    }
+    #expect(found.map(\.identity) == wanted.map(\.version.identity))
+    #expect(found.map(\.key) == wanted.map { String(decoding: $0.key, as: UTF8.self) })
+    #expect(found.map(\.isCurrent) == wanted.map(\.isCurrent))
+    #expect(found.map(\.isNull) == wanted.map(\.version.isNull))
+    #expect(found.map(\.isMarker) == wanted.map { $0.version.record == nil })
+    request.delimiter = "/"
+    request.afterKey = ""
+    request.after = .unnamed
+    let groups = try machine.listVersions(request)
+    #expect(groups.prefixes == (wanted.isEmpty ? [] : ["k/"]) && groups.entries.isEmpty)
+    for (entry, (_, version, _)) in zip(found, wanted) {
+      let name = ObjectName(bucket: bucket, key: entry.key)
+      let answer = try machine.find(
+        FindVersion(level: .strong, name: name, version: entry.name)
+      ).entry
+      #expect(answer == entry)
+      guard let record = version.record else { continue }
+      try compareCover(machine, model, name, record, &random)
+      let range = try machine.resolve(
+        ResolveRange(
+          level: .strong, name: name, identity: entry.identity, first: 0, byteCount: .max))
+      #expect(Self.chunks(range) == Self.chunks(record.content, model))
+    }
+  }
+
   private func compareMultiparts(
     _ machine: StateMachine, _ bucket: String, _ content: Model.Bucket
   ) throws {
@@ -374,7 +446,8 @@ struct ModelTests {
       }
     }
     let plan = try machine.resolve(
-      ResolveRange(level: .strong, name: name, identity: 0, first: first, byteCount: count))
+      ResolveRange(
+        level: .strong, name: name, identity: record.identity, first: first, byteCount: count))
     #expect(pieces == Self.chunks(plan))
   }
 
@@ -417,6 +490,13 @@ struct ModelTests {
     for (bucket, content) in model.buckets {
       let name = String(decoding: bucket, as: UTF8.self)
       try compareMultiparts(machine, name, content)
+      let settings = try machine.settings(
+        GetBucketSettings(level: .strong, bucket: name, kinds: [])
+      ).settings
+      #expect(
+        settings
+          == content.settings.sorted { $0.key < $1.key }.map { BucketSetting($0.key, $0.value) })
+      try compareVersions(machine, model, name, content, &random)
       for (key, record) in content.objects {
         let object = ObjectName(bucket: name, key: String(decoding: key, as: UTF8.self))
         let stored = try machine.stat(object).record

@@ -17,6 +17,8 @@ struct Workload {
   var sent: [Command] = []
   /// Whether `returnEdges` gets limits that leave work undone; the model cannot follow then.
   var smallSteps = false
+  /// Whether versions get locks; some of them stay for good then.
+  var drawsLocks = true
 
   static let scheme = Scheme(k: 2, m: 1)!
 
@@ -74,7 +76,23 @@ struct Workload {
   }
 
   private mutating func internalCommand() -> Command? {
-    switch number(0..<25) {
+    switch number(0..<27) {
+    case 25, 26:
+      guard
+        let (name, bucket) = pick(
+          model.buckets.sorted { $0.value.identity < $1.value.identity }),
+        let (key, stack) = pick(
+          bucket.stacks.sorted { $0.key.lexicographicallyPrecedes($1.key) }),
+        let version = pick(stack)
+      else { return nil }
+      return .expireVersions([
+        ExpiredVersion(
+          bucket: String(decoding: name, as: UTF8.self),
+          bucketIdentity: chance(95) ? bucket.identity : 3,
+          key: String(decoding: key, as: UTF8.self),
+          identity: chance(95) ? version.identity : 9,
+          action: ExpiredVersion.Action(rawValue: UInt8(number(0..<3)))!)
+      ])
     case 24:
       guard let multipart = multipart() else { return nil }
       let bucket = model.buckets[Array(multipart.name.bucket.utf8)]?.identity ?? 0
@@ -211,6 +229,13 @@ struct Workload {
     return chance(80) ? .standard : ChunkDomain(ClassID(UInt16(number(1..<4))))
   }
 
+  private mutating func retention() -> ObjectLock.Retention? {
+    if chance(20) { return nil }
+    return ObjectLock.Retention(
+      mode: chance(70) ? .governance : .compliance,
+      until: UInt64(number(0..<3)) + (chance(50) ? 0 : 1 << 40))
+  }
+
   private mutating func runs() -> [Run] {
     (0..<number(chance(3) ? 0..<2 : 1..<4)).map { _ in run() }
   }
@@ -321,6 +346,10 @@ struct Workload {
       return .createBucket(
         name: chance(10) ? "B" : "bucket-\(number(0..<2))", storageClass: className())
     case 6..<8: return .removeBucket(name: "bucket-\(number(0..<3))")
+    case 8 where chance(50):
+      return .setBucketSetting(
+        bucket: "bucket-\(number(0..<3))",
+        BucketSetting(SettingKind(UInt8(number(1..<4))), random.bytes(number(0..<5))))
     case 8..<14 where uploads.count < 3 || chance(5): return .openUpload
     case 8..<14: return .createBucket(name: "bucket-\(number(0..<2))")
     case 14..<17: return .endUpload(upload: upload)
@@ -360,7 +389,7 @@ struct Workload {
         return Page.Child(page: chance(3) ? 4 : page, byteCount: chance(3) ? size + 1 : size)
       }
       return .putPage(upload: upload, page: .children(children))
-    case 70..<85:
+    case 70..<82:
       let name = name()
       var content = ObjectContent.inline(random.bytes(number(0..<9)))
       var size: UInt64 = 0
@@ -378,9 +407,41 @@ struct Workload {
       if chance(3) { size += 1 }
       return .commitObject(
         upload: upload, name: name, content: content, byteCount: size,
-        contentHash: Self.fingerprint(number(0..<3)), attributes: ObjectAttributes(),
+        contentHash: Self.fingerprint(number(0..<3)),
+        attributes: ObjectAttributes(
+          lock: drawsLocks && chance(5) ? ObjectLock(retention: retention()) : nil),
         precondition: precondition(name), unlessIdentical: chance(20), modified: 17)
-    case 85..<93:
+    case 82 where drawsLocks:
+      if chance(25) {
+        return .setBucketLock(
+          bucket: "bucket-\(chance(90) ? 1 : 0)",
+          BucketLock(mode: chance(50) ? .governance : .compliance, days: chance(70) ? 0 : 1),
+          enablesVersioning: chance(50))
+      }
+      let name = name()
+      let stack = model.buckets[Array(name.bucket.utf8)]?.stacks[Array(name.key.utf8)] ?? []
+      return .setLock(
+        name: name, version: chance(40) ? .unnamed : .identity(pick(stack)?.identity ?? 5),
+        change: chance(40) ? .legalHold(chance(40)) : .retention(retention()),
+        bypassesGovernance: chance(50))
+    case 83:
+      let name = name()
+      let stack = model.buckets[Array(name.bucket.utf8)]?.stacks[Array(name.key.utf8)] ?? []
+      let names = ["t:a", "t:b", "u:c"].filter { _ in chance(60) }
+      return .setAttributes(
+        name: name, version: chance(40) ? .unnamed : .identity(pick(stack)?.identity ?? 5),
+        prefix: chance(3) ? "" : "t:", attributes: names.map { .init(name: $0, value: "x") })
+    case 84:
+      return .setVersioning(
+        bucket: "bucket-\(chance(80) ? 1 : number(0..<3))",
+        chance(60) ? .enabled : chance(80) ? .suspended : .off)
+    case 85..<87:
+      let name = name()
+      let stack = model.buckets[Array(name.bucket.utf8)]?.stacks[Array(name.key.utf8)] ?? []
+      let version: VersionName =
+        chance(25) ? .null : chance(10) ? .unnamed : .identity(pick(stack)?.identity ?? 5)
+      return .deleteVersion(name: name, version: version, bypassesGovernance: chance(50))
+    case 87..<93:
       let name = name()
       return .deleteObject(name: name, precondition: precondition(name))
     default:
@@ -390,6 +451,8 @@ struct Workload {
       if chance(60) {
         let known = model.buckets[Array(source.bucket.utf8)]?.objects[Array(source.key.utf8)]
         sourceIdentity = chance(70) ? known?.identity ?? 0 : 3
+        let stack = model.buckets[Array(source.bucket.utf8)]?.stacks[Array(source.key.utf8)]
+        if chance(40), let version = pick(stack ?? []) { sourceIdentity = version.identity }
       }
       return .copyObject(
         source: source, sourceIdentity: sourceIdentity, target: target,

@@ -124,14 +124,14 @@ extension ObjectWriter {
     return try await putTree(children, in: upload, orElse: .changed)
   }
 
-  /// Completes a multipart upload with these parts, in this order; returns the identity of what is then current.
+  /// Completes a multipart upload with these parts, in this order; returns what is then current.
   ///
   /// - Throws: refused as ``ClientCommand/completeMultipart(upload:multipart:parts:root:attributes:precondition:modified:)`` is; then
   ///   nothing was changed. ``DataPathError/outcomeUnknown`` when the session expired before the answer came.
   package func complete(
     _ multipart: MultipartName, parts: [ListParts.Part], attributes: ObjectAttributes,
     precondition: Precondition
-  ) async throws(DataPathError) -> UInt64 {
+  ) async throws(DataPathError) -> MadeVersion {
     let children = parts.filter { $0.part.page != 0 }.map {
       Page.Child(page: $0.part.page, byteCount: $0.part.byteCount)
     }
@@ -147,8 +147,8 @@ extension ObjectWriter {
           upload: root == 0 ? 0 : try await upload.identity.number(), multipart: multipart,
           parts: parts.map { PartChoice(number: $0.part.number, identity: $0.identity) },
           root: root, attributes: attributes, precondition: precondition, modified: 0))
-      guard case .number(let identity) = outcome else { throw Self.gone }
-      return identity
+      guard let made = outcome.made else { throw Self.gone }
+      return made
     }
   }
 

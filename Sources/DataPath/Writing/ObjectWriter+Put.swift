@@ -43,11 +43,11 @@ extension ObjectWriter {
     try await attempt(rewinding: source, bucket: name.bucket) {
       upload, share throws(DataPathError) in
       let stored = try await store(source, in: upload, share)
-      let identity = try await commit(
+      let made = try await commit(
         name, stored, in: upload, try describe(), precondition, unlessIdentical)
       return PutResult(
-        identity: identity, byteCount: stored.byteCount, contentHash: stored.contentHash,
-        wasIdentical: false)
+        identity: made.identity, byteCount: stored.byteCount, contentHash: stored.contentHash,
+        wasIdentical: false, version: made.name)
     }
   }
 
@@ -237,14 +237,14 @@ extension ObjectWriter {
     }
   }
 
-  /// Makes the stored object visible and returns its identity.
+  /// Makes the stored object visible.
   ///
   /// - Throws: ``DataPathError/outcomeUnknown`` when the session expired before the answer came and nobody can tell what
   ///   became of it; `noSuchUpload` when it surely did not become visible.
   private func commit(
     _ name: ObjectName, _ object: StoredObject, in upload: Upload,
     _ attributes: ObjectAttributes, _ precondition: Precondition, _ unlessIdentical: Bool
-  ) async throws(DataPathError) -> UInt64 {
+  ) async throws(DataPathError) -> MadeVersion {
     let number: UInt64
     if case .inline = object.content {
       number = 0
@@ -258,25 +258,29 @@ extension ObjectWriter {
           upload: number, name: name, content: object.content, byteCount: object.byteCount,
           contentHash: object.contentHash, attributes: attributes, precondition: precondition,
           unlessIdentical: unlessIdentical, modified: 0))
-      guard case .number(let identity) = outcome else { throw Self.gone }
-      return identity
+      guard let made = outcome.made else { throw Self.gone }
+      return made
     } catch {
       guard error == .outcomeUnknown else { throw error }
     }
     // To commit again what was committed, and replaced since, would bring it back. The key may tell.
-    let current: ObjectRecord
+    let found: FindVersion.Answer
     do throws(DataPathError) {
-      current = try await access.coordinator.query(StatObject(level: .strong, name: name)).record
+      found = try await access.coordinator.query(
+        FindVersion(level: .strong, name: name, version: .unnamed))
     } catch {
       throw .outcomeUnknown
     }
+    let current = found.entry
     if precondition == .none, unlessIdentical, current.contentHash == object.contentHash,
       current.byteCount == object.byteCount, current.attributes.encoded == attributes.encoded
     {
-      return current.identity
+      return MadeVersion(
+        identity: current.identity, name: found.versioning == .off ? .unnamed : current.name)
     }
-    // A version from before the commit was sent is still there: ours never came, and its session's end keeps it out.
-    guard current.identity <= before else { throw .outcomeUnknown }
+    // A version from before the commit was sent is still there: ours never came, and its session's end keeps it out. Where
+    // versions stay, ours may have come and been taken away, and this one be current again.
+    guard found.versioning == .off, current.identity <= before else { throw .outcomeUnknown }
     throw .refused(code: RefusalCode.noSuchUpload.rawValue, reason: "the session expired")
   }
 

@@ -12,6 +12,8 @@ package struct PutResult: Sendable, Equatable {
   package var contentHash: Fingerprint
   /// The version was there already, byte for byte, and was left as it is.
   package var wasIdentical: Bool
+  /// What the version is called.
+  package var version = VersionName.unnamed
 }
 
 /// What a key holds already, when the caller knows (from a listing).

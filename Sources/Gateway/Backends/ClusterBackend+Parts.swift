@@ -63,7 +63,7 @@ extension ClusterBackend: PartBackend {
   package func complete(
     _ upload: UploadName, parts: [ListParts.Part], attributes: ObjectAttributes,
     precondition: Precondition
-  ) async throws(BackendError) -> UInt64 {
+  ) async throws(BackendError) -> MadeVersion {
     let multipart = try Self.multipart(upload)
     return try await write { writer throws(DataPathError) in
       try await writer.complete(

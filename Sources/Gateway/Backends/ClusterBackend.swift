@@ -94,36 +94,53 @@ package final class ClusterBackend: ObjectBackend, @unchecked Sendable {
   package func put(
     _ name: ObjectName, source: any ByteSource, precondition: Precondition,
     describe: @escaping @Sendable () throws(DataPathError) -> ObjectAttributes
-  ) async throws(BackendError) -> UInt64 {
+  ) async throws(BackendError) -> MadeVersion {
     try await expectLeader()
     return try await write { writer throws(DataPathError) in
-      try await writer.put(
-        name, source: source, precondition: precondition, describe: describe
-      ).identity
+      let put = try await writer.put(
+        name, source: source, precondition: precondition, describe: describe)
+      return MadeVersion(identity: put.identity, name: put.version)
     }
   }
 
-  package func find(_ name: ObjectName, wanted: Range<UInt64>) async throws(BackendError)
-    -> FoundObject
+  package func find(_ name: ObjectName, version: VersionName, wanted: Range<UInt64>)
+    async throws(BackendError) -> FoundObject
   {
+    let identity = try await identity(of: version, name)
     var plan: ResolveRange.Answer
     var planned = wanted
     do throws(DataPathError) {
       do throws(DataPathError) {
-        plan = try await reader.resolve(name, wanted)
+        plan = try await reader.resolve(name, identity: identity, wanted)
       } catch {
         // It begins after the end; the caller will see that by itself.
         guard error.refusalCode == .invalidRange else { throw error }
         planned = 0..<0
-        plan = try await reader.resolve(name, planned)
+        plan = try await reader.resolve(name, identity: identity, planned)
       }
     } catch {
-      throw BackendError(error)
+      let error = BackendError(error)
+      let isGone = identity != 0 && (error.isMissing || error == .changed)
+      throw isGone ? BackendError.versionNotFound : error
     }
     return FoundObject(
-      name: name, version: plan.identity, byteCount: plan.objectByteCount,
+      name: name, version: plan.identity, versionName: plan.name, byteCount: plan.objectByteCount,
       modified: plan.modified, attributes: plan.attributes, contentName: plan.contentHash.hex,
       plan: Planned(range: planned, answer: plan))
+  }
+
+  /// 0: the current version.
+  private func identity(of version: VersionName, _ name: ObjectName) async throws(BackendError)
+    -> UInt64
+  {
+    switch version {
+    case .unnamed: return 0
+    case .identity(let identity): return identity
+    case .null:
+      let entry = try await ask(FindVersion(level: .strong, name: name, version: .null)).entry
+      if entry.isMarker { throw .isDeleteMarker }
+      return entry.identity
+    }
   }
 
   /// What the coordinator said of the bytes that were wanted.
@@ -149,32 +166,38 @@ package final class ClusterBackend: ObjectBackend, @unchecked Sendable {
     }
   }
 
-  package func delete(_ name: ObjectName, precondition: Precondition) async throws(BackendError) {
-    try await change(.deleteObject(name: name, precondition: precondition))
+  package func delete(_ name: ObjectName, precondition: Precondition) async throws(BackendError)
+    -> VersionName
+  {
+    try await change(.deleteObject(name: name, precondition: precondition)).made?.name ?? .unnamed
   }
 
   package func copy(
     _ source: FoundObject, to target: ObjectName, attributes: ObjectAttributes,
     precondition: Precondition
-  ) async throws(BackendError) {
+  ) async throws(BackendError) -> MadeVersion {
     do throws(DataPathError) {
-      _ = try await access.coordinator.execute(
+      let outcome = try await access.coordinator.execute(
         .copyObject(
           source: source.name, sourceIdentity: source.version, target: target,
           attributes: attributes, move: false, precondition: precondition, modified: 0),
         patience: Self.patience)
-      return
+      guard let made = outcome.made else {
+        throw DataPathError.corrupt("a copy was answered with \(outcome)")
+      }
+      return made
     } catch {
       guard error.refusalCode == .otherClass else { throw BackendError(error) }
     }
     // Its chunks cannot be shared: the bytes are stored anew.
-    _ = try await write { writer throws(DataPathError) in
+    let put = try await write { writer throws(DataPathError) in
       try await writer.put(
         target, attributes: attributes,
         source: ObjectSource(
           access, source.name, identity: source.version, range: 0..<source.byteCount),
         precondition: precondition, unlessIdentical: false)
     }
+    return MadeVersion(identity: put.identity, name: put.version)
   }
 
   package func list(_ request: ListRequest) async throws(BackendError) -> ListPage {
@@ -197,7 +220,13 @@ extension BackendError {
     case .refused(let code, let reason):
       switch RefusalCode(rawValue: code) {
       case .noSuchBucket: self = .bucketNotFound
-      case .noSuchKey: self = .notFound
+      case .noSuchKey:
+        self = DeleteMarkerReason(reason).map { BackendError.deleted($0.marker) } ?? .notFound
+      case .noSuchVersion: self = .versionNotFound
+      case .isDeleteMarker: self = .isDeleteMarker
+      case .objectLocked: self = .locked
+      case .bucketState: self = .bucketState(reason)
+      case .noLocks: self = .noLocks
       case .bucketExists: self = .bucketExists
       case .bucketNotEmpty: self = .bucketNotEmpty
       case .invalidName: self = .invalidName(reason)

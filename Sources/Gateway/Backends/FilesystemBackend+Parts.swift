@@ -156,7 +156,7 @@ extension FilesystemBackend {
   package func complete(
     _ upload: UploadName, parts: [ListParts.Part], attributes: ObjectAttributes,
     precondition: Precondition
-  ) async throws(BackendError) -> UInt64 {
+  ) async throws(BackendError) -> MadeVersion {
     try await require(upload)
     let folder = try folder(upload)
     var last: UInt32 = 0
@@ -187,7 +187,7 @@ extension FilesystemBackend {
         precondition)
       for file in files { await file.close() }
       try await locked { () throws(BackendError) in try await removeTree(folder) }
-      return version
+      return MadeVersion(identity: version, name: .unnamed)
     } catch {
       for file in files { await file.close() }
       if let written { await discard(written) }

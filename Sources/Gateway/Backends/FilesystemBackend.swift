@@ -187,10 +187,11 @@ package final class FilesystemBackend: ObjectBackend, @unchecked Sendable {
     return record
   }
 
-  package func find(_ name: ObjectName, wanted: Range<UInt64>) async throws(BackendError)
-    -> FoundObject
+  package func find(_ name: ObjectName, version: VersionName, wanted: Range<UInt64>)
+    async throws(BackendError) -> FoundObject
   {
     try await requireBucket(name.bucket)
+    if case .identity = version { throw .versionNotFound }
     // A file that is renamed aside between two looks is found at the second.
     for _ in 0..<2 {
       guard let status = try await place(name).status else { continue }
@@ -252,7 +253,7 @@ package final class FilesystemBackend: ObjectBackend, @unchecked Sendable {
   package func put(
     _ name: ObjectName, source: any ByteSource, precondition: Precondition,
     describe: @escaping @Sendable () throws(DataPathError) -> ObjectAttributes
-  ) async throws(BackendError) -> UInt64 {
+  ) async throws(BackendError) -> MadeVersion {
     try await requireBucket(name.bucket)
     let written = try await write([source])
     do throws(BackendError) {
@@ -262,8 +263,9 @@ package final class FilesystemBackend: ObjectBackend, @unchecked Sendable {
       } catch {
         throw BackendError(error)
       }
-      return try await publish(
-        written, as: name, FileRecord(attributes: attributes), precondition)
+      return MadeVersion(
+        identity: try await publish(
+          written, as: name, FileRecord(attributes: attributes), precondition), name: .unnamed)
     } catch {
       await discard(written)
       throw error
@@ -383,7 +385,10 @@ package final class FilesystemBackend: ObjectBackend, @unchecked Sendable {
     return try await status(path) == nil ? path : path + FileNames.besideFolder
   }
 
-  package func delete(_ name: ObjectName, precondition: Precondition) async throws(BackendError) {
+  @discardableResult
+  package func delete(_ name: ObjectName, precondition: Precondition) async throws(BackendError)
+    -> VersionName
+  {
     try await requireBucket(name.bucket)
     try await locked { () throws(BackendError) in
       let (path, found) = try await place(name)
@@ -405,26 +410,29 @@ package final class FilesystemBackend: ObjectBackend, @unchecked Sendable {
         above = Self.parent(above)
       }
     }
+    return .unnamed
   }
 
+  @discardableResult
   package func copy(
     _ source: FoundObject, to target: ObjectName, attributes: ObjectAttributes,
     precondition: Precondition
-  ) async throws(BackendError) {
+  ) async throws(BackendError) -> MadeVersion {
     try await requireBucket(target.bucket)
     let partByteCounts = try await record(of: source).partByteCounts
     let file = try await open(source)
     do throws(BackendError) {
       let written = try await write([FileSource(file, 0..<source.byteCount)])
       do throws(BackendError) {
-        _ = try await publish(
+        let version = try await publish(
           written, as: target,
           FileRecord(attributes: attributes, partByteCounts: partByteCounts), precondition)
+        await file.close()
+        return MadeVersion(identity: version, name: .unnamed)
       } catch {
         await discard(written)
         throw error
       }
-      await file.close()
     } catch {
       await file.close()
       throw error

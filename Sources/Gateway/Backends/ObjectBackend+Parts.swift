@@ -79,7 +79,7 @@ package protocol PartBackend: AnyObject, Sendable {
   func complete(
     _ upload: UploadName, parts: [ListParts.Part], attributes: ObjectAttributes,
     precondition: Precondition
-  ) async throws(BackendError) -> UInt64
+  ) async throws(BackendError) -> MadeVersion
   func abort(_ upload: UploadName) async throws(BackendError)
   func uploads(_ request: UploadListRequest) async throws(BackendError) -> UploadPage
   /// Where one of the parts is that an object was completed from.

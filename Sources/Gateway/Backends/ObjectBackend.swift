@@ -4,7 +4,7 @@ package import Messages
 /// Where the gateway keeps objects. Names are as S3 has them; keys are compared by bytes.
 ///
 /// `ClusterBackend` keeps them in a Cairn cluster, `FilesystemBackend` in plain files.
-package protocol ObjectBackend: PartBackend {
+package protocol ObjectBackend: PartBackend, SettingsBackend, VersionBackend {
   /// By name.
   func buckets() async throws(BackendError) -> [BucketEntry]
   /// - Throws: `bucketExists`, `invalidName`.
@@ -20,29 +20,43 @@ package protocol ObjectBackend: PartBackend {
   func put(
     _ name: ObjectName, source: any ByteSource, precondition: Precondition,
     describe: @escaping @Sendable () throws(DataPathError) -> ObjectAttributes
-  ) async throws(BackendError) -> UInt64
+  ) async throws(BackendError) -> MadeVersion
   /// - Parameter wanted: the bytes that a ``read(_:_:into:)`` is likely to ask for; may end after the object. Empty: none.
-  /// - Throws: `notFound`, `bucketNotFound`.
-  func find(_ name: ObjectName, wanted: Range<UInt64>) async throws(BackendError) -> FoundObject
+  /// - Throws: `notFound`, `deleted`, `bucketNotFound`; of a version that is named `versionNotFound`, `isDeleteMarker`.
+  func find(_ name: ObjectName, version: VersionName, wanted: Range<UInt64>)
+    async throws(BackendError) -> FoundObject
   /// Gives bytes of what was found, in order.
   ///
   /// - Parameter range: within the object.
   /// - Throws: `changed` when it was replaced meanwhile; `sink` when the sink failed.
   func read(_ object: FoundObject, _ range: Range<UInt64>, into sink: any ByteSink)
     async throws(BackendError)
+  /// - Returns: the delete marker that was made; `unnamed`: none.
   /// - Throws: `notFound`, `bucketNotFound`, `preconditionFailed`.
+  @discardableResult
   func delete(_ name: ObjectName, precondition: Precondition) async throws(BackendError)
+    -> VersionName
   /// The same bytes under another name, or with other attributes. Moves no bytes where the backend can spare it.
   ///
   /// - Throws: `changed` when `source` was replaced since it was found.
+  @discardableResult
   func copy(
     _ source: FoundObject, to target: ObjectName, attributes: ObjectAttributes,
     precondition: Precondition
-  ) async throws(BackendError)
+  ) async throws(BackendError) -> MadeVersion
   func list(_ request: ListRequest) async throws(BackendError) -> ListPage
 
   /// Ends all that is under way.
   func close() async
+}
+
+extension ObjectBackend {
+  /// The current version.
+  package func find(_ name: ObjectName, wanted: Range<UInt64>) async throws(BackendError)
+    -> FoundObject
+  {
+    try await find(name, version: .unnamed, wanted: wanted)
+  }
 }
 
 package struct BucketEntry: Sendable, Equatable {
@@ -60,6 +74,8 @@ package struct FoundObject: Sendable {
   package var name: ObjectName
   /// Another one whenever the key is written.
   package var version: UInt64
+  /// What clients call the version; `unnamed` where the bucket has none.
+  package var versionName = VersionName.unnamed
   package var byteCount: UInt64
   /// Milliseconds since 1970.
   package var modified: UInt64
@@ -101,6 +117,17 @@ package struct ListPage: Sendable {
 /// Why a backend did not do what was asked.
 package enum BackendError: Error, Equatable {
   case notFound
+  /// As `notFound`: a delete marker of that name is current.
+  case deleted(VersionName)
+  case versionNotFound
+  /// The version that is named has no bytes.
+  case isDeleteMarker
+  /// A retention or a legal hold keeps the version.
+  case locked
+  /// What the bucket is by now does not allow it.
+  case bucketState(String)
+  /// The bucket has no locks.
+  case noLocks
   case bucketNotFound
   case bucketExists
   case bucketNotEmpty
@@ -111,6 +138,8 @@ package enum BackendError: Error, Equatable {
   /// Replaced meanwhile.
   case changed
   case uploadNotFound
+  /// The backend has nothing of the kind.
+  case notImplemented
   case partNotFound
   case invalidPartOrder
   /// Nobody can answer now; whether a change was made may be unknown.
@@ -123,4 +152,12 @@ package enum BackendError: Error, Equatable {
   case sink(String)
   case failed(String)
   case cancelled
+
+  /// Whether there is no such key.
+  var isMissing: Bool {
+    switch self {
+    case .notFound, .deleted: true
+    default: false
+    }
+  }
 }

@@ -13,6 +13,8 @@ struct ObjectFacts {
   /// Without quotes.
   var etag = ""
   var checksum: Checksum?
+  var tags = S3Tags()
+  var lock: ObjectLock?
 
   struct Checksum: Equatable {
     /// "CRC32"
@@ -42,9 +44,11 @@ struct ObjectFacts {
   /// What a request that makes an object says of it.
   ///
   /// - Throws: for what S3 refuses, and for what is not there yet.
-  init(_ request: S3Request) throws(S3Error) {
+  init(_ request: S3Request, now: UInt64) throws(S3Error) {
+    lock = try S3Lock.read(request, now: now)
     try Self.refuseUnsupported(request)
     contentType = try request.header("Content-Type") ?? ""
+    if let text = try request.header("x-amz-tagging") { tags = try S3Tags(header: text) }
     for name in Self.contentHeaders {
       guard var value = try request.header(name) else { continue }
       if name == "content-encoding" {
@@ -85,9 +89,7 @@ struct ObjectFacts {
     for line in request.fields.lines {
       let name = line.name.lowercased()
       if name.hasPrefix("x-amz-grant-") { throw S3Error(.aclNotSupported) }
-      if name.hasPrefix("x-amz-server-side-encryption") || name.hasPrefix("x-amz-object-lock-")
-        || name == "x-amz-tagging"
-      {
+      if name.hasPrefix("x-amz-server-side-encryption") {
         throw S3Error(.notImplemented).with("Header", name)
       }
     }
@@ -96,6 +98,8 @@ struct ObjectFacts {
   /// - Parameter contentName: the backend's name of the bytes, for objects that did not come through the gateway.
   init(_ attributes: ObjectAttributes, contentName: String) {
     contentType = attributes.contentType
+    tags = S3Tags(attributes)
+    lock = attributes.lock
     for attribute in attributes.user {
       if attribute.name == "etag" {
         etag = attribute.value
@@ -119,9 +123,10 @@ struct ObjectFacts {
   var attributes: ObjectAttributes {
     var user = fields.map { ObjectAttributes.UserAttribute(name: $0.name, value: $0.value) }
     user.append(.init(name: "etag", value: etag))
+    user += tags.attributes
     if let checksum { user.append(.init(name: checksum.header, value: checksum.value)) }
     user.sort { $0.name.utf8.lexicographicallyPrecedes($1.name.utf8) }
-    return ObjectAttributes(contentType: contentType, user: user)
+    return ObjectAttributes(contentType: contentType, user: user, lock: lock)
   }
 
   var quotedETag: String { "\"\(etag)\"" }
@@ -135,6 +140,8 @@ struct ObjectFacts {
       .init("Content-Type", contentType.isEmpty ? "binary/octet-stream" : contentType),
     ]
     lines += fields
+    lines += S3Lock.fields(lock)
+    if !tags.pairs.isEmpty { lines.append(.init("x-amz-tagging-count", String(tags.pairs.count))) }
     if showsChecksum, let checksum {
       lines.append(.init(checksum.header, checksum.value))
       lines.append(.init("x-amz-checksum-type", checksum.typeText))

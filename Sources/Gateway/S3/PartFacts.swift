@@ -25,8 +25,8 @@ struct PartFacts {
   private static let uploadName = "multipart-upload"
 
   /// What CreateMultipartUpload says.
-  init(_ request: S3Request) throws(S3Error) {
-    object = try ObjectFacts(request)
+  init(_ request: S3Request, now: UInt64) throws(S3Error) {
+    object = try ObjectFacts(request, now: now)
     let type = try request.header("x-amz-checksum-type")?.uppercased()
     guard let name = try request.header("x-amz-checksum-algorithm")?.uppercased() else {
       guard type == nil else {

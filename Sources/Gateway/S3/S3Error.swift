@@ -1,9 +1,13 @@
+import Messages
+
 /// What S3 answers when it does not do what was asked.
 package struct S3Error: Error, Equatable {
   package var code: Code
   package var message: String
   /// Further elements of the document.
   var details: [Detail] = []
+  /// Further headers of the answer.
+  var headers: [Detail] = []
   struct Detail: Equatable {
     var name: String
     var value: String
@@ -20,24 +24,34 @@ package struct S3Error: Error, Equatable {
     return copy
   }
 
+  func with(header name: String, _ value: String) -> S3Error {
+    var copy = self
+    copy.headers.append(Detail(name: name, value: value))
+    return copy
+  }
+
   /// Every code that the gateway answers with; docs/s3.md has the same table.
   package enum Code: String, Sendable, CaseIterable {
     case accessDenied = "AccessDenied"
+    case accessForbidden = "AccessForbidden"
     case aclNotSupported = "AccessControlListNotSupported"
     case authorizationHeaderMalformed = "AuthorizationHeaderMalformed"
     case authorizationQueryParametersError = "AuthorizationQueryParametersError"
     case badDigest = "BadDigest"
+    case badRequest = "BadRequest"
     case bucketAlreadyExists = "BucketAlreadyExists"
     case bucketAlreadyOwnedByYou = "BucketAlreadyOwnedByYou"
     case bucketNotEmpty = "BucketNotEmpty"
     case entityTooLarge = "EntityTooLarge"
     case entityTooSmall = "EntityTooSmall"
+    case illegalVersioningConfiguration = "IllegalVersioningConfigurationException"
     case illegalLocationConstraint = "IllegalLocationConstraintException"
     case incompleteBody = "IncompleteBody"
     case internalError = "InternalError"
     case invalidAccessKeyId = "InvalidAccessKeyId"
     case invalidArgument = "InvalidArgument"
     case invalidBucketName = "InvalidBucketName"
+    case invalidBucketState = "InvalidBucketState"
     case invalidDigest = "InvalidDigest"
     case invalidPart = "InvalidPart"
     case invalidPartNumber = "InvalidPartNumber"
@@ -45,6 +59,7 @@ package struct S3Error: Error, Equatable {
     case invalidRange = "InvalidRange"
     case invalidRequest = "InvalidRequest"
     case invalidStorageClass = "InvalidStorageClass"
+    case invalidTag = "InvalidTag"
     case invalidURI = "InvalidURI"
     case keyTooLong = "KeyTooLongError"
     case malformedTrailer = "MalformedTrailerError"
@@ -72,6 +87,7 @@ package struct S3Error: Error, Equatable {
     case noSuchBucketPolicy = "NoSuchBucketPolicy"
     case noSuchCORSConfiguration = "NoSuchCORSConfiguration"
     case noSuchLifecycleConfiguration = "NoSuchLifecycleConfiguration"
+    case noSuchObjectLockConfiguration = "NoSuchObjectLockConfiguration"
     case noSuchTagSet = "NoSuchTagSet"
     case noSuchWebsiteConfiguration = "NoSuchWebsiteConfiguration"
     case objectLockConfigurationNotFound = "ObjectLockConfigurationNotFoundError"
@@ -82,16 +98,20 @@ package struct S3Error: Error, Equatable {
 
     package var status: Int {
       switch self {
-      case .accessDenied, .invalidAccessKeyId, .requestTimeTooSkewed, .signatureDoesNotMatch: 403
+      case .accessDenied, .accessForbidden, .invalidAccessKeyId, .requestTimeTooSkewed,
+        .signatureDoesNotMatch:
+        403
       case .notModified: 304
       case .noSuchBucket, .noSuchKey, .noSuchUpload, .noSuchVersion, .noSuchBucketPolicy,
         .noSuchCORSConfiguration, .noSuchLifecycleConfiguration, .noSuchTagSet,
+        .noSuchObjectLockConfiguration,
         .noSuchWebsiteConfiguration, .objectLockConfigurationNotFound,
         .replicationConfigurationNotFound, .encryptionConfigurationNotFound,
         .noSuchPublicAccessBlockConfiguration, .ownershipControlsNotFound:
         404
       case .methodNotAllowed: 405
-      case .bucketAlreadyExists, .bucketAlreadyOwnedByYou, .bucketNotEmpty: 409
+      case .bucketAlreadyExists, .bucketAlreadyOwnedByYou, .bucketNotEmpty, .invalidBucketState:
+        409
       case .missingContentLength: 411
       case .preconditionFailed: 412
       case .invalidRange, .invalidPartNumber: 416
@@ -104,10 +124,11 @@ package struct S3Error: Error, Equatable {
 
     var usualMessage: String {
       switch self {
-      case .accessDenied: "Access Denied"
+      case .accessDenied, .accessForbidden: "Access Denied"
       case .aclNotSupported: "The bucket does not allow ACLs"
       case .authorizationHeaderMalformed: "The authorization header is malformed."
       case .authorizationQueryParametersError: "The authorization query parameters are not valid."
+      case .badRequest: "Bad Request"
       case .badDigest:
         "The digest you specified did not match what we received."
       case .bucketAlreadyExists: "The requested bucket name is not available."
@@ -124,6 +145,8 @@ package struct S3Error: Error, Equatable {
         "The AWS Access Key Id you provided does not exist in our records."
       case .invalidArgument: "Invalid Argument"
       case .invalidBucketName: "The specified bucket is not valid."
+      case .invalidBucketState:
+        "The request is not valid with the current state of the bucket."
       case .invalidDigest: "The Content-MD5 you specified was invalid."
       case .invalidPart:
         "One or more of the specified parts could not be found. The part may not have been uploaded, or the specified entity tag may not match the part's entity tag."
@@ -132,6 +155,9 @@ package struct S3Error: Error, Equatable {
       case .invalidPartNumber: "The requested partnumber is not satisfiable"
       case .invalidRange: "The requested range is not satisfiable"
       case .invalidRequest: "Invalid Request"
+      case .invalidTag: "The tag provided was not a valid tag"
+      case .illegalVersioningConfiguration:
+        "The versioning configuration specified in the request is invalid."
       case .invalidStorageClass: "The storage class you specified is not valid"
       case .invalidURI: "Couldn't parse the specified URI."
       case .keyTooLong: "Your key is too long"
@@ -166,6 +192,8 @@ package struct S3Error: Error, Equatable {
       case .noSuchCORSConfiguration: "The CORS configuration does not exist"
       case .noSuchLifecycleConfiguration: "The lifecycle configuration does not exist"
       case .noSuchTagSet: "The TagSet does not exist"
+      case .noSuchObjectLockConfiguration:
+        "The specified object does not have a ObjectLock configuration"
       case .noSuchWebsiteConfiguration:
         "The specified bucket does not have a website configuration"
       case .objectLockConfigurationNotFound:
@@ -196,6 +224,16 @@ extension S3Error {
   init(backend error: BackendError) {
     switch error {
     case .notFound: self.init(.noSuchKey)
+    case .deleted(let marker):
+      self = S3Error(.noSuchKey).with(header: "x-amz-delete-marker", "true")
+        .with(header: "x-amz-version-id", marker.text ?? "null")
+    case .versionNotFound: self.init(.noSuchVersion)
+    case .isDeleteMarker:
+      self = S3Error(.methodNotAllowed).with(header: "x-amz-delete-marker", "true")
+        .with(header: "Allow", "DELETE")
+    case .locked: self.init(.accessDenied, "Access Denied because object protected by object lock.")
+    case .noLocks: self.init(.invalidRequest, "Bucket is missing Object Lock Configuration")
+    case .bucketState(let reason): self.init(.invalidBucketState, reason)
     case .bucketNotFound: self.init(.noSuchBucket)
     case .bucketExists: self.init(.bucketAlreadyOwnedByYou)
     case .bucketNotEmpty: self.init(.bucketNotEmpty)
@@ -204,6 +242,7 @@ extension S3Error {
     case .preconditionFailed: self.init(.preconditionFailed)
     case .changed: self.init(.slowDown, "The object was replaced while it was used. Try again.")
     case .uploadNotFound: self.init(.noSuchUpload)
+    case .notImplemented: self.init(.notImplemented)
     case .partNotFound: self.init(.invalidPart)
     case .invalidPartOrder: self.init(.invalidPartOrder)
     case .unavailable(let reason): self.init(.serviceUnavailable, reason)

@@ -1,4 +1,5 @@
 import HTTP
+import Messages
 import Service
 
 extension S3Service {
@@ -30,9 +31,8 @@ extension S3Service {
 
   func createBucket(_ call: Call) async throws(S3Error) {
     guard let bucket = call.request.bucket else { throw S3Error(.invalidBucketName) }
-    if try call.request.header("x-amz-bucket-object-lock-enabled")?.lowercased() == "true" {
-      throw S3Error(.notImplemented)
-    }
+    let hasLocks =
+      try call.request.header("x-amz-bucket-object-lock-enabled")?.lowercased() == "true"
     let body = try await wholeBody(call, limit: 64 << 10)
     if !body.isEmpty {
       let tree: XMLTree
@@ -51,6 +51,9 @@ extension S3Service {
     }
     do throws(BackendError) {
       try await backend.createBucket(bucket)
+      if hasLocks {
+        try await backend.set(BucketLock(), ofBucket: bucket, enablesVersioning: true)
+      }
     } catch {
       if case .invalidName = error {
         throw S3Error(.invalidBucketName).with("BucketName", bucket)
@@ -77,16 +80,5 @@ extension S3Service {
     let region = configuration.region == "us-east-1" ? "" : configuration.region
     await call.answer(
       xml: XMLText.single("LocationConstraint", region))
-  }
-
-  func getVersioning(_ call: Call) async throws(S3Error) {
-    try await requireBucket(call.request)
-    var xml = XMLText("VersioningConfiguration")
-    await call.answer(xml: xml.finish())
-  }
-
-  func putVersioning(_ call: Call) async throws(S3Error) {
-    try await requireBucket(call.request)
-    throw S3Error(.notImplemented)
   }
 }

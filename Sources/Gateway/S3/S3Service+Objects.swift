@@ -24,9 +24,7 @@ extension S3Service {
     let wanted =
       isHead || partNumber != nil ? 0..<0 : range.map { $0.wanted ?? 0..<0 } ?? 0..<1 << 62
     let conditions = try Conditions(request)
-    let found = try await ask { () async throws(BackendError) in
-      try await self.backend.find(name, wanted: wanted)
-    }
+    let found = try await find(name, try Self.version(request), wanted: wanted)
     let facts = ObjectFacts(found.attributes, contentName: found.contentName)
     try conditions.check(etag: facts.etag, modified: found.modified, isRead: true)
     // Of a part it would say nothing.
@@ -34,6 +32,7 @@ extension S3Service {
     var fields = facts.answerFields(
       modified: found.modified,
       showsChecksum: showsChecksum && range == nil && partNumber == nil)
+    fields += Self.versionFields(found.versionName)
     for (item, header) in Self.overrides {
       guard let value = try request.value(item) else { continue }
       guard value.utf8.allSatisfy({ $0 >= 32 && $0 != 127 || $0 == 9 }) else {
@@ -80,6 +79,17 @@ extension S3Service {
     }
   }
 
+  /// Whichever version a request is about.
+  func find(_ name: ObjectName, _ version: VersionName, wanted: Range<UInt64> = 0..<0)
+    async throws(S3Error) -> FoundObject
+  {
+    do throws(BackendError) {
+      return try await backend.find(name, version: version, wanted: wanted)
+    } catch {
+      throw S3Error(backend: error, of: name, version)
+    }
+  }
+
   /// Nil when the request names none.
   static func partNumber(_ request: S3Request) throws(S3Error) -> UInt32? {
     guard request.has("partNumber") else { return nil }
@@ -119,17 +129,19 @@ extension S3Service {
 
   func putObject(_ call: Call) async throws(S3Error) {
     guard let name = call.request.name else { throw S3Error(.invalidURI) }
-    let facts = try ObjectFacts(call.request)
+    let facts = try ObjectFacts(call.request, now: driver.wallClock.wholeMilliseconds)
     let source = try source(call, try BodyClaims(call.request), byteLimit: Self.putByteLimit)
     let precondition = try await precondition(call.request, name)
+    let made: MadeVersion
     do throws(BackendError) {
-      _ = try await backend.put(name, source: source, precondition: precondition) {
+      made = try await backend.put(name, source: source, precondition: precondition) {
         () throws(DataPathError) -> ObjectAttributes in facts.with(source).attributes
       }
     } catch {
       throw source.failure ?? S3Error(backend: error)
     }
-    await call.answer(200, facts.with(source).storedFields)
+    await call.answer(
+      200, facts.with(source).storedFields + Self.versionFields(made.name))
   }
 
   /// The bytes a request brings. What can be known to be wrong before the first of them is refused here.
@@ -162,35 +174,23 @@ extension S3Service {
     return .identity(found.version)
   }
 
-  func deleteObject(_ call: Call) async throws(S3Error) {
-    guard let name = call.request.name else { throw S3Error(.invalidURI) }
-    let precondition =
-      try call.request.header("If-Match") == nil
-      ? Precondition.none : try await precondition(call.request, name)
-    try await delete(name, precondition)
-    await call.answer(204)
-  }
-
-  /// What is not there is as good as deleted.
-  private func delete(_ name: ObjectName, _ precondition: Precondition) async throws(S3Error) {
-    do throws(BackendError) {
-      try await backend.delete(name, precondition: precondition)
-    } catch {
-      if error != .notFound { throw S3Error(backend: error) }
-    }
-  }
-
   func copyObject(_ call: Call) async throws(S3Error) {
     let request = call.request
     guard let name = request.name else { throw S3Error(.invalidURI) }
-    let source = try Self.copySource(request)
-    var facts = try ObjectFacts(request)
+    let (source, sourceVersion) = try Self.copySource(request)
+    var facts = try ObjectFacts(request, now: driver.wallClock.wholeMilliseconds)
     let directive = try request.header("x-amz-metadata-directive")?.uppercased() ?? "COPY"
     guard ["COPY", "REPLACE"].contains(directive) else {
       throw S3Error(.invalidArgument, "Unknown metadata directive.")
         .with("ArgumentName", "x-amz-metadata-directive").with("ArgumentValue", directive)
     }
-    if source.isSame(as: name) && directive == "COPY" {
+    let tagDirective = try request.header("x-amz-tagging-directive")?.uppercased() ?? "COPY"
+    guard ["COPY", "REPLACE"].contains(tagDirective) else {
+      throw S3Error(.invalidArgument, "Unknown tagging directive.")
+        .with("ArgumentName", "x-amz-tagging-directive").with("ArgumentValue", tagDirective)
+    }
+    let (ownTags, ownLock) = (facts.tags, facts.lock)
+    if source.isSame(as: name) && directive == "COPY" && sourceVersion == .unnamed {
       throw S3Error(
         .invalidRequest,
         "This copy request is illegal because it is trying to copy an object to itself without changing the object's metadata, storage class, website redirect location or encryption attributes."
@@ -200,9 +200,7 @@ extension S3Service {
     let precondition = try await precondition(request, name)
     // The source may be replaced between the look at it and the copy.
     for _ in 0..<Self.copyAttempts {
-      let found = try await ask { () async throws(BackendError) in
-        try await self.backend.find(source, wanted: 0..<0)
-      }
+      let found = try await findSource(source, sourceVersion)
       let original = ObjectFacts(found.attributes, contentName: found.contentName)
       try conditions.check(etag: original.etag, modified: found.modified, isRead: false)
       guard found.byteCount <= Self.putByteLimit else {
@@ -217,38 +215,57 @@ extension S3Service {
         facts.etag = original.etag
         facts.checksum = original.checksum
       }
+      facts.tags = tagDirective == "COPY" ? original.tags : ownTags
+      facts.lock = ownLock
       let attributes = facts.attributes
+      let made: MadeVersion
       do throws(BackendError) {
-        try await backend.copy(found, to: name, attributes: attributes, precondition: precondition)
+        made = try await backend.copy(
+          found, to: name, attributes: attributes, precondition: precondition)
       } catch {
         if error == .changed { continue }
         throw S3Error(backend: error)
       }
-      let copied = try await ask { () async throws(BackendError) in
-        try await self.backend.find(name, wanted: 0..<0)
-      }
+      // It may be replaced, or gone, by now: then the clock of this gateway is near enough.
+      let copied = try? await backend.find(name, version: made.name, wanted: 0..<0)
       var xml = XMLText("CopyObjectResult")
-      xml.element("LastModified", Self.time(copied.modified))
+      xml.element(
+        "LastModified", Self.time(copied?.modified ?? driver.wallClock.wholeMilliseconds))
       xml.element("ETag", facts.quotedETag)
-      return await call.answer(xml: xml.finish())
+      return await call.answer(
+        xml: xml.finish(),
+        Self.versionFields(made.name)
+          + Self.versionFields(found.versionName, header: "x-amz-copy-source-version-id"))
     }
     throw S3Error(backend: .changed)
   }
 
   static let copyAttempts = 5
 
-  /// What `x-amz-copy-source` names: "/bucket/key", coded as in an address.
-  static func copySource(_ request: S3Request) throws(S3Error) -> ObjectName {
+  func findSource(_ name: ObjectName, _ version: VersionName) async throws(S3Error) -> FoundObject {
+    do throws(S3Error) {
+      return try await find(name, version)
+    } catch {
+      guard error.code == .methodNotAllowed else { throw error }
+      throw S3Error(
+        .invalidRequest,
+        "The source of a copy request may not specifically refer to a delete marker by version id.")
+    }
+  }
+
+  /// What `x-amz-copy-source` names: "/bucket/key", coded as in an address, and perhaps "?versionId=" after it.
+  static func copySource(_ request: S3Request) throws(S3Error) -> (ObjectName, VersionName) {
     let refusal = S3Error(
       .invalidArgument, "Copy Source must mention the source bucket and key: sourcebucket/sourcekey"
     )
     .with("ArgumentName", "x-amz-copy-source")
     guard let text = try request.header("x-amz-copy-source") else { throw refusal }
     var path = text.utf8[...]
+    var version = VersionName.unnamed
     if let mark = path.lastIndex(of: UInt8(ascii: "?")) {
       let query = String(decoding: path[mark...], as: UTF8.self)
       if query.hasPrefix("?versionId=") {
-        guard query == "?versionId=null" else { throw S3Error(.noSuchVersion) }
+        version = try Self.version(String(query.dropFirst("?versionId=".count)))
         path = path[..<mark]
       }
     }
@@ -259,74 +276,8 @@ extension S3Service {
       let key = String(validating: bytes[(cut + 1)...], as: UTF8.self), !bucket.isEmpty,
       !key.isEmpty
     else { throw refusal }
-    return ObjectName(bucket: bucket, key: key)
+    return (ObjectName(bucket: bucket, key: key), version)
   }
-
-  // MARK: Many at once
-
-  func deleteObjects(_ call: Call) async throws(S3Error) {
-    guard let bucket = call.request.bucket else { throw S3Error(.invalidBucketName) }
-    let claims = try BodyClaims(call.request)
-    let body = try await wholeBody(call, limit: 2 << 20)
-    guard claims.md5 != nil || claims.checksum != nil || call.payload.isSigned else {
-      throw S3Error(.invalidRequest, "Missing required header for this request: Content-MD5")
-    }
-    let tree: XMLTree
-    do throws(XMLTree.Malformed) {
-      tree = try XMLTree.read(body, root: "Delete", elementLimit: 16 + 8 * Self.deleteKeyLimit)
-    } catch {
-      throw S3Error(.malformedXML)
-    }
-    let isQuiet = tree.value("Quiet") == "true"
-    let objects = tree.all("Object")
-    guard (1...Self.deleteKeyLimit).contains(objects.count) else { throw S3Error(.malformedXML) }
-    var keys: [(key: String, version: String?)] = []
-    for object in objects {
-      guard let key = object.value("Key"), !key.isEmpty else { throw S3Error(.malformedXML) }
-      keys.append((key, object.value("VersionId")))
-    }
-    try await requireBucket(call.request)
-    let outcomes = await withTaskGroup(of: (Int, S3Error?).self) { group in
-      var outcomes = [S3Error?](repeating: nil, count: keys.count)
-      var running = 0
-      for (index, item) in keys.enumerated() {
-        if running == Self.deletesAtOnce, let (index, error) = await group.next() {
-          outcomes[index] = error
-          running -= 1
-        }
-        group.addTask { [self] in
-          guard item.version == nil || item.version == "null" else {
-            return (index, S3Error(.noSuchVersion))
-          }
-          do throws(S3Error) {
-            try await delete(ObjectName(bucket: bucket, key: item.key), .none)
-            return (index, nil)
-          } catch {
-            return (index, error)
-          }
-        }
-        running += 1
-      }
-      for await (index, error) in group { outcomes[index] = error }
-      return outcomes
-    }
-    var xml = XMLText("DeleteResult")
-    for (item, outcome) in zip(keys, outcomes) {
-      if let outcome {
-        xml.group("Error") {
-          $0.element("Key", item.key)
-          $0.element("Code", outcome.code.rawValue)
-          $0.element("Message", outcome.message)
-        }
-      } else if !isQuiet {
-        xml.group("Deleted") { $0.element("Key", item.key) }
-      }
-    }
-    await call.answer(xml: xml.finish())
-  }
-
-  private static let deletesAtOnce = 64
-  private static let deleteKeyLimit = 1000
 }
 
 extension ObjectName {

@@ -29,7 +29,7 @@ extension S3Service {
   func beginUpload(_ call: Call) async throws(S3Error) {
     let request = call.request
     guard let name = request.name, let bucket = request.bucket else { throw S3Error(.invalidURI) }
-    let facts = try PartFacts(request)
+    let facts = try PartFacts(request, now: driver.wallClock.wholeMilliseconds)
     let attributes = facts.attributes
     let id = try await ask { () async throws(BackendError) in
       try await self.backend.beginUpload(name, attributes: attributes, owner: call.accessKey)
@@ -94,14 +94,12 @@ extension S3Service {
     let request = call.request
     let upload = try uploadName(call)
     let number = try partNumber(request)
-    let source = try Self.copySource(request)
+    let (source, sourceVersion) = try Self.copySource(request)
     let rangeText = try request.header("x-amz-copy-source-range")
     let conditions = try Conditions(request, prefix: "x-amz-copy-source-")
     let algorithm = try await facts(of: upload).algorithm
     for _ in 0..<Self.copyAttempts {
-      let found = try await ask { () async throws(BackendError) in
-        try await self.backend.find(source, wanted: 0..<0)
-      }
+      let found = try await findSource(source, sourceVersion)
       let original = ObjectFacts(found.attributes, contentName: found.contentName)
       try conditions.check(etag: original.etag, modified: found.modified, isRead: false)
       let range = try Self.copyRange(rangeText, found.byteCount)
@@ -119,7 +117,9 @@ extension S3Service {
         xml.element("LastModified", Self.time(driver.wallClock.wholeMilliseconds))
         xml.element("ETag", "\"\(hexText(words.digest))\"")
         if let algorithm { xml.element(algorithm.element, Base64.encode(words.checksum)) }
-        return await call.answer(xml: xml.finish())
+        return await call.answer(
+          xml: xml.finish(),
+          Self.versionFields(found.versionName, header: "x-amz-copy-source-version-id"))
       } catch {
         if error == .changed { continue }
         throw S3Error(backend: error)
@@ -181,7 +181,8 @@ extension S3Service {
     let precondition = try await precondition(call.request, upload.name)
     let answer = SlowAnswer(call, driver)
     do throws(S3Error) {
-      await answer.finish(try await complete(upload, wanted, precondition, call))
+      let (document, version) = try await complete(upload, wanted, precondition, call)
+      await answer.finish(document, Self.versionFields(version))
     } catch {
       // Too late for a status: the document says it.
       guard await answer.hasBegun() else { throw error }
@@ -191,7 +192,7 @@ extension S3Service {
 
   private func complete(
     _ upload: UploadName, _ wanted: [WantedPart], _ precondition: Precondition, _ call: Call
-  ) async throws(S3Error) -> XMLText {
+  ) async throws(S3Error) -> (XMLText, VersionName) {
     do throws(S3Error) {
       for _ in 0..<Self.copyAttempts {
         let (facts, known) = try await allParts(of: upload)
@@ -200,9 +201,9 @@ extension S3Service {
         try check(call.request, completed, parts, facts.algorithm)
         let attributes = try facts.attributes(parts, upload: upload.id)
         do throws(BackendError) {
-          _ = try await backend.complete(
+          let made = try await backend.complete(
             upload, parts: parts, attributes: attributes, precondition: precondition)
-          return result(upload, completed, call)
+          return (result(upload, completed, call), made.name)
         } catch {
           // One was put again since it was listed: what counts now is looked at anew.
           guard error == .partNotFound else { throw S3Error(backend: error) }
@@ -214,18 +215,20 @@ extension S3Service {
       guard error.code == .noSuchUpload, let found = try await completedBefore(upload) else {
         throw error
       }
-      return result(upload, found, call)
+      return (result(upload, found.facts, call), found.version)
     }
   }
 
   /// The facts of the object at the upload's key, when it came from this upload.
-  private func completedBefore(_ upload: UploadName) async throws(S3Error) -> ObjectFacts? {
+  private func completedBefore(_ upload: UploadName) async throws(S3Error) -> (
+    facts: ObjectFacts, version: VersionName
+  )? {
     do throws(BackendError) {
       let found = try await backend.find(upload.name, wanted: 0..<0)
       guard PartFacts.upload(of: found.attributes) == upload.id else { return nil }
-      return ObjectFacts(found.attributes, contentName: found.contentName)
+      return (ObjectFacts(found.attributes, contentName: found.contentName), found.versionName)
     } catch {
-      if error == .notFound || error == .bucketNotFound { return nil }
+      if error.isMissing || error == .bucketNotFound { return nil }
       throw S3Error(backend: error)
     }
   }

@@ -1,5 +1,6 @@
 import DataPath
 package import HTTP
+import Messages
 import Ring
 import Service
 
@@ -29,12 +30,14 @@ package final class S3Service: HTTPHandler, @unchecked Sendable {
     var request: S3Request
     var payload: Payload
     var requestID: String
+    /// What every answer to it has besides.
+    var extra: [HTTPFields.Line]
     /// Whose signature it bears.
     var accessKey: String
     var method: String { request.method }
 
     func fields(_ more: [HTTPFields.Line] = []) -> HTTPFields {
-      S3Service.fields(requestID, more)
+      S3Service.fields(requestID, extra + more)
     }
     func answer(_ status: Int, _ more: [HTTPFields.Line] = []) async {
       do throws(HTTPError) {
@@ -54,26 +57,31 @@ package final class S3Service: HTTPHandler, @unchecked Sendable {
   }
 
   /// With what every answer has.
-  private static func fields(_ requestID: String, _ more: [HTTPFields.Line]) -> HTTPFields {
+  static func fields(_ requestID: String, _ more: [HTTPFields.Line]) -> HTTPFields {
     HTTPFields([.init("x-amz-request-id", requestID), .init("Server", "Cairn")] + more)
   }
   private static let xmlType = HTTPFields.Line("Content-Type", "application/xml")
 
   package func answer(_ exchange: HTTPExchange) async {
     let requestID = newRequestID()
+    var extra: [HTTPFields.Line] = []
     do throws(S3Error) {
       let request = try S3Request(exchange.head, domain: configuration.domain)
+      if request.method == "OPTIONS" { return try await preflight(request, exchange, requestID) }
+      extra = await originFields(request)
       let (payload, accessKey) = try authenticate(request)
       try await dispatch(
         Call(
           exchange: exchange, request: request, payload: payload, requestID: requestID,
-          accessKey: accessKey))
+          extra: extra, accessKey: accessKey))
     } catch {
-      await refuse(error, exchange, requestID)
+      await refuse(error, exchange, requestID, extra)
     }
   }
 
-  private func refuse(_ error: S3Error, _ exchange: HTTPExchange, _ requestID: String) async {
+  private func refuse(
+    _ error: S3Error, _ exchange: HTTPExchange, _ requestID: String, _ extra: [HTTPFields.Line]
+  ) async {
     if error.code.status >= 500 && error.code != .notImplemented {
       log.warning(
         "request failed",
@@ -85,7 +93,8 @@ package final class S3Service: HTTPHandler, @unchecked Sendable {
     // Too late to say anything but that it is not whole.
     guard !exchange.hasBegun else { return }
     let path = exchange.head.target.prefix { $0 != "?" }
-    var fields = Self.fields(requestID, [Self.xmlType])
+    var fields = Self.fields(requestID, [Self.xmlType] + extra)
+    for header in error.headers { fields.add(header.name, header.value) }
     if error.code == .serviceUnavailable || error.code == .slowDown {
       fields.add("Retry-After", "1")
     }
@@ -156,13 +165,26 @@ package final class S3Service: HTTPHandler, @unchecked Sendable {
     switch call.method {
     case "PUT":
       if request.has("versioning") { return try await putVersioning(call) }
+      if request.has("tagging") { return try await putBucketTags(call) }
+      if request.has("cors") { return try await putCORS(call) }
+      if request.has("lifecycle") { return try await putLifecycle(call) }
+      if request.has("object-lock") { return try await putBucketLock(call) }
       try await createBucket(call)
     case "HEAD": try await headBucket(call)
-    case "DELETE": try await removeBucket(call)
+    case "DELETE":
+      if request.has("tagging") { return try await deleteSetting(.tagging, call) }
+      if request.has("cors") { return try await deleteSetting(.cors, call) }
+      if request.has("lifecycle") { return try await deleteSetting(.lifecycle, call) }
+      try await removeBucket(call)
     case "GET":
       if request.has("location") { return try await getLocation(call) }
       if request.has("versioning") { return try await getVersioning(call) }
       if request.has("uploads") { return try await listUploads(call) }
+      if request.has("versions") { return try await listVersions(call) }
+      if request.has("tagging") { return try await getBucketTags(call) }
+      if request.has("cors") { return try await getCORS(call) }
+      if request.has("lifecycle") { return try await getLifecycle(call) }
+      if request.has("object-lock") { return try await getBucketLock(call) }
       try await listObjects(call)
     case "POST":
       guard request.has("delete") else { throw S3Error(.notImplemented) }
@@ -174,11 +196,11 @@ package final class S3Service: HTTPHandler, @unchecked Sendable {
   private func dispatchObject(_ call: Call) async throws(S3Error) {
     let request = call.request
     if let refusal = Self.unsupported(request, Self.objectQueries) { throw refusal }
-    if let version = try request.value("versionId"), version != "null" {
-      throw S3Error(.noSuchVersion).with("VersionId", version)
-    }
     switch call.method {
     case "PUT":
+      if request.has("tagging") { return try await putObjectTags(call) }
+      if request.has("retention") { return try await putRetention(call) }
+      if request.has("legal-hold") { return try await putLegalHold(call) }
       let isCopy = try request.header("x-amz-copy-source") != nil
       if request.has("partNumber") || request.has("uploadId") {
         if isCopy { return try await copyPart(call) }
@@ -187,10 +209,15 @@ package final class S3Service: HTTPHandler, @unchecked Sendable {
       if isCopy { try await copyObject(call) } else { try await putObject(call) }
     case "GET":
       if request.has("uploadId") { return try await listParts(call) }
+      if request.has("tagging") { return try await getObjectTags(call) }
+      if request.has("retention") { return try await getRetention(call) }
+      if request.has("legal-hold") { return try await getLegalHold(call) }
+      if request.has("attributes") { return try await getAttributes(call) }
       try await getObject(call)
     case "HEAD": try await getObject(call)
     case "DELETE":
       if request.has("uploadId") { return try await abortUpload(call) }
+      if request.has("tagging") { return try await deleteObjectTags(call) }
       try await deleteObject(call)
     case "POST":
       if request.has("uploads") { return try await beginUpload(call) }
@@ -202,19 +229,18 @@ package final class S3Service: HTTPHandler, @unchecked Sendable {
 
   /// Sub-resources that are not there, and what S3 says when they are asked for and not set; nil: 501 in any case.
   private static let bucketQueries: [String: S3Error.Code?] = [
-    "accelerate": nil, "acl": nil, "analytics": nil, "cors": .noSuchCORSConfiguration,
+    "accelerate": nil, "acl": nil, "analytics": nil,
     "encryption": .encryptionConfigurationNotFound, "intelligent-tiering": nil, "inventory": nil,
-    "lifecycle": .noSuchLifecycleConfiguration, "logging": nil, "metrics": nil,
-    "notification": nil, "object-lock": .objectLockConfigurationNotFound,
+    "logging": nil, "metrics": nil,
+    "notification": nil,
     "ownershipControls": .ownershipControlsNotFound, "policy": .noSuchBucketPolicy,
     "policyStatus": .noSuchBucketPolicy,
     "publicAccessBlock": .noSuchPublicAccessBlockConfiguration,
     "replication": .replicationConfigurationNotFound, "requestPayment": nil,
-    "tagging": .noSuchTagSet, "versions": nil, "website": .noSuchWebsiteConfiguration,
+    "website": .noSuchWebsiteConfiguration,
   ]
   private static let objectQueries: [String: S3Error.Code?] = [
-    "acl": nil, "attributes": nil, "legal-hold": nil, "restore": nil, "retention": nil,
-    "select": nil, "tagging": nil, "torrent": nil,
+    "acl": nil, "restore": nil, "select": nil, "torrent": nil,
   ]
 
   private static func unsupported(_ request: S3Request, _ queries: [String: S3Error.Code?])

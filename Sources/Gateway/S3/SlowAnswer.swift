@@ -50,12 +50,13 @@ final class SlowAnswer: @unchecked Sendable {
     return call.exchange.hasBegun
   }
 
-  func finish(_ document: XMLText) async {
+  /// - Parameter fields: for the head, when it is not too late for it.
+  func finish(_ document: XMLText, _ fields: [HTTPFields.Line] = []) async {
     var document = document
     if await hasBegun() {
       await end(document.finish())
     } else {
-      await call.answer(xml: document.finish())
+      await call.answer(xml: document.finish(), fields)
     }
   }
 

@@ -23,21 +23,33 @@ package struct GetBucket: Call {
     package var domain: ChunkDomain
     package var storageClass: StorageClass
     package var objectCount: UInt64
+    package var versioning: BucketVersioning
+    /// Nil: the bucket has no locks.
+    package var lock: BucketLock?
 
-    package init(domain: ChunkDomain, storageClass: StorageClass, objectCount: UInt64) {
+    package init(
+      domain: ChunkDomain, storageClass: StorageClass, objectCount: UInt64,
+      versioning: BucketVersioning = .off, lock: BucketLock? = nil
+    ) {
       self.domain = domain
       self.storageClass = storageClass
       self.objectCount = objectCount
+      self.versioning = versioning
+      self.lock = lock
     }
     package func encode(into writer: inout ByteWriter) {
       writer.value(domain)
       writer.value(storageClass)
       writer.varint(objectCount)
+      writer.value(versioning)
+      writer.optional(lock)
     }
     package init(from reader: inout ByteReader) throws(ValueError) {
       domain = try reader.value()
       storageClass = try reader.value()
       objectCount = try reader.varint()
+      versioning = try reader.value()
+      lock = try reader.optional()
     }
   }
 }

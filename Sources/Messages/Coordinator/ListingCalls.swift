@@ -2,23 +2,27 @@ package import Cluster
 package import Coding
 package import Wire
 
-/// Refused: noSuchBucket, noSuchKey.
+/// Refused: noSuchBucket, noSuchKey, noSuchVersion, isDeleteMarker.
 package struct StatObject: Call {
   package static let method: UInt16 = 521
   package var level: ReadLevel
   package var name: ObjectName
+  package var version: VersionName
 
-  package init(level: ReadLevel, name: ObjectName) {
+  package init(level: ReadLevel, name: ObjectName, version: VersionName = .unnamed) {
     self.level = level
     self.name = name
+    self.version = version
   }
   package func encode(into writer: inout ByteWriter) {
     writer.value(level)
     writer.value(name)
+    writer.value(version)
   }
   package init(from reader: inout ByteReader) throws(ValueError) {
     level = try reader.value()
     name = try reader.value()
+    version = try reader.value()
   }
   package struct Answer: Hashable, Sendable, WireValue {
     package var record: ObjectRecord

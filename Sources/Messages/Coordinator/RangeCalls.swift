@@ -7,7 +7,7 @@ package struct ResolveRange: Call {
   package static let method: UInt16 = 524
   package var level: ReadLevel
   package var name: ObjectName
-  /// 0: the current version; else that version, or preconditionFailed when it is current no more.
+  /// 0: the current version; else that version, or preconditionFailed when it is not there any more.
   package var identity: UInt64
   /// The first byte wanted.
   package var first: UInt64
@@ -43,6 +43,8 @@ package struct ResolveRange: Call {
     package var contentHash: Fingerprint
     package var attributes: ObjectAttributes
     package var modified: UInt64
+    /// What the version is called.
+    package var name: VersionName
     package var mapEpoch: UInt64
     /// The range's bytes when the object is inlined; then there are no pieces.
     package var inline: [UInt8]
@@ -55,7 +57,8 @@ package struct ResolveRange: Call {
 
     package init(
       identity: UInt64, objectByteCount: UInt64, contentHash: Fingerprint,
-      attributes: ObjectAttributes, modified: UInt64, mapEpoch: UInt64, inline: [UInt8],
+      attributes: ObjectAttributes, modified: UInt64, name: VersionName = .unnamed,
+      mapEpoch: UInt64, inline: [UInt8],
       containers: [ContainerPlan], stripes: [StripePlan], pieces: [Piece], isLast: Bool
     ) {
       self.identity = identity
@@ -63,6 +66,7 @@ package struct ResolveRange: Call {
       self.contentHash = contentHash
       self.attributes = attributes
       self.modified = modified
+      self.name = name
       self.mapEpoch = mapEpoch
       self.inline = inline
       self.containers = containers
@@ -76,6 +80,7 @@ package struct ResolveRange: Call {
       writer.value(contentHash)
       writer.value(attributes)
       writer.varint(modified)
+      writer.value(name)
       writer.varint(mapEpoch)
       writer.blob(inline)
       writer.list(containers)
@@ -89,6 +94,7 @@ package struct ResolveRange: Call {
       contentHash = try reader.value()
       attributes = try reader.value()
       modified = try reader.varint()
+      name = try reader.value()
       mapEpoch = try reader.varint()
       inline = try reader.blob()
       containers = try reader.list()

@@ -120,8 +120,8 @@ extension FinalChecks {
       throw failure("serves again", "df: \(error)")
     }
     await client.close()
-    let count = UInt64(current.count)
-    let bytes = current.values.reduce(UInt64(0)) { $0 + $1.byteCount }
+    let count = UInt64(current.count) + versionedObjectCount
+    let bytes = current.values.reduce(versionedByteCount) { $0 + $1.byteCount }
     guard usage.objectCount == count, usage.logicalBytes == bytes else {
       throw failure(
         "df is a recount",

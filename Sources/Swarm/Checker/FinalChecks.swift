@@ -14,6 +14,9 @@ final class FinalChecks: @unchecked Sendable {
   private(set) var current: [ObjectName: History.Version] = [:]
   /// Who looked, and keeps what it has decoded.
   private var reader: SwarmClient?
+  /// In buckets with versions: current objects, and bytes of all versions.
+  var versionedObjectCount: UInt64 = 0
+  var versionedByteCount: UInt64 = 0
 
   init(_ run: WorkloadRun, round: Int) {
     self.run = run
@@ -42,6 +45,7 @@ final class FinalChecks: @unchecked Sendable {
       }
       run.history.answer(entry, .done, at: world.now)
     }
+    try await removeVersions(client)
     await client.close()
   }
 

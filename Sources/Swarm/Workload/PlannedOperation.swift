@@ -50,6 +50,7 @@ package struct PlannedOperation: Sendable {
   package enum Kind: Sendable {
     case put(Put)
     case multipart(Multipart)
+    case versions(Versions)
     /// Given up after a while.
     case abandonedPut(Put, after: Duration)
     /// The client is killed after a while, and comes back later.
@@ -85,6 +86,7 @@ package struct PlannedOperation: Sendable {
       case .abort: "aborted multipart"
       case .leave: "left multipart"
       }
+    case .versions: "versions"
     case .abandonedPut: "abandoned put"
     case .lastPut: "put and death"
     case .get(_, let part, _, _): part == nil ? "get" : "get range"
@@ -363,7 +365,7 @@ package struct WorkloadPlan: Sendable {
     let kind: PlannedOperation.Kind
     var lot = random.below(1000)
     // In a lull one of those that only read.
-    if shape.lull?.covers(due) == true { lot = 394 + lot % 356 }
+    if shape.lull?.covers(due) == true { lot = lot % 2 == 0 ? 394 + lot % 266 : 690 + lot % 60 }
     if shape.churns {
       switch random.below(10) {
       case 0: lot = 999
@@ -392,10 +394,11 @@ package struct WorkloadPlan: Sendable {
       kind = .get(
         name(&random), part: nil, isOrdered: random.chance(1, in: 2),
         isLoose: random.chance(1, in: 4))
-    case 570..<690:
+    case 570..<660:
       let first = UInt64(random.below(1_000_000))
       let count = Self.spread(1, 1_000_000 - first, &random)
       kind = .get(name(&random), part: first..<first + count, isOrdered: random.chance(1, in: 2))
+    case 660..<690: kind = .versions(versions(client, index, &random))
     case 690..<750: kind = .stat(name(&random))
     case 750..<830: kind = .delete(name(&random), condition(&random))
     case 830..<885, 885..<925:

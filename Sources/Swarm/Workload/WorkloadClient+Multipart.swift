@@ -169,7 +169,8 @@ extension WorkloadClient {
     do throws(DataPathError) {
       let identity = try await writer.complete(
         multipart, parts: listed, attributes: History.attributes(tag: planned.tag),
-        precondition: condition)
+        precondition: condition
+      ).identity
       told = .written(identity: identity, contentHash: nil)
       if isHeard(pending) { lastSeen[planned.name] = identity }
     } catch {

@@ -218,6 +218,7 @@ final class WorkloadClient: @unchecked Sendable {
     case .put(let put), .abandonedPut(let put, _), .lastPut(let put, _):
       await self.put(operation, put, life)
     case .multipart(let multipart): await self.multipart(operation, multipart, life)
+    case .versions(let plan): await versions(operation, plan, life)
     case .get(let name, let part, let isOrdered, let isLoose):
       if isLoose {
         await getLoosely(operation, name, isOrdered, life)

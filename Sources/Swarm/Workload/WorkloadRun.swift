@@ -14,6 +14,9 @@ package final class WorkloadRun: @unchecked Sendable {
   let world: SimulatedWorld
   let plan: WorkloadPlan
   var history = History()
+  /// In buckets with versions, which are told of apart.
+  var versions = VersionHistory()
+  var contentOfVersion: [VersionHistory.Place: Content] = [:]
   private(set) var clients: [WorkloadClient] = []
   /// The first broken property found so far.
   package private(set) var failure: TrialFailure?
@@ -73,6 +76,10 @@ package final class WorkloadRun: @unchecked Sendable {
     for (turn, bucket) in plan.lastingBuckets.enumerated() {
       try await make(bucket, cluster.scenario.className(turn), by: client)
     }
+    for (turn, bucket) in WorkloadPlan.versionedBuckets.enumerated() {
+      try await make(bucket, cluster.scenario.className(turn), by: client)
+      try await keepVersions(bucket, by: client)
+    }
     await client.close()
     for client in clients { client.start() }
     world.harness.spawn("registered") { [self] in
@@ -129,6 +136,21 @@ package final class WorkloadRun: @unchecked Sendable {
       } catch {
         guard cluster.scenario.isFoundedUnderFaults, world.now < end else {
           throw TrialFailure(property: "liveness", detail: "no class: \(error)", at: world.now)
+        }
+      }
+      await world.sleep(.milliseconds(500))
+    }
+  }
+
+  private func keepVersions(_ bucket: String, by client: SwarmClient) async throws {
+    let end = world.now + .seconds(60)
+    while true {
+      do throws(DataPathError) {
+        _ = try await client.coordinator.execute(.setVersioning(bucket: bucket, .enabled))
+        return
+      } catch {
+        guard cluster.scenario.isFoundedUnderFaults, world.now < end else {
+          throw TrialFailure(property: "liveness", detail: "no versions: \(error)", at: world.now)
         }
       }
       await world.sleep(.milliseconds(500))
@@ -239,6 +261,7 @@ package final class WorkloadRun: @unchecked Sendable {
     try await checker.lookAtEverything()
     if let failure { throw failure }
     if let failure = HistoryChecker.check(history) { throw failure }
+    try await checker.lookAtVersions()
     try await checker.audit()
   }
 }

@@ -13,19 +13,30 @@ private func transfer(_ context: Context, move: Bool) async throws(Failure) {
   let source = try Location.object(operands[0])
   let target = try Location(operands[1]).completed(by: source)
   try Location.checkKey(target.key, shown: operands[1])
-  if source == target { throw .failed("source and target are the same object", operands[0]) }
+  let version = try context.version()
+  if move && version != .unnamed { throw .usage("only the current version can be renamed") }
+  if source == target && version == .unnamed {
+    throw .failed("source and target are the same object", operands[0])
+  }
   try await Client.with(context) { client throws(Failure) in
+    let from = ObjectName(bucket: source.bucket, key: source.key)
+    var identity: UInt64 = 0
+    if version != .unnamed {
+      identity = try await client.ask(
+        FindVersion(level: .strong, name: from, version: version), about: source.text
+      ).entry.identity
+    }
     do throws(DataPathError) {
       _ = try await client.coordinator.execute(
         .copyObject(
-          source: ObjectName(bucket: source.bucket, key: source.key), sourceIdentity: 0,
+          source: from, sourceIdentity: identity,
           target: ObjectName(bucket: target.bucket, key: target.key), attributes: nil, move: move,
           precondition: .none, modified: 0))
     } catch {
       guard error.refusalCode == .otherClass else {
         throw failure(error, await client.blamed(for: error, source, target))
       }
-      try await client.rewrite(source, as: target, move: move)
+      try await client.rewrite(source, version, as: target, move: move)
     }
     if context.arguments.has("--json") {
       try await client.output.line(
@@ -40,11 +51,13 @@ private func transfer(_ context: Context, move: Bool) async throws(Failure) {
 extension Client {
   /// Stores an object's bytes anew in another bucket's class. Of a move the source goes when the copy is there, unless it was
   /// replaced meanwhile.
-  fileprivate func rewrite(_ source: Location, as target: Location, move: Bool)
-    async throws(Failure)
-  {
+  fileprivate func rewrite(
+    _ source: Location, _ version: VersionName, as target: Location, move: Bool
+  ) async throws(Failure) {
     let from = ObjectName(bucket: source.bucket, key: source.key)
-    let record = try await ask(StatObject(level: .strong, name: from), about: source.text).record
+    let record = try await ask(
+      StatObject(level: .strong, name: from, version: version), about: source.text
+    ).record
     let writer = ObjectWriter(access)
     let bytes = ObjectSource(access, from, identity: record.identity, range: 0..<record.byteCount)
     do throws(DataPathError) {

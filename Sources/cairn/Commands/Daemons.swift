@@ -45,6 +45,9 @@ func runCoordinator(_ context: Context) async throws(Failure) {
       throw root.error("placement", "must be one of \(names.joined(separator: ", "))")
     }
     configuration.placement = policy
+    configuration.lifecycleInterval = try root.value(
+      "lifecycle_interval", default: configuration.lifecycleInterval,
+      in: .seconds(1) ... .seconds(86400))
     if let repair = try root.table("repair") {
       configuration.rebuildAfter = try repair.value(
         "after", default: configuration.rebuildAfter, in: .seconds(1) ... .seconds(86400 * 30))

@@ -8,7 +8,9 @@ func get(_ context: Context) async throws(Failure) {
   let destination = operands[1]
   let rangeText = context.arguments["--range"]
   let jobs = try context.arguments.number("--jobs", in: 1...1024) ?? 64
+  let version = try context.version()
   if context.arguments.has("--recursive") {
+    if version != .unnamed { throw .usage("--version goes with one object, not with -r") }
     if rangeText != nil { throw .usage("--range goes with one object, not with -r") }
     let location = try Location(operands[0])
     try await Client.with(context) { client throws(Failure) in
@@ -20,7 +22,7 @@ func get(_ context: Context) async throws(Failure) {
   let location = try Location.object(operands[0])
   let range = try rangeText.map(ByteRangeText.init)
   if destination == "-" {
-    return try await emit(location, range: range, shown: operands[0], context)
+    return try await emit(location, version, range: range, shown: operands[0], context)
   }
   try await Client.with(context) { client throws(Failure) in
     var path = destination
@@ -31,7 +33,8 @@ func get(_ context: Context) async throws(Failure) {
     }
     let name = ObjectName(bucket: location.bucket, key: location.key)
     let answer = try await client.ask(
-      StatObject(level: client.level, name: name), at: client.level, about: operands[0])
+      StatObject(level: client.level, name: name, version: version), at: client.level,
+      about: operands[0])
     let wanted = try resolve(range, size: answer.record.byteCount, shown: operands[0])
     // A device or pipe is written to; a file takes the place of the one that the name, perhaps a link, leads to.
     let isSpecial = await context.driver.isSpecial(path)
@@ -61,17 +64,20 @@ func get(_ context: Context) async throws(Failure) {
 func cat(_ context: Context) async throws(Failure) {
   let range = try context.arguments["--range"].map(ByteRangeText.init)
   for operand in context.arguments.operands {
-    try await emit(try Location.object(operand), range: range, shown: operand, context)
+    try await emit(
+      try Location.object(operand), .unnamed, range: range, shown: operand, context)
   }
 }
 
-private func emit(_ location: Location, range: ByteRangeText?, shown: String, _ context: Context)
-  async throws(Failure)
-{
+private func emit(
+  _ location: Location, _ version: VersionName, range: ByteRangeText?, shown: String,
+  _ context: Context
+) async throws(Failure) {
   try await Client.with(context) { client throws(Failure) in
     let name = ObjectName(bucket: location.bucket, key: location.key)
     let answer = try await client.ask(
-      StatObject(level: client.level, name: name), at: client.level, about: shown)
+      StatObject(level: client.level, name: name, version: version), at: client.level,
+      about: shown)
     let wanted = try resolve(range, size: answer.record.byteCount, shown: shown)
     let reader = ObjectReader(client.access)
     let sink = StreamSink(

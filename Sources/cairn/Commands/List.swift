@@ -11,6 +11,13 @@ func list(_ context: Context) async throws(Failure) {
   }
   let location = try Location(operand)
   let recursive = context.arguments.has("--recursive")
+  if context.arguments.has("--versions") {
+    return try await Client.with(context) { client throws(Failure) in
+      try await showVersions(
+        client, location, shown: operand, recursive: recursive, asJSON: asJSON)
+      try await client.output.flush()
+    }
+  }
   try await Client.with(context) { client throws(Failure) in
     var found = false
     var after = ""
@@ -25,12 +32,12 @@ func list(_ context: Context) async throws(Failure) {
         while let prefix = prefixes.first,
           Array(prefix.utf8).lexicographicallyPrecedes(entry.key.utf8)
         {
-          try await show(prefix: prefix, asJSON: asJSON, client.output)
+          try await showGroup(prefix, asJSON: asJSON, client.output)
           prefixes.removeFirst()
         }
         try await show(entry, asJSON: asJSON, client.output)
       }
-      for prefix in prefixes { try await show(prefix: prefix, asJSON: asJSON, client.output) }
+      for prefix in prefixes { try await showGroup(prefix, asJSON: asJSON, client.output) }
       found = found || !page.entries.isEmpty || !page.prefixes.isEmpty
       guard let next = page.next else { break }
       after = next
@@ -59,7 +66,7 @@ private func listBuckets(_ context: Context, asJSON: Bool) async throws(Failure)
   }
 }
 
-private func show(prefix: String, asJSON: Bool, _ output: Output) async throws(Failure) {
+func showGroup(_ prefix: String, asJSON: Bool, _ output: Output) async throws(Failure) {
   try await output.line(
     asJSON
       ? JSON.object([("prefix", .string(prefix))]).text

@@ -7,6 +7,10 @@ import Service
 func remove(_ context: Context) async throws(Failure) {
   let recursive = context.arguments.has("--recursive")
   let operands = context.arguments.operands
+  let version = try context.version()
+  if version != .unnamed, recursive || operands.count > 1 {
+    throw .usage("--version goes with one object")
+  }
   var named: [Location] = []
   if !recursive { for operand in operands { named.append(try Location.object(operand)) } }
   let objects = named
@@ -19,7 +23,7 @@ func remove(_ context: Context) async throws(Failure) {
   try await Client.with(context) { client throws(Failure) in
     try await inParallel(Array(zip(objects, operands)), atMost: parallelRemovals) {
       object, operand in
-      await client.remove(object.bucket, object.key, shown: operand)
+      await client.remove(object.bucket, object.key, version, shown: operand)
     }
     for object in objects { try await tell(object.bucket, object.key) }
     for operand in recursive ? operands : [] {
@@ -42,11 +46,15 @@ func remove(_ context: Context) async throws(Failure) {
 private let parallelRemovals = 256
 
 extension Client {
-  fileprivate func remove(_ bucket: String, _ key: String, shown: String) async -> Failure? {
+  fileprivate func remove(
+    _ bucket: String, _ key: String, _ version: VersionName = .unnamed, shown: String
+  ) async -> Failure? {
+    let name = ObjectName(bucket: bucket, key: key)
     do throws(Failure) {
       try await change(
-        .deleteObject(name: ObjectName(bucket: bucket, key: key), precondition: .none),
-        about: shown)
+        version == .unnamed
+          ? .deleteObject(name: name, precondition: .none)
+          : .deleteVersion(name: name, version: version), about: shown)
       return nil
     } catch {
       return error

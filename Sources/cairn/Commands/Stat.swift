@@ -7,10 +7,12 @@ import Service
 func stat(_ context: Context) async throws(Failure) {
   let operand = context.arguments.operands[0]
   let location = try Location.object(operand)
+  let version = try context.version()
   try await Client.with(context) { client throws(Failure) in
     let answer = try await client.ask(
       StatObject(
-        level: client.level, name: ObjectName(bucket: location.bucket, key: location.key)),
+        level: client.level, name: ObjectName(bucket: location.bucket, key: location.key),
+        version: version),
       at: client.level, about: operand)
     let record = answer.record
     let modified = rfc3339(.milliseconds(Int64(clamping: record.modified)))

@@ -1,0 +1,59 @@
+import Messages
+
+/// Documents that a bucket has.
+extension S3Service {
+  /// - Parameter code: told when there is none.
+  func setting(_ kind: SettingKind, _ call: Call, or code: S3Error.Code) async throws(S3Error)
+    -> [UInt8]
+  {
+    guard let bucket = call.request.bucket else { throw S3Error(.invalidBucketName) }
+    let found = try await ask { () async throws(BackendError) in
+      try await self.backend.settings(bucket, [kind])
+    }
+    guard let setting = found.first(where: { $0.kind == kind }) else {
+      throw S3Error(code).with("BucketName", bucket)
+    }
+    return setting.bytes
+  }
+
+  /// - Parameter bytes: none: the bucket has no such setting any more.
+  func set(_ kind: SettingKind, _ call: Call, _ bytes: [UInt8]) async throws(S3Error) {
+    guard let bucket = call.request.bucket else { throw S3Error(.invalidBucketName) }
+    guard bytes.count <= BucketSetting.byteLimit else {
+      throw S3Error(.entityTooLarge).with("ProposedSize", String(bytes.count))
+        .with("MaxSizeAllowed", String(BucketSetting.byteLimit))
+    }
+    try await ask { () async throws(BackendError) in
+      try await self.backend.set(BucketSetting(kind, bytes), of: bucket)
+    }
+  }
+
+  func deleteSetting(_ kind: SettingKind, _ call: Call) async throws(S3Error) {
+    try await set(kind, call, [])
+    await call.answer(204)
+  }
+
+  /// Changes one version, and tells what is wrong with the one that is named.
+  func changing<Value>(
+    _ name: ObjectName, _ version: VersionName, _ body: () async throws(BackendError) -> Value
+  ) async throws(S3Error) -> Value {
+    do throws(BackendError) {
+      return try await body()
+    } catch {
+      throw S3Error(backend: error, of: name, version)
+    }
+  }
+}
+
+extension S3Error {
+  /// With what belongs to a request that names a version.
+  init(backend error: BackendError, of name: ObjectName, _ version: VersionName) {
+    self.init(backend: error)
+    guard let text = version.text else { return }
+    switch code {
+    case .noSuchVersion: self = with("Key", name.key).with("VersionId", text)
+    case .methodNotAllowed: self = with(header: "x-amz-version-id", text)
+    default: break
+    }
+  }
+}
