@@ -128,6 +128,30 @@ extension CoordinatorServer {
       return try await reply(packet) { (request: SetBucketClass) async throws(Refusal) in
         try await self.setBucketClass(request)
       }
+    case ListUsers.method:
+      return try await reply(packet) { (request: ListUsers) async throws(Refusal) in
+        try await self.query(request.level) { (machine) throws(StoreError) in
+          try machine.users(request)
+        }
+      }
+    case GetUser.method:
+      return try await reply(packet) { (request: GetUser) async throws(Refusal) in
+        try await self.query(request.level) { (machine) throws(StoreError) in
+          try machine.user(request)
+        }
+      }
+    case FindAccessKey.method:
+      return try await reply(packet) { (request: FindAccessKey) async throws(Refusal) in
+        try await self.query(request.level) { (machine) throws(StoreError) in
+          try machine.accessKey(request)
+        }
+      }
+    case GetBucketAccess.method:
+      return try await reply(packet) { (request: GetBucketAccess) async throws(Refusal) in
+        try await self.query(request.level) { (machine) throws(StoreError) in
+          try machine.bucketAccess(request.bucket)
+        }
+      }
     case StartCheck.method:
       return try await reply(packet) { (request: StartCheck) throws(Refusal) in
         try self.leading().startCheck(request)
@@ -552,6 +576,22 @@ extension ClientCommand {
     switch self {
     case .createBucket, .openUpload, .commitObject, .createMultipart, .putPart: true
     case .copyObject(_, _, _, _, let moves, _, _): !moves
+    // To take something away is always possible.
+    case .changeUser(_, let change):
+      switch change {
+      case .create, .setPolicy: true
+      case .delete, .setEnabled, .deletePolicy: false
+      }
+    case .changeAccessKey(_, let change):
+      switch change {
+      case .create, .rotate: true
+      case .setEnabled, .delete: false
+      }
+    case .changeBucketAccess(_, let change):
+      switch change {
+      case .policy(.some): true
+      case .policy, .acl, .publicAccessBlock, .ownerEnforced: false
+      }
     // Completing leaves less: the parts' records go.
     case .removeBucket, .endUpload, .requestGrant, .releaseGrant, .registerStripes, .holdChunks,
       .putPage, .deleteObject, .completeMultipart, .abortMultipart:

@@ -73,6 +73,12 @@ package enum RefusalCode: UInt16, Sendable {
   case partOrder = 62
   /// What was to be copied is another version by now.
   case sourceChanged = 63
+
+  case noSuchUser = 73
+  case userExists = 74
+  /// None of that name, or one that is switched off.
+  case noSuchAccessKey = 75
+  case noSuchPolicy = 76
 }
 
 extension Refusal {

@@ -106,6 +106,12 @@ package enum ClientCommand: Hashable, Sendable, WireValue {
     attributes: ObjectAttributes, precondition: Precondition, modified: UInt64)
   /// Refused: noSuchBucket, noSuchMultipart. -> done
   case abortMultipart(MultipartName)
+  /// Refused: invalidName, userExists, noSuchUser, noSuchPolicy, malformed (too many, too large). -> done
+  case changeUser(name: String, UserChange)
+  /// Refused: invalidName, noSuchUser, noSuchAccessKey, malformed (too many; there already). -> done
+  case changeAccessKey(name: String, AccessKeyChange)
+  /// Refused: noSuchBucket. -> done
+  case changeBucketAccess(bucket: String, BucketAccessChange)
 
   /// What the leader chose for a grant.
   package struct Placement: Hashable, Sendable, WireValue {
@@ -218,6 +224,18 @@ package enum ClientCommand: Hashable, Sendable, WireValue {
     case .abortMultipart(let multipart):
       writer.fixed(UInt8(25))
       writer.value(multipart)
+    case .changeUser(let name, let change):
+      writer.fixed(UInt8(26))
+      writer.string(name)
+      writer.value(change)
+    case .changeAccessKey(let name, let change):
+      writer.fixed(UInt8(27))
+      writer.string(name)
+      writer.value(change)
+    case .changeBucketAccess(let bucket, let change):
+      writer.fixed(UInt8(28))
+      writer.string(bucket)
+      writer.value(change)
     }
   }
 
@@ -269,6 +287,10 @@ package enum ClientCommand: Hashable, Sendable, WireValue {
         root: try reader.varint(), attributes: try reader.value(),
         precondition: try reader.value(), modified: try reader.varint())
     case 25: self = .abortMultipart(try reader.value())
+    case 26: self = .changeUser(name: try reader.string(limit: 4096), try reader.value())
+    case 27: self = .changeAccessKey(name: try reader.string(limit: 4096), try reader.value())
+    case 28:
+      self = .changeBucketAccess(bucket: try reader.string(limit: 4096), try reader.value())
     default: throw .invalid("command")
     }
   }

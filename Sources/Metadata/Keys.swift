@@ -33,6 +33,8 @@ enum Key {
     case condemned = 0x79  // y
     case part = 0x7A  // z
     case storageClass = 0x41  // A
+    case user = 0x55  // U
+    case bucketAccess = 0x57  // W
   }
 
   static let state: [UInt8] = [Family.state.rawValue]

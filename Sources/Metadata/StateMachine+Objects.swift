@@ -26,6 +26,7 @@ extension StateMachine {
     guard let bucket = try buckets.get(key) else { return .refused(.noSuchBucket, name) }
     guard bucket.objectCount == 0 else { return .refused(.bucketNotEmpty, name) }
     buckets.set(key, nil)
+    forgetAccess(of: bucket)
     try endMultiparts(of: bucket)
     return .done
   }

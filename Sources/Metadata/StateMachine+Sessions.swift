@@ -130,6 +130,10 @@ extension StateMachine {
         UploadKey(session: session, number: upload), multipart, parts, root: root,
         attributes: attributes, precondition: precondition, modified: modified)
     case .abortMultipart(let multipart): return try abortMultipart(multipart)
+    case .changeUser(let name, let change): return try changeUser(name, change)
+    case .changeAccessKey(let name, let change): return try changeAccessKey(name, change)
+    case .changeBucketAccess(let bucket, let change):
+      return try changeAccess(ofBucket: bucket, change)
     }
   }
 

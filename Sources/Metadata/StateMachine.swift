@@ -15,6 +15,7 @@ internal import Wire
 /// - `+Classes`: storage classes and what is counted by them
 /// - `+Pages`, `+Objects`: manifests, buckets and keys
 /// - `+Multipart`: objects that come in parts
+/// - `+Access`: users, access keys, what buckets grant
 /// - `+Trash`: edges returned, pages and containers without any taken apart
 /// - `+Queries`: what the coordinator answers and what its leader needs to know
 /// - `Keys`, `Records`: the store's schema (docs/formats-metadata.md)

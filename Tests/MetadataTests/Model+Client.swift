@@ -183,6 +183,10 @@ extension Model {
       guard self.multipart(multipart) != nil else { return refused(.noSuchMultipart) }
       endMultipart(Array(multipart.name.bucket.utf8), multipart.number)
       return .done
+    case .changeUser(let name, let change): return self.change(user: name, change)
+    case .changeAccessKey(let name, let change): return self.change(accessKey: name, change)
+    case .changeBucketAccess(let bucket, let change):
+      return self.change(accessOf: bucket, change)
     case .copyObject(
       let source, let sourceIdentity, let target, let attributes, let move, let precondition,
       let modified):

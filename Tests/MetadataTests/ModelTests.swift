@@ -59,7 +59,8 @@ struct ModelTests {
     "commitRewrite done", "endRewrite done", "beginRepack done", "createMultipart done",
     "putPart done", "putPart missing", "completeMultipart done", "abortMultipart done",
     "completeMultipart refused noSuchPart", "completeMultipart refused noSuchMultipart",
-    "expireMultiparts done", "copyObject refused sourceChanged",
+    "expireMultiparts done", "copyObject refused sourceChanged", "changeUser done",
+    "changeAccessKey done", "changeBucketAccess done",
   ]
 
   @Test(
@@ -176,6 +177,7 @@ struct ModelTests {
         #expect(outcome == [.done])
       }
     }
+    try deleteUsers(machine)
     let sessions = try machine.allSessions().map(\.id)
     _ = try machine.apply(batch([.expireSessions(sessions)], after: machine.appliedPosition))
     _ = try machine.apply(batch([.returnEdges(limit: 65536)], after: machine.appliedPosition))
@@ -384,6 +386,7 @@ struct ModelTests {
     #expect(machine.appliedPosition == model.position)
     #expect(machine.map.nodes == model.nodes.values.sorted { $0.id < $1.id })
     #expect(machine.map.epoch == model.mapEpoch)
+    try model.compareAccess(machine)
     for (id, container) in model.containers where !container.isCondemned {
       #expect(try machine.container(id)?.places == container.places)
       #expect(try machine.rewrite(of: id) == container.rewrite)

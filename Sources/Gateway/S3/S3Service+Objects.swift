@@ -295,6 +295,9 @@ extension S3Service {
           running -= 1
         }
         group.addTask { [self] in
+          guard call.mayDelete(item.key, version: item.version) else {
+            return (index, S3Error(.accessDenied))
+          }
           guard item.version == nil || item.version == "null" else {
             return (index, S3Error(.noSuchVersion))
           }
