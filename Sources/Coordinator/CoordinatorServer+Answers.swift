@@ -150,6 +150,30 @@ extension CoordinatorServer {
       return try await reply(packet) { (request: SetBucketClass) async throws(Refusal) in
         try await self.setBucketClass(request)
       }
+    case ListUsers.method:
+      return try await reply(packet) { (request: ListUsers) async throws(Refusal) in
+        try await self.query(request.level) { (machine) throws(StoreError) in
+          try machine.users(request)
+        }
+      }
+    case GetUser.method:
+      return try await reply(packet) { (request: GetUser) async throws(Refusal) in
+        try await self.query(request.level) { (machine) throws(StoreError) in
+          try machine.user(request)
+        }
+      }
+    case FindAccessKey.method:
+      return try await reply(packet) { (request: FindAccessKey) async throws(Refusal) in
+        try await self.query(request.level) { (machine) throws(StoreError) in
+          try machine.accessKey(request)
+        }
+      }
+    case GetBucketAccess.method:
+      return try await reply(packet) { (request: GetBucketAccess) async throws(Refusal) in
+        try await self.query(request.level) { (machine) throws(StoreError) in
+          try machine.bucketAccess(request.bucket)
+        }
+      }
     case StartCheck.method:
       return try await reply(packet) { (request: StartCheck) throws(Refusal) in
         try self.leading().startCheck(request)

@@ -179,6 +179,22 @@ extension ClientCommand {
       true
     case .setBucketSetting(_, let setting): !setting.bytes.isEmpty
     case .copyObject(_, _, _, _, let moves, _, _): !moves
+    // To take something away is always possible.
+    case .changeUser(_, let change):
+      switch change {
+      case .create, .setPolicy: true
+      case .delete, .setEnabled, .deletePolicy: false
+      }
+    case .changeAccessKey(_, let change):
+      switch change {
+      case .create, .rotate: true
+      case .setEnabled, .delete: false
+      }
+    case .changeBucketAccess(_, let change):
+      switch change {
+      case .policy(.some): true
+      case .policy, .acl, .publicAccessBlock, .ownerEnforced: false
+      }
     // Completing leaves less: the parts' records go.
     case .removeBucket, .endUpload, .requestGrant, .releaseGrant, .registerStripes, .holdChunks,
       .putPage, .deleteObject, .completeMultipart, .abortMultipart, .setVersioning,

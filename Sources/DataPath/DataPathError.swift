@@ -37,6 +37,10 @@ package enum DataPathError: Error, Equatable, CustomStringConvertible {
       case .bucketNotEmpty: "bucket is not empty"
       case .invalidName: "name is not allowed"
       case .noSuchClass: "no such storage class"
+      case .noSuchUser: "no such user"
+      case .userExists: "user exists already"
+      case .noSuchAccessKey: "no such access key"
+      case .noSuchPolicy: "no such policy"
       case .preconditionFailed: "the object was changed by somebody else"
       default: reason.isEmpty ? "refused with code \(code)" : reason
       }

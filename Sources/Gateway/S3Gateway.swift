@@ -1,6 +1,7 @@
 import HTTP
 package import Ring
 package import Service
+import Wire
 
 /// S3 over HTTP on an object backend. Loop-confined.
 ///
@@ -8,6 +9,8 @@ package import Service
 ///   `+Parts` and `+PartListing` those of objects that come in parts
 /// - `S3/S3Request`, `S3Error`, `XMLText`, `XMLTree`, `URLCoding`: what S3 reads and writes
 /// - `S3/SignatureV4`, `ChunkedPayload`, `BodySource`: who asks, and whether the bytes are what was said
+/// - `Access/Gatekeeper`: who may do what; `PolicyDocument`, `PolicyReader`, `PolicyPattern`, `PolicyCondition`: policies;
+///   `S3Action`: which right each operation needs; `S3/S3Service+Access`, `+BucketAccess`: asked of each request, and set
 /// - `Backends/`: where objects are kept
 package final class S3Gateway: @unchecked Sendable {
   // Loop-confined.
@@ -15,24 +18,34 @@ package final class S3Gateway: @unchecked Sendable {
   private let server: HTTPServer
   private let backend: any ObjectBackend
   private let configuration: GatewayConfiguration
+  private let certificate: ServerCertificate?
 
+  /// - Parameter certificate: for HTTPS; nil for HTTP.
   package init(
-    _ configuration: GatewayConfiguration, backend: any ObjectBackend, driver: any Driver, log: Log
+    _ configuration: GatewayConfiguration, backend: any ObjectBackend, driver: any Driver, log: Log,
+    certificate: ServerCertificate? = nil
   ) {
+    self.certificate = certificate
     self.configuration = configuration
     self.backend = backend
     service = S3Service(configuration, backend: backend, driver: driver, log: log)
-    server = HTTPServer(driver: driver, limits: configuration.server, handler: service)
+    var secure: (@Sendable (Connection) -> any ByteStream)?
+    if let certificate { secure = { certificate.secure($0) } }
+    server = HTTPServer(
+      driver: driver, limits: configuration.server, handler: service, secure: secure)
   }
 
   /// - Returns: the address with its real port, where the configuration says 0.
   package func start() async throws(RingError) -> SocketAddress {
-    try await server.start(on: configuration.listen)
+    let address = try await server.start(on: configuration.listen)
+    certificate?.start()
+    return address
   }
 
   /// Lets requests under way end, then the backend.
   package func stop() async {
     await server.stop()
+    await certificate?.stop()
     await backend.close()
   }
 }

@@ -10,6 +10,8 @@ package final class HTTPExchange: @unchecked Sendable {
   package let peer: SocketAddress
   package let driver: any Driver
   private let stream: any ByteStream
+  /// It came over TLS.
+  package var isSecure: Bool { stream.transportCode != 0 }
   /// The peer may send another request afterwards.
   private(set) var keepsConnection: Bool
   /// The head of the answer, until its first bytes go.
@@ -142,9 +144,11 @@ package final class HTTPExchange: @unchecked Sendable {
   private static func reason(_ status: Int) -> String {
     switch status {
     case 200: "OK"
+    case 201: "Created"
     case 204: "No Content"
     case 206: "Partial Content"
     case 301: "Moved Permanently"
+    case 303: "See Other"
     case 304: "Not Modified"
     case 307: "Temporary Redirect"
     case 400: "Bad Request"

@@ -24,6 +24,11 @@ package struct HTTPFields: Sendable, Equatable {
     return found.count == 1 ? found[0] : nil
   }
   package mutating func add(_ name: String, _ value: String) { lines.append(Line(name, value)) }
+  /// All of that name.
+  package mutating func remove(_ name: String) {
+    let wanted = name.lowercased()
+    lines.removeAll { $0.name.lowercased() == wanted }
+  }
 
   /// Whether a list such as `Connection: keep-alive, close` names `token`.
   package func list(_ name: String, has token: String) -> Bool {

@@ -84,6 +84,11 @@ package enum RefusalCode: UInt16, Sendable {
   case bucketState = 80
   /// A lock in a bucket that has none.
   case noLocks = 81
+  case noSuchUser = 73
+  case userExists = 74
+  /// None of that name, or one that is switched off.
+  case noSuchAccessKey = 75
+  case noSuchPolicy = 76
 }
 
 extension Refusal {

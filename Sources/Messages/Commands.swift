@@ -128,6 +128,12 @@ package enum ClientCommand: Hashable, Sendable, WireValue {
   case setAttributes(
     name: ObjectName, version: VersionName, prefix: String,
     attributes: [ObjectAttributes.UserAttribute])
+  /// Refused: invalidName, userExists, noSuchUser, noSuchPolicy, malformed (too many, too large). -> done
+  case changeUser(name: String, UserChange)
+  /// Refused: invalidName, noSuchUser, noSuchAccessKey, malformed (too many; there already). -> done
+  case changeAccessKey(name: String, AccessKeyChange)
+  /// Refused: noSuchBucket. -> done
+  case changeBucketAccess(bucket: String, BucketAccessChange)
 
   /// What the leader chose for a grant.
   package struct Placement: Hashable, Sendable, WireValue {
@@ -270,6 +276,18 @@ package enum ClientCommand: Hashable, Sendable, WireValue {
       writer.value(version)
       writer.string(prefix)
       writer.list(attributes)
+    case .changeUser(let name, let change):
+      writer.fixed(UInt8(26))
+      writer.string(name)
+      writer.value(change)
+    case .changeAccessKey(let name, let change):
+      writer.fixed(UInt8(27))
+      writer.string(name)
+      writer.value(change)
+    case .changeBucketAccess(let bucket, let change):
+      writer.fixed(UInt8(28))
+      writer.string(bucket)
+      writer.value(change)
     }
   }
 
@@ -341,6 +359,10 @@ package enum ClientCommand: Hashable, Sendable, WireValue {
         name: try reader.value(), version: try reader.value(),
         prefix: try reader.string(limit: 1024),
         attributes: try reader.list(limit: ObjectAttributes.userLimit))
+    case 26: self = .changeUser(name: try reader.string(limit: 4096), try reader.value())
+    case 27: self = .changeAccessKey(name: try reader.string(limit: 4096), try reader.value())
+    case 28:
+      self = .changeBucketAccess(bucket: try reader.string(limit: 4096), try reader.value())
     default: throw .invalid("command")
     }
   }

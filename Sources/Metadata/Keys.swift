@@ -36,6 +36,8 @@ enum Key {
     case storageClass = 0x41  // A
     case bucketSetting = 0x53  // S
     case nullVersion = 0x56  // V
+    case user = 0x55  // U
+    case bucketAccess = 0x57  // W
   }
 
   static let state: [UInt8] = [Family.state.rawValue]

@@ -90,7 +90,7 @@ package struct StateAudit {
       found += try audit.run()
       usage = audit.usage
     }
-    return try found + countersHold(source, state, usage)
+    return try found + countersHold(source, state, usage) + AccessAudit.violations(in: source)
   }
 
   /// Compares what was counted with what classes, and the state for all of them, say.

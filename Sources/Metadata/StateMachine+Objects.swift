@@ -27,6 +27,7 @@ extension StateMachine {
     guard bucket.isEmpty else { return .refused(.bucketNotEmpty, name) }
     buckets.set(key, nil)
     try removeSettings(of: bucket)
+    forgetAccess(of: bucket)
     try endMultiparts(of: bucket)
     return .done
   }

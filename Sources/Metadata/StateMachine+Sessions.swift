@@ -140,6 +140,10 @@ extension StateMachine {
       return try setLock(of: name, version, change, bypassesGovernance: bypassesGovernance)
     case .setAttributes(let name, let version, let prefix, let attributes):
       return try setAttributes(of: name, version, prefix: prefix, attributes)
+    case .changeUser(let name, let change): return try changeUser(name, change)
+    case .changeAccessKey(let name, let change): return try changeAccessKey(name, change)
+    case .changeBucketAccess(let bucket, let change):
+      return try changeAccess(ofBucket: bucket, change)
     }
   }
 

@@ -18,6 +18,7 @@ internal import Wire
 /// - `+Versions`: what stays when a key gets another version
 /// - `+Locks`, `+Expiry`: versions that must stay, and those that go by themselves
 /// - `+BucketSettings`: documents that buckets have
+/// - `+Access`: users, access keys, what buckets grant
 /// - `+Trash`: edges returned, pages and containers without any taken apart
 /// - `+Queries`: what the coordinator answers and what its leader needs to know
 /// - `Keys`, `Records`: the store's schema (docs/formats-metadata.md)

@@ -127,6 +127,7 @@ package final class TLSStream: ByteStream, @unchecked Sendable {
   private var outputCount = 0
 
   private var sentSinceRekey: UInt64 = 0
+  private var isEstablished = false
 
   private static let smallestInput = 4096
   private static let largestInput = 256 << 10
@@ -267,6 +268,8 @@ package final class TLSStream: ByteStream, @unchecked Sendable {
     return count > 0
   }
 
+  /// Before anything is sent or received, where that did not begin with it.
+  ///
   /// - Throws: ``WireError/wrongKey`` when the other end holds another key.
   package func handshake() async throws(WireError) {
     while true {
@@ -276,7 +279,10 @@ package final class TLSStream: ByteStream, @unchecked Sendable {
       let failure = reason == SSL_ERROR_SSL ? failure() : nil
       // Also after a failure: the alert tells the other end.
       try await flush()
-      if status == 1 { return }
+      if status == 1 {
+        isEstablished = true
+        return
+      }
       if let failure { throw failure }
       guard reason == SSL_ERROR_WANT_READ else { throw .disconnected("TLS handshake") }
       guard try await fill() else { throw .disconnected("the stream ended in the TLS handshake") }
@@ -311,6 +317,7 @@ package final class TLSStream: ByteStream, @unchecked Sendable {
   }
 
   package func receive(into slice: Slice, waitForAll: Bool) async throws(WireError) -> Int {
+    if !isEstablished { try await handshake() }
     var done = 0
     while done < slice.count {
       ERR_clear_error()
@@ -340,6 +347,7 @@ package final class TLSStream: ByteStream, @unchecked Sendable {
   }
 
   package func send(_ slices: [Slice]) async throws(WireError) {
+    if !isEstablished { try await handshake() }
     var pending = 0
     for slice in slices {
       var offset = 0

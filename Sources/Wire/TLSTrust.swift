@@ -27,74 +27,17 @@ package final class TLSTrust: @unchecked Sendable {
     ERR_clear_error()
     SSL_CTX_ctrl(context, SSL_CTRL_SET_MIN_PROTO_VERSION, Int(TLS1_2_VERSION), nil)
     SSL_CTX_set_verify(context, SSL_VERIFY_PEER, nil)
-    let found = Self.certificates(authorities)
+    let found = PEM.certificates(authorities)
     defer { for one in found { X509_free(one) } }
     guard !found.isEmpty else { throw Failure(reason: "no certificate in the authorities' file") }
     let store = SSL_CTX_get_cert_store(context)
     for one in found where X509_STORE_add_cert(store, one) != 1 {
-      throw Failure(reason: Self.lastError("a certificate cannot be used"))
+      throw Failure(reason: PEM.lastError("a certificate cannot be used"))
     }
-    if let certificate { try use(certificate, key) }
+    if let certificate { try PEM.use(certificate, key: key, in: context) }
   }
 
   deinit { SSL_CTX_free(context) }
-
-  private func use(_ certificate: [UInt8], _ key: [UInt8]?) throws(Failure) {
-    let chain = Self.certificates(certificate)
-    defer { for one in chain { X509_free(one) } }
-    guard let first = chain.first else {
-      throw Failure(reason: "no certificate in the certificate's file")
-    }
-    guard SSL_CTX_use_certificate(context, first) == 1 else {
-      throw Failure(reason: Self.lastError("the certificate cannot be used"))
-    }
-    for one in chain.dropFirst() {
-      // Takes the reference over.
-      X509_up_ref(one)
-      guard
-        SSL_CTX_ctrl(context, SSL_CTRL_EXTRA_CHAIN_CERT, 0, UnsafeMutableRawPointer(one)) == 1
-      else {
-        X509_free(one)
-        throw Failure(reason: Self.lastError("the certificate's chain cannot be used"))
-      }
-    }
-    guard let key else { throw Failure(reason: "a certificate needs its key") }
-    let secret = Self.reading(key) { PEM_read_bio_PrivateKey($0, nil, noPassphrase, nil) }
-    guard let secret else { throw Failure(reason: "no key in the key's file, or an encrypted one") }
-    defer { EVP_PKEY_free(secret) }
-    guard SSL_CTX_use_PrivateKey(context, secret) == 1, SSL_CTX_check_private_key(context) == 1
-    else { throw Failure(reason: Self.lastError("the key does not belong to the certificate")) }
-  }
-
-  private static func reading<Value>(_ bytes: [UInt8], _ body: (OpaquePointer) -> Value?) -> Value?
-  {
-    bytes.withUnsafeBytes { bytes in
-      guard let base = bytes.baseAddress, let bio = BIO_new_mem_buf(base, Int32(bytes.count))
-      else { return nil }
-      defer { BIO_free(bio) }
-      return body(bio)
-    }
-  }
-
-  private static func certificates(_ pem: [UInt8]) -> [OpaquePointer] {
-    var found: [OpaquePointer] = []
-    _ = reading(pem) { bio -> Bool? in
-      while found.count < 1024, let one = PEM_read_bio_X509(bio, nil, noPassphrase, nil) {
-        found.append(one)
-      }
-      return nil
-    }
-    // The end of the file is an error to OpenSSL.
-    ERR_clear_error()
-    return found
-  }
-
-  private static func lastError(_ what: String) -> String {
-    let code = ERR_peek_last_error()
-    ERR_clear_error()
-    guard let reason = ERR_reason_error_string(code) else { return what }
-    return "\(what): \(String(cString: reason))"
-  }
 
   /// Sessions with the server of that name, which its certificate must bear.
   ///
@@ -140,8 +83,3 @@ private final class CertifiedSessions: TLSSessions, @unchecked Sendable {
     return .malformed("\(TLSTrust.errorWords): \(words)")
   }
 }
-
-/// Nobody is asked at a terminal.
-private func noPassphrase(
-  _: UnsafeMutablePointer<CChar>?, _: Int32, _: Int32, _: UnsafeMutableRawPointer?
-) -> Int32 { -1 }

@@ -13,11 +13,16 @@ final class Client: @unchecked Sendable {
   let access: ClusterAccess
   private let wire: WireClient
   private let session: SessionFile?
+  /// Seals what is to be kept of access keys.
+  let secrets: SecretBox
   var coordinator: CoordinatorClient { access.coordinator }
   /// How fresh what is read must be.
   var level: ReadLevel { access.map.level }
 
-  private init(output: Output, access: ClusterAccess, wire: WireClient, session: SessionFile?) {
+  private init(
+    output: Output, access: ClusterAccess, wire: WireClient, session: SessionFile?, key: ClusterKey
+  ) {
+    secrets = SecretBox(key)
     driver = access.driver
     self.output = output
     self.access = access
@@ -55,7 +60,7 @@ final class Client: @unchecked Sendable {
       access: ClusterAccess(
         driver: context.driver, coordinator: coordinator, map: map,
         stripes: StripeIO(driver: context.driver, client: wire, directory: map)), wire: wire,
-      session: session)
+      session: session, key: configuration.key)
     do throws(Failure) {
       try await body(client)
       await client.close()

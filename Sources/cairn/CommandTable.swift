@@ -274,6 +274,78 @@ let commandTable: [CommandSpec] = [
     summary: "Give a bucket without objects another storage class.", usage: "BUCKET CLASS",
     options: [json, config], operands: 2...2, run: setClass),
   CommandSpec(
+    path: ["admin", "user", "create"], summary: "Make a user of the S3 gateways.",
+    usage: "[--json] NAME",
+    details: """
+      A user may do what its policies allow, and what buckets grant it: at first nothing. Access keys in a gateway's access_keys file
+      are no users; they may do everything.
+      """,
+    options: [json, config], operands: 1...1, run: createUser),
+  CommandSpec(
+    path: ["admin", "user", "list"], summary: "List the users.", usage: "[--json]",
+    options: [json, consistency, session, config], run: listUsers),
+  CommandSpec(
+    path: ["admin", "user", "show"], summary: "Show a user, its access keys and its policies.",
+    usage: "[--json] NAME", options: [json, consistency, session, config], operands: 1...1,
+    run: showUser),
+  CommandSpec(
+    path: ["admin", "user", "disable"], summary: "Lock a user out; nothing of it is lost.",
+    usage: "[--json] NAME",
+    details: "Gateways know it within 10 seconds. What is under way by then goes on to its end.",
+    options: [json, config], operands: 1...1, run: disableUser),
+  CommandSpec(
+    path: ["admin", "user", "enable"], summary: "Let a user in again.", usage: "[--json] NAME",
+    options: [json, config], operands: 1...1, run: enableUser),
+  CommandSpec(
+    path: ["admin", "user", "delete"],
+    summary: "Delete a user with its access keys and policies.", usage: "[--json] NAME",
+    details:
+      "Buckets' policies that name it stay as they are, and mean a user of that name again if one is made.",
+    options: [json, config], operands: 1...1, run: deleteUser),
+  CommandSpec(
+    path: ["admin", "user", "key", "create"], summary: "Make an access key for a user.",
+    usage: "[--json] USER",
+    details: """
+      Its secret is printed here and never again: the cluster keeps it encrypted under a key made of the cluster's key file. A
+      user has at most 8 access keys.
+      """,
+    options: [json, config], operands: 1...1, run: createAccessKey),
+  CommandSpec(
+    path: ["admin", "user", "key", "rotate"],
+    summary: "Make another access key for the same user, and disable the old one.",
+    usage: "[--json] ACCESS-KEY",
+    details: """
+      In one step. To change over without a gap, 'key create', let clients use the new one, then 'key disable' the old.
+      """,
+    options: [json, config], operands: 1...1, run: rotateAccessKey),
+  CommandSpec(
+    path: ["admin", "user", "key", "disable"], summary: "Switch an access key off.",
+    usage: "[--json] ACCESS-KEY", details: "Gateways know it within 10 seconds.",
+    options: [json, config], operands: 1...1, run: disableAccessKey),
+  CommandSpec(
+    path: ["admin", "user", "key", "enable"], summary: "Switch an access key on again.",
+    usage: "[--json] ACCESS-KEY", options: [json, config], operands: 1...1, run: enableAccessKey),
+  CommandSpec(
+    path: ["admin", "user", "key", "delete"], summary: "Delete an access key.",
+    usage: "[--json] ACCESS-KEY", options: [json, config], operands: 1...1, run: deleteAccessKey),
+  CommandSpec(
+    path: ["admin", "user", "policy", "set"],
+    summary: "Give a user a policy, or another in the place of one.",
+    usage: "[--json] USER POLICY FILE",
+    details: """
+      FILE is a document in the AWS JSON grammar without principals. All of a user's together have at most 20 KiB. docs/s3.md has
+      what is understood; what is not is refused.
+      """,
+    options: [json, config], operands: 3...3, run: setUserPolicy),
+  CommandSpec(
+    path: ["admin", "user", "policy", "show"], summary: "Print a user's policy as it was given.",
+    usage: "[--json] USER POLICY", options: [json, consistency, session, config], operands: 2...2,
+    run: showUserPolicy),
+  CommandSpec(
+    path: ["admin", "user", "policy", "delete"], summary: "Take a policy from a user.",
+    usage: "[--json] USER POLICY", options: [json, config], operands: 2...2,
+    run: deleteUserPolicy),
+  CommandSpec(
     path: ["admin", "scrub", "status"],
     summary: "Show how far each device's scrub is and what it found.",
     usage: "[--node NODE] [--device DEVICE] [--json]",

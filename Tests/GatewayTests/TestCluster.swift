@@ -19,6 +19,8 @@ enum TestCluster {
   private static let key = ClusterKey(secret: Array(2..<34))
   private static let coordinator = SocketAddress(host: "c1", port: 7400)
 
+  static let secrets = SecretBox(key)
+
   struct TooLate: Error {}
 
   static func start(_ world: SimulatedWorld, nodes: Int = 3) async throws -> ClusterBackend {
@@ -63,7 +65,7 @@ enum TestCluster {
     let access = ClusterAccess(
       driver: driver, coordinator: client, map: map,
       stripes: StripeIO(driver: driver, client: wire, directory: map))
-    return ClusterBackend(access) {
+    return ClusterBackend(access, secrets: secrets) {
       await access.close()
       await client.close()
       await wire.close()

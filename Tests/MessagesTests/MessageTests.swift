@@ -100,6 +100,21 @@ struct Samples {
         parts: [PartChoice(number: 7, identity: number())], root: number(),
         attributes: attributes(), precondition: .absent, modified: number()),
       .abortMultipart(MultipartName(name(), number: number())),
+      .changeUser(name: "u", .create), .changeUser(name: "u", .delete),
+      .changeUser(name: "u", .setEnabled(true)), .changeUser(name: "u", .deletePolicy("p")),
+      .changeUser(name: "u", .setPolicy(NamedPolicy(name: "p", document: "{}"))),
+      .changeAccessKey(name: "k", .create(user: "u", sealedSecret: [1, 2])),
+      .changeAccessKey(name: "k", .rotate(to: "l", sealedSecret: [3])),
+      .changeAccessKey(name: "k", .setEnabled(false)), .changeAccessKey(name: "k", .delete),
+      .changeBucketAccess(bucket: "b", .policy("{}")),
+      .changeBucketAccess(bucket: "b", .policy(nil)),
+      .changeBucketAccess(bucket: "b", .acl(.authenticatedRead)),
+      .changeBucketAccess(
+        bucket: "b",
+        .publicAccessBlock(
+          PublicAccessBlock(
+            blocksACLs: true, ignoresACLs: false, blocksPolicy: true, restrictsBucket: false))),
+      .changeBucketAccess(bucket: "b", .ownerEnforced(true)),
     ]
   }
 }

@@ -260,6 +260,10 @@ extension Model {
       buckets[Array(name.utf8)]!.settings[setting.kind] =
         setting.bytes.isEmpty ? nil : setting.bytes
       return .done
+    case .changeUser(let name, let change): return self.change(user: name, change)
+    case .changeAccessKey(let name, let change): return self.change(accessKey: name, change)
+    case .changeBucketAccess(let bucket, let change):
+      return self.change(accessOf: bucket, change)
     case .copyObject(
       let source, let sourceIdentity, let target, let attributes, let move, let precondition,
       let modified):

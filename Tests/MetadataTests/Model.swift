@@ -58,6 +58,7 @@ struct Model {
   struct Bucket {
     var identity: UInt64
     var domain: ChunkDomain
+    var access = BucketAccess()
     var versioning = BucketVersioning.off
     var lock: BucketLock?
     /// Every version of a key that there is, the newest last.
@@ -110,6 +111,8 @@ struct Model {
   var hints: [Hint: Ordinal] = [:]
   var classes: [ClassID: StorageClass] = [:]
   var buckets: [[UInt8]: Bucket] = [:]
+  var users: [String: User] = [:]
+  var accessKeys: [String: AccessKey] = [:]
   var trash: [Trash] = []
   var nodes: [NodeID: NodeRecord] = [:]
   var mapEpoch: UInt64 = 0

@@ -66,7 +66,8 @@ struct ModelTests {
     "setAttributes done", "setAttributes version", "setAttributes refused isDeleteMarker",
     "setVersioning done", "commitObject version", "deleteObject version", "deleteVersion done",
     "deleteVersion version", "deleteVersion refused noSuchVersion", "copyObject version",
-    "copyObject refused isDeleteMarker", "completeMultipart version",
+    "copyObject refused isDeleteMarker", "completeMultipart version", "changeUser done",
+    "changeAccessKey done", "changeBucketAccess done",
   ]
 
   @Test(
@@ -197,6 +198,7 @@ struct ModelTests {
         #expect(outcome == [.done])
       }
     }
+    try deleteUsers(machine)
     let sessions = try machine.allSessions().map(\.id)
     _ = try machine.apply(batch([.expireSessions(sessions)], after: machine.appliedPosition))
     _ = try machine.apply(batch([.returnEdges(limit: 65536)], after: machine.appliedPosition))
@@ -457,6 +459,7 @@ struct ModelTests {
     #expect(machine.appliedPosition == model.position)
     #expect(machine.map.nodes == model.nodes.values.sorted { $0.id < $1.id })
     #expect(machine.map.epoch == model.mapEpoch)
+    try model.compareAccess(machine)
     for (id, container) in model.containers where !container.isCondemned {
       #expect(try machine.container(id)?.places == container.places)
       #expect(try machine.rewrite(of: id) == container.rewrite)

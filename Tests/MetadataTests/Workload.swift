@@ -338,6 +338,7 @@ struct Workload {
 
   private mutating func clientCommand(_ session: UInt64) -> ClientCommand {
     if chance(14) { return multipartCommand(session) }
+    if chance(4) { return accessCommand() }
     let uploads = model.uploads.filter { $0.value.session == session }.keys.sorted()
     let grants = model.grants.filter { $0.value.session == session }.keys.sorted()
     let upload = chance(2) ? 3 : pick(uploads) ?? 0

@@ -11,13 +11,18 @@ package final class ClusterBackend: ObjectBackend, @unchecked Sendable {
   private let writers: WriterRotation
   /// Ends what `access` stands on.
   private let onClose: @Sendable () async -> Void
+  /// Opens what users' secrets are sealed in; nil: there are no users.
+  let secrets: SecretBox?
 
-  /// - Parameter onClose: called when nothing uses `access` any more.
+  /// - Parameters:
+  ///   - secrets: of the cluster whose users may ask; nil: none but those of the gateway's configuration.
+  ///   - onClose: called when nothing uses `access` any more.
   package init(
     _ access: ClusterAccess, options: ObjectWriter.Options = ObjectWriter.Options(),
-    onClose: @escaping @Sendable () async -> Void = {}
+    secrets: SecretBox? = nil, onClose: @escaping @Sendable () async -> Void = {}
   ) {
     self.access = access
+    self.secrets = secrets
     self.onClose = onClose
     reader = ObjectReader(access)
     writers = WriterRotation(access, options: options)
@@ -236,6 +241,7 @@ extension BackendError {
       case .noSuchMultipart: self = .uploadNotFound
       case .noSuchPart: self = .partNotFound
       case .partOrder: self = .invalidPartOrder
+      case .noSuchUser, .noSuchAccessKey: self = .userNotFound
       case .tooFewDomains, .deviceFull: self = .quorumNotMet(reason)
       case .unavailable, .notLeader: self = .unavailable(reason)
       default: self = .failed("\(error)")

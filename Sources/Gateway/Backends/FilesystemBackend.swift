@@ -33,7 +33,7 @@ package final class FilesystemBackend: ObjectBackend, @unchecked Sendable {
   {
     let backend = FilesystemBackend(base, driver)
     try await backend.attempt { () throws(RingError) in
-      for folder in ["buckets", "records", "uploads"] {
+      for folder in ["access", "buckets", "records", "uploads"] {
         try await driver.makeDirectories("\(base)/.cairn/\(folder)")
       }
       // What was being written when the last process ended is nobody's.
@@ -112,6 +112,7 @@ package final class FilesystemBackend: ObjectBackend, @unchecked Sendable {
     if let rule = BucketName.brokenRule(name) { throw .invalidName("\(rule)") }
     try await locked { () throws(BackendError) in
       guard try await status(folder(name)) == nil else { throw .bucketExists }
+      try await forgetAccess(of: name)
       try await attempt { () throws(RingError) in
         try await driver.replaceFile(inner("buckets/\(name)"), with: [])
         try await driver.makeDirectories(folder(name))
@@ -129,6 +130,7 @@ package final class FilesystemBackend: ObjectBackend, @unchecked Sendable {
         throw error.errno == ENOTEMPTY || error.errno == EEXIST
           ? .bucketNotEmpty : BackendError(error)
       }
+      try await forgetAccess(of: name)
       try await removeTree(inner("uploads/\(name)"))
       try await removeTree(inner("records/\(name)"))
       try await attempt { () throws(RingError) in

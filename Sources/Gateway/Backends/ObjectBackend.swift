@@ -4,7 +4,7 @@ package import Messages
 /// Where the gateway keeps objects. Names are as S3 has them; keys are compared by bytes.
 ///
 /// `ClusterBackend` keeps them in a Cairn cluster, `FilesystemBackend` in plain files.
-package protocol ObjectBackend: PartBackend, SettingsBackend, VersionBackend {
+package protocol ObjectBackend: PartBackend, SettingsBackend, VersionBackend, AccessBackend {
   /// By name.
   func buckets() async throws(BackendError) -> [BucketEntry]
   /// - Throws: `bucketExists`, `invalidName`.
@@ -142,6 +142,8 @@ package enum BackendError: Error, Equatable {
   case notImplemented
   case partNotFound
   case invalidPartOrder
+  /// Neither a user nor an access key of that name.
+  case userNotFound
   /// Nobody can answer now; whether a change was made may be unknown.
   case unavailable(String)
   /// Too few devices to store safely, or too few blocks to read.

@@ -10,13 +10,16 @@ import Service
 /// What is wrong is told when the source ends, so before anything is visible.
 final class BodySource: ByteSource, @unchecked Sendable {
   // Loop-confined.
-  private let body: HTTPRequestBody
+  private let body: any BytePull
+  private let bodyByteCount: UInt64?
   private let pieces: ChunkedPayload?
   private let wanted: BodyClaims
   private let md5 = RunningDigest(.md5)
   private let sha256: RunningDigest?
   private let checksum: RunningDigest?
   private var count: UInt64 = 0
+  /// So far.
+  var readByteCount: UInt64 { count }
   private var isAtEnd = false
   /// Why reading failed.
   private(set) var failure: S3Error?
@@ -27,13 +30,24 @@ final class BodySource: ByteSource, @unchecked Sendable {
 
   let byteCount: UInt64?
 
-  init(_ body: HTTPRequestBody, _ wanted: BodyClaims, _ payload: Payload, pool: BufferPool) {
+  convenience init(
+    _ body: HTTPRequestBody, _ wanted: BodyClaims, _ payload: Payload, pool: BufferPool
+  ) {
+    self.init(pull: body, length: body.byteCount, wanted, payload, pool: pool)
+  }
+
+  /// - Parameter length: of `body`; nil when its end alone tells.
+  init(
+    pull body: any BytePull, length: UInt64?, _ wanted: BodyClaims, _ payload: Payload,
+    pool: BufferPool
+  ) {
     self.body = body
+    bodyByteCount = length
     self.wanted = wanted
     switch payload {
     case .unsigned, .digest:
       pieces = nil
-      byteCount = body.byteCount ?? wanted.decodedByteCount
+      byteCount = length ?? wanted.decodedByteCount
     case .pieces(let signing, let hasTrailer):
       pieces = ChunkedPayload(body, signing: signing, hasTrailer: hasTrailer, pool: pool)
       byteCount = wanted.decodedByteCount
@@ -59,7 +73,7 @@ final class BodySource: ByteSource, @unchecked Sendable {
     if let byteCount, count > byteCount { throw fail(S3Error(.incompleteBody)) }
     if found == 0 || count == byteCount {
       // What says that it is the end, and may say more, stands behind the last byte.
-      if found > 0, pieces != nil || body.byteCount == nil {
+      if found > 0, pieces != nil || bodyByteCount == nil {
         let rest = try await receive(into: Slice(copying: [0]))
         guard rest == 0 else { throw fail(S3Error(.incompleteBody)) }
       }

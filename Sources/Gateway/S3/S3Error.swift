@@ -48,6 +48,7 @@ package struct S3Error: Error, Equatable {
     case illegalLocationConstraint = "IllegalLocationConstraintException"
     case incompleteBody = "IncompleteBody"
     case internalError = "InternalError"
+    case invalidBucketACLWithOwnership = "InvalidBucketAclWithObjectOwnership"
     case invalidAccessKeyId = "InvalidAccessKeyId"
     case invalidArgument = "InvalidArgument"
     case invalidBucketName = "InvalidBucketName"
@@ -62,6 +63,10 @@ package struct S3Error: Error, Equatable {
     case invalidTag = "InvalidTag"
     case invalidURI = "InvalidURI"
     case keyTooLong = "KeyTooLongError"
+    case invalidPolicyDocument = "InvalidPolicyDocument"
+    case malformedPOST = "MalformedPOSTRequest"
+    case malformedPolicy = "MalformedPolicy"
+    case maxPostPreDataLengthExceeded = "MaxPostPreDataLengthExceeded"
     case malformedTrailer = "MalformedTrailerError"
     case malformedXML = "MalformedXML"
     case metadataTooLarge = "MetadataTooLarge"
@@ -141,6 +146,8 @@ package struct S3Error: Error, Equatable {
       case .incompleteBody:
         "You did not provide the number of bytes specified by the Content-Length HTTP header"
       case .internalError: "We encountered an internal error. Please try again."
+      case .invalidBucketACLWithOwnership:
+        "Bucket cannot have ACLs set with ObjectOwnership's BucketOwnerEnforced setting"
       case .invalidAccessKeyId:
         "The AWS Access Key Id you provided does not exist in our records."
       case .invalidArgument: "Invalid Argument"
@@ -161,6 +168,13 @@ package struct S3Error: Error, Equatable {
       case .invalidStorageClass: "The storage class you specified is not valid"
       case .invalidURI: "Couldn't parse the specified URI."
       case .keyTooLong: "Your key is too long"
+      case .invalidPolicyDocument:
+        "The content of the form does not meet the conditions specified in the policy document."
+      case .malformedPOST:
+        "The body of your POST request is not well-formed multipart/form-data."
+      case .malformedPolicy: "The policy is malformed."
+      case .maxPostPreDataLengthExceeded:
+        "Your POST request fields preceding the upload file were too large."
       case .malformedTrailer:
         "The request contained trailing data that was not well-formed or did not conform to our published schema."
       case .malformedXML:
@@ -245,6 +259,7 @@ extension S3Error {
     case .notImplemented: self.init(.notImplemented)
     case .partNotFound: self.init(.invalidPart)
     case .invalidPartOrder: self.init(.invalidPartOrder)
+    case .userNotFound: self.init(.invalidAccessKeyId)
     case .unavailable(let reason): self.init(.serviceUnavailable, reason)
     case .quorumNotMet(let reason): self.init(.serviceUnavailable, reason)
     case .source(let reason): self.init(.serviceUnavailable, reason)

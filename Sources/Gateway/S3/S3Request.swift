@@ -89,6 +89,9 @@ struct S3Request {
     return min(number, range.upperBound)
   }
 
+  /// Whether there is such a header, once or more often.
+  func names(header: String) -> Bool { !fields.values(header).isEmpty }
+
   /// The value of a header; nil when it is not there.
   func header(_ name: String) throws(S3Error) -> String? {
     let found = fields.values(name)

@@ -11,8 +11,8 @@ extension S3Service {
   }
 
   func listBuckets(_ call: Call) async throws(S3Error) {
-    let buckets = try await ask { () async throws(BackendError) in try await self.backend.buckets()
-    }
+    let all = try await ask { () async throws(BackendError) in try await self.backend.buckets() }
+    let buckets = try call.visible(all)
     var xml = XMLText("ListAllMyBucketsResult")
     xml.group("Owner") {
       $0.element("ID", Self.ownerID)
@@ -33,6 +33,7 @@ extension S3Service {
     guard let bucket = call.request.bucket else { throw S3Error(.invalidBucketName) }
     let hasLocks =
       try call.request.header("x-amz-bucket-object-lock-enabled")?.lowercased() == "true"
+    let access = try Self.initialAccess(call.request)
     let body = try await wholeBody(call, limit: 64 << 10)
     if !body.isEmpty {
       let tree: XMLTree
@@ -60,6 +61,7 @@ extension S3Service {
       }
       throw S3Error(backend: error).with("BucketName", bucket)
     }
+    try await settleAccess(of: bucket, access)
     await call.answer(200, [.init("Location", "/" + bucket)])
   }
 
@@ -71,6 +73,7 @@ extension S3Service {
   func removeBucket(_ call: Call) async throws(S3Error) {
     guard let bucket = call.request.bucket else { throw S3Error(.invalidBucketName) }
     try await ask { () async throws(BackendError) in try await self.backend.removeBucket(bucket) }
+    try await settleAccess(of: bucket)
     await call.answer(204)
   }
 

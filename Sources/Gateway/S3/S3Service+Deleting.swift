@@ -81,7 +81,7 @@ extension S3Service {
       guard let key = object.value("Key"), !key.isEmpty else { throw S3Error(.malformedXML) }
       keys.append((key, object.value("VersionId")))
     }
-    let bypasses = try S3Lock.bypassesGovernance(call.request)
+    let wantsBypass = try S3Lock.bypassesGovernance(call.request)
     try await requireBucket(call.request)
     let outcomes = await withTaskGroup(of: (Int, Result<Deleted, S3Error>).self) { group in
       var outcomes = [Result<Deleted, S3Error>](repeating: .success(Deleted()), count: keys.count)
@@ -92,6 +92,10 @@ extension S3Service {
           running -= 1
         }
         group.addTask { [self] in
+          guard call.mayDelete(item.key, version: item.version) else {
+            return (index, .failure(S3Error(.accessDenied)))
+          }
+          let bypasses = wantsBypass && call.mayBypassLocks(item.key)
           do throws(S3Error) {
             let version =
               if let text = item.version { try Self.version(text) } else { VersionName.unnamed }

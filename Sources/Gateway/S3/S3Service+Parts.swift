@@ -292,7 +292,9 @@ extension S3Service {
     var xml = XMLText("CompleteMultipartUploadResult")
     let host = call.request.fields["Host"] ?? ""
     let path = URLCoding.encode(upload.name.key.utf8, keepingSlash: true)
-    xml.element("Location", "http://\(host)/\(upload.name.bucket)/\(path)")
+    xml.element(
+      "Location",
+      "\(call.exchange.isSecure ? "https" : "http")://\(host)/\(upload.name.bucket)/\(path)")
     xml.element("Bucket", upload.name.bucket)
     xml.element("Key", upload.name.key)
     xml.element("ETag", facts.quotedETag)

@@ -10,9 +10,8 @@ package final class S3Service: HTTPHandler, @unchecked Sendable {
   let configuration: GatewayConfiguration
   let backend: any ObjectBackend
   let driver: any Driver
+  let gatekeeper: Gatekeeper
   private let log: Log
-  /// By name.
-  private let secrets: [String: String]
 
   init(
     _ configuration: GatewayConfiguration, backend: any ObjectBackend, driver: any Driver, log: Log
@@ -21,7 +20,7 @@ package final class S3Service: HTTPHandler, @unchecked Sendable {
     self.backend = backend
     self.driver = driver
     self.log = log
-    secrets = Dictionary(configuration.keys.map { ($0.name, $0.secret) }) { first, _ in first }
+    gatekeeper = Gatekeeper(configuration.keys, backend, driver, log)
   }
 
   /// One request under way.
@@ -34,6 +33,11 @@ package final class S3Service: HTTPHandler, @unchecked Sendable {
     var extra: [HTTPFields.Line]
     /// Whose signature it bears.
     var accessKey: String
+    var identity: Identity
+    /// What conditions of policies may ask about.
+    var context: RequestContext
+    /// Of the bucket that it is about.
+    var rules = BucketRules()
     var method: String { request.method }
 
     func fields(_ more: [HTTPFields.Line] = []) -> HTTPFields {
@@ -69,11 +73,17 @@ package final class S3Service: HTTPHandler, @unchecked Sendable {
       let request = try S3Request(exchange.head, domain: configuration.domain)
       if request.method == "OPTIONS" { return try await preflight(request, exchange, requestID) }
       extra = await originFields(request)
-      let (payload, accessKey) = try authenticate(request)
-      try await dispatch(
-        Call(
-          exchange: exchange, request: request, payload: payload, requestID: requestID,
-          extra: extra, accessKey: accessKey))
+      let who = try await authenticate(request)
+      var call = Call(
+        exchange: exchange, request: request, payload: who.payload, requestID: requestID,
+        extra: extra, accessKey: who.accessKey, identity: who.identity,
+        context: try context(request, who, exchange))
+      try await authorize(&call)
+      do throws(S3Error) {
+        try await dispatch(call)
+      } catch {
+        throw await masked(error, call)
+      }
     } catch {
       await refuse(error, exchange, requestID, extra)
     }
@@ -125,24 +135,6 @@ package final class S3Service: HTTPHandler, @unchecked Sendable {
     return String(repeating: "0", count: 16 - text.utf8.count) + text
   }
 
-  private func authenticate(_ request: S3Request) throws(S3Error) -> (
-    payload: Payload, accessKey: String
-  ) {
-    guard let claim = try SignedClaim(request) else { throw S3Error(.accessDenied) }
-    guard let secret = secrets[claim.scope.accessKey] else {
-      throw S3Error(.invalidAccessKeyId).with("AWSAccessKeyId", claim.scope.accessKey)
-    }
-    guard claim.scope.region == configuration.region else {
-      throw S3Error(
-        claim.lifetime == nil ? .authorizationHeaderMalformed : .authorizationQueryParametersError,
-        "The region '\(claim.scope.region)' is wrong; expecting '\(configuration.region)'"
-      ).with("Region", configuration.region)
-    }
-    try claim.checkTime(driver.wallClock)
-    let key = try claim.verify(request, secret: secret)
-    return (try Payload(claim, key: key), claim.scope.accessKey)
-  }
-
   private func dispatch(_ call: Call) async throws(S3Error) {
     guard call.request.bucket != nil else {
       guard call.method == "GET" else { throw S3Error(.methodNotAllowed) }
@@ -157,6 +149,7 @@ package final class S3Service: HTTPHandler, @unchecked Sendable {
 
   private func dispatchBucket(_ call: Call) async throws(S3Error) {
     let request = call.request
+    if try await answersAccess(call) { return }
     if let refusal = Self.unsupported(request, Self.bucketQueries) {
       // Of a bucket that is not there, that is what counts.
       try await requireBucket(request)
@@ -187,6 +180,7 @@ package final class S3Service: HTTPHandler, @unchecked Sendable {
       if request.has("object-lock") { return try await getBucketLock(call) }
       try await listObjects(call)
     case "POST":
+      if !request.has("delete"), Self.isForm(request) { return try await postObject(call) }
       guard request.has("delete") else { throw S3Error(.notImplemented) }
       try await deleteObjects(call)
     default: throw S3Error(.methodNotAllowed)
@@ -201,6 +195,7 @@ package final class S3Service: HTTPHandler, @unchecked Sendable {
       if request.has("tagging") { return try await putObjectTags(call) }
       if request.has("retention") { return try await putRetention(call) }
       if request.has("legal-hold") { return try await putLegalHold(call) }
+      if request.has("acl") { return try await putObjectACL(call) }
       let isCopy = try request.header("x-amz-copy-source") != nil
       if request.has("partNumber") || request.has("uploadId") {
         if isCopy { return try await copyPart(call) }
@@ -208,6 +203,7 @@ package final class S3Service: HTTPHandler, @unchecked Sendable {
       }
       if isCopy { try await copyObject(call) } else { try await putObject(call) }
     case "GET":
+      if request.has("acl") { return try await getObjectACL(call) }
       if request.has("uploadId") { return try await listParts(call) }
       if request.has("tagging") { return try await getObjectTags(call) }
       if request.has("retention") { return try await getRetention(call) }
@@ -229,18 +225,14 @@ package final class S3Service: HTTPHandler, @unchecked Sendable {
 
   /// Sub-resources that are not there, and what S3 says when they are asked for and not set; nil: 501 in any case.
   private static let bucketQueries: [String: S3Error.Code?] = [
-    "accelerate": nil, "acl": nil, "analytics": nil,
+    "accelerate": nil, "analytics": nil,
     "encryption": .encryptionConfigurationNotFound, "intelligent-tiering": nil, "inventory": nil,
-    "logging": nil, "metrics": nil,
-    "notification": nil,
-    "ownershipControls": .ownershipControlsNotFound, "policy": .noSuchBucketPolicy,
-    "policyStatus": .noSuchBucketPolicy,
-    "publicAccessBlock": .noSuchPublicAccessBlockConfiguration,
+    "logging": nil, "metrics": nil, "notification": nil,
     "replication": .replicationConfigurationNotFound, "requestPayment": nil,
     "website": .noSuchWebsiteConfiguration,
   ]
   private static let objectQueries: [String: S3Error.Code?] = [
-    "acl": nil, "restore": nil, "select": nil, "torrent": nil,
+    "restore": nil, "select": nil, "torrent": nil,
   ]
 
   private static func unsupported(_ request: S3Request, _ queries: [String: S3Error.Code?])

@@ -111,7 +111,7 @@ struct SignedClaim {
     }
   }
 
-  private static let versionTwo = S3Error(
+  static let versionTwo = S3Error(
     .invalidRequest,
     "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256.")
 

@@ -17,6 +17,11 @@ struct XMLText {
     text += "<\(name)>"
     open.append(name)
   }
+  /// - Parameter attributes: as they stand in the document.
+  mutating func begin(_ name: String, attributes: String) {
+    text += "<\(name) \(attributes)>"
+    open.append(name)
+  }
   mutating func end() { text += "</\(open.removeLast())>" }
 
   mutating func element(_ name: String, _ value: String) {

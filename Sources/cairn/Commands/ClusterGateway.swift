@@ -27,18 +27,12 @@ struct ClusterGateway: Sendable {
   ) async throws(RingError) {
     let daemon = directory.daemon(.gateway, 1)
     try await driver.makeDirectories(daemon.folder)
-    let letters = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567".utf8)
-    let name =
-      "CAIRN"
-      + String(
-        decoding: driver.randomBytes(15).map { letters[Int($0 & 31)] }, as: UTF8.self)
-    // No sign in it that a shell, an address or a configuration file would take for its own.
-    let secret = Base64.encode(driver.randomBytes(30)).replacing("+", with: "x")
-      .replacing("/", with: "y")
+    let key = AccessKey.make(driver)
     try await driver.replaceFile(
       directory.accessKeysPath,
       with: Array(
-        "# Access keys of this cluster's gateway: name and secret.\n\(name) \(secret)\n".utf8),
+        "# Access keys of this cluster's gateway: name and secret.\n\(key.name) \(key.secret)\n"
+          .utf8),
       mode: 0o600)
     let text = """
       # The S3 gateway of this cluster.

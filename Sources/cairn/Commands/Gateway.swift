@@ -15,6 +15,7 @@ func runGateway(_ context: Context) async throws(Failure) {
   var level = LogLevel.info
   var keyFile = ""
   var backend = GatewayBackend.cluster(GatewayBackend.ClusterSettings())
+  var certificateFiles: (chain: String, key: String)?
   var configuration = try settings.read { root throws(ConfigurationError) -> GatewayConfiguration in
     level = try root.value("log_level", default: .info)
     keyFile = try root.required("access_keys")
@@ -23,14 +24,25 @@ func runGateway(_ context: Context) async throws(Failure) {
       name: try daemonName(in: root), listen: try root.required("listen"), keys: [])
     configuration.region = try root.value("region", default: configuration.region)
     configuration.domain = try root.value("domain", default: "")
+    certificateFiles = try certificatePaths(root, settings)
     return configuration
   }
   configuration.keys = try await accessKeys(settings.resolve(keyFile), driver)
   configuration.server.connectionCount = max(
     16, min(configuration.server.connectionCount, HostProcess.openFileLimit - 1024))
   let log = Log(driver: driver, level: level)
+  var certificate: ServerCertificate?
+  if let files = certificateFiles {
+    do throws(ServerCertificate.Failure) {
+      certificate = try await ServerCertificate.load(
+        chain: files.chain, key: files.key, on: driver, log: log)
+    } catch {
+      throw .failed("the certificate cannot be used: \(error.reason)", error.path)
+    }
+  }
   let gateway = S3Gateway(
-    configuration, backend: try await backend.open(settings, driver), driver: driver, log: log)
+    configuration, backend: try await backend.open(settings, driver), driver: driver, log: log,
+    certificate: certificate)
   let address: SocketAddress
   do throws(RingError) {
     address = try await gateway.start()
@@ -39,11 +51,26 @@ func runGateway(_ context: Context) async throws(Failure) {
   }
   log.info(
     "gateway started",
-    ["address": address, "backend": backend.name, "region": configuration.region])
+    [
+      "address": address, "backend": backend.name, "region": configuration.region,
+      "tls": certificate == nil ? "off" : "on",
+    ])
   _ = await driver.submit(.waitForSignal([Signal.interrupt, Signal.terminate]))
   await gateway.stop()
   log.info("gateway stopped")
   await log.flush()
+}
+
+/// `tls_certificate` and `tls_key`: both or neither.
+private func certificatePaths(_ root: ConfigurationTable, _ settings: Settings)
+  throws(ConfigurationError) -> (chain: String, key: String)?
+{
+  let chain: String = try root.value("tls_certificate", default: "")
+  let key: String = try root.value("tls_key", default: "")
+  if chain.isEmpty && key.isEmpty { return nil }
+  guard !chain.isEmpty else { throw root.error("tls_certificate", "is wanted beside tls_key") }
+  guard !key.isEmpty else { throw root.error("tls_key", "is wanted beside tls_certificate") }
+  return (settings.resolve(chain), settings.resolve(key))
 }
 
 /// Where objects are, by the configuration's `backend`.
@@ -98,9 +125,9 @@ enum GatewayBackend: Sendable {
         throw .failed("cannot keep objects there: \(error)", path)
       }
     case .cluster(let cluster):
+      let key = try await settings.key(cluster.keyFile, on: driver)
       let wire = WireClient(
-        driver: driver, key: try await settings.key(cluster.keyFile, on: driver), name: "gateway",
-        security: cluster.security)
+        driver: driver, key: key, name: "gateway", security: cluster.security)
       let coordinator = CoordinatorClient(
         driver: driver, wire: wire, addresses: cluster.coordinators, name: "gateway")
       let map = MapCache(driver: driver, coordinator: coordinator)
@@ -110,7 +137,7 @@ enum GatewayBackend: Sendable {
         readBudgetByteCount: cluster.readMemory.int)
       var options = ObjectWriter.Options(memoryByteCount: cluster.writeMemory.int)
       options.slowPieceByteCount = 256 << 10
-      return ClusterBackend(access, options: options) {
+      return ClusterBackend(access, options: options, secrets: SecretBox(key)) {
         await access.close()
         await coordinator.close()
         await wire.close()

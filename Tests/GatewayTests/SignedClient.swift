@@ -1,0 +1,99 @@
+import Coding
+import HTTP
+import Messages
+import Ring
+import Service
+import Simulation
+
+@testable import Gateway
+
+/// Asks a gateway on a simulated machine, signing as a client does.
+struct SignedClient {
+  let driver: any Driver
+  let client: HTTPClient
+  /// Nil: does not sign.
+  var key: AccessKey?
+
+  struct Answer {
+    var status: Int
+    var text: String
+    var fields: HTTPFields
+    /// Of an error's document.
+    var code: String? {
+      guard let start = text.firstRange(of: "<Code>"), let end = text.firstRange(of: "</Code>")
+      else { return nil }
+      return String(text[start.upperBound..<end.lowerBound])
+    }
+  }
+
+  func signing(_ key: AccessKey?) -> SignedClient {
+    var copy = self
+    copy.key = key
+    return copy
+  }
+
+  func send(
+    _ method: String, _ target: String, _ more: [(String, String)] = [], body: String = "",
+    date: Duration? = nil
+  ) async throws -> Answer {
+    var fields = HTTPFields()
+    for (name, value) in more { fields.add(name, value) }
+    if let key {
+      let date = CivilTime(date ?? driver.wallClock).basic
+      let payload = hexText(RunningDigest.of(Array(body.utf8), .sha256))
+      fields.add("x-amz-date", date)
+      fields.add("x-amz-content-sha256", payload)
+      var signed = fields
+      signed.add("Host", "s3:9000")
+      let request = try S3Request(
+        HTTPRequestHead(method: method, target: target, fields: signed), domain: "")
+      let names = Set(signed.lines.map { $0.name.lowercased() }).sorted()
+      guard
+        let scope = SignatureV4.Scope("\(key.name)/\(date.prefix(8))/us-east-1/s3/aws4_request")
+      else { throw HTTPError.cancelled }
+      let text = SignatureV4.stringToSign(
+        canonical: SignatureV4.canonicalRequest(request, signedHeaders: names, payload: payload),
+        date: date, scope: scope)
+      let signature = SignatureV4.sign(
+        text, key: SignatureV4.signingKey(secret: key.secret, scope: scope))
+      fields.add(
+        "Authorization",
+        "AWS4-HMAC-SHA256 Credential=\(key.name)/\(scope.text),SignedHeaders=\(names.joined(separator: ";")),Signature=\(signature)"
+      )
+    }
+    let answer = try await client.send(
+      HTTPRequest(method, target, fields: fields, body: Array(body.utf8), isRepeatable: true),
+      deadline: .seconds(60))
+    return Answer(
+      status: answer.status, text: String(decoding: answer.body, as: UTF8.self),
+      fields: answer.head.fields)
+  }
+
+  /// The status, and the code where there is one: "200", "403 AccessDenied".
+  func outcome(
+    _ method: String, _ target: String, _ more: [(String, String)] = [], body: String = ""
+  ) async throws -> String {
+    let answer = try await send(method, target, more, body: body)
+    return ([String(answer.status)] + (answer.code.map { [$0] } ?? [])).joined(separator: " ")
+  }
+}
+
+/// A gateway in front of a backend, and one whose key is in its configuration.
+enum TestGateway {
+  static let root = AccessKey(name: "ROOTROOTROOTROOTROOT", secret: "root's secret")
+
+  static func start(_ world: SimulatedWorld, _ backend: any ObjectBackend) async throws -> (
+    gateway: S3Gateway, root: SignedClient
+  ) {
+    let process = world.process("s3")
+    let gateway = S3Gateway(
+      GatewayConfiguration(
+        name: "s3", listen: SocketAddress(host: "s3", port: 9000), keys: [root]),
+      backend: backend, driver: process, log: Log(driver: process, level: .error))
+    let address = try await gateway.start()
+    let driver = world.process("client")
+    let client = HTTPClient(
+      driver: driver, endpoint: HTTPEndpoint(address: address, isSecure: false), trust: nil)
+    return (gateway, SignedClient(driver: driver, client: client, key: root))
+  }
+}
