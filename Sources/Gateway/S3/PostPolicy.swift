@@ -88,7 +88,8 @@ struct PostPolicy {
         }
       case .begins(let field, let value):
         named.insert(field)
-        guard let found = fields[field], found.utf8.starts(with: value.utf8) else {
+        // A field that is not there is an empty one: what may be anything may be missing.
+        guard (fields[field] ?? "").utf8.starts(with: value.utf8) else {
           throw refused("Policy Condition failed: [\"starts-with\", \"$\(field)\", \"\(value)\"]")
         }
       }

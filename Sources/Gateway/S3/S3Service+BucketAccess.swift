@@ -288,7 +288,21 @@ extension S3Service {
     await call.answer(xml: Self.document(.private))
   }
 
-  func putObjectACL(_ call: Call) async throws(S3Error) { throw S3Error(.aclNotSupported) }
+  /// Takes what says no more than that, as clients send it who copy objects with their ACLs.
+  func putObjectACL(_ call: Call) async throws(S3Error) {
+    guard let name = call.request.name else { throw S3Error(.invalidURI) }
+    let named = try Self.cannedACL(call.request)
+    let body = try await wholeBody(call, limit: 64 << 10)
+    let acl = try body.isEmpty ? named : Self.acl(body)
+    guard let acl else {
+      throw S3Error(.invalidRequest, "Your request was missing a required header: x-amz-acl")
+    }
+    guard acl == .private, named ?? .private == .private else { throw S3Error(.aclNotSupported) }
+    _ = try await ask { () async throws(BackendError) in
+      try await self.backend.find(name, wanted: 0..<0)
+    }
+    await call.answer(200)
+  }
 
   // MARK: With a new bucket
 
