@@ -122,7 +122,7 @@ extension S3Service {
 
   private func store(_ put: Call, _ form: PostForm, _ policy: PostPolicy?) async throws(S3Error) {
     guard let name = put.request.name else { throw S3Error(.invalidURI) }
-    let facts = try ObjectFacts(put.request)
+    let facts = try ObjectFacts(put.request, now: driver.wallClock.wholeMilliseconds)
     var claims = try BodyClaims(put.request)
     claims.byteLimit = min(Self.putByteLimit, policy?.byteCounts?.upperBound ?? .max)
     let least = policy?.byteCounts?.lowerBound ?? 0
