@@ -61,12 +61,11 @@ struct ModelTests {
     "putPart done", "putPart missing", "completeMultipart done", "abortMultipart done",
     "completeMultipart refused noSuchPart", "completeMultipart refused noSuchMultipart",
     "expireMultiparts done", "copyObject refused sourceChanged", "setBucketSetting done",
-    "setBucketLock done", "setLock version", "setLock refused objectLocked",
+    "setBucketLock done", "setLock version",
     "deleteVersion refused objectLocked", "commitObject refused noLocks", "expireVersions done",
-    "setAttributes done", "setAttributes version", "setAttributes refused isDeleteMarker",
+    "setAttributes done", "setAttributes version",
     "setVersioning done", "commitObject version", "deleteObject version", "deleteVersion done",
     "deleteVersion version", "deleteVersion refused noSuchVersion", "copyObject version",
-    "copyObject refused isDeleteMarker", "completeMultipart version",
   ]
 
   @Test(
