@@ -1,4 +1,5 @@
 import HTTP
+import Messages
 import TestSupport
 import Testing
 
@@ -67,7 +68,7 @@ struct ReadingTests {
         let request = try? S3Request(parsed, domain: "s3.amazonaws.com")
       else { continue }
       _ = try? BodyClaims(request)
-      _ = try? ObjectFacts(request)
+      _ = try? ObjectFacts(request, now: 0)
       guard let claim = try? SignedClaim(request) else { continue }
       // One that still verifies says the same as before.
       if (try? claim.verify(request, secret: Published.secret)) != nil {
@@ -93,5 +94,48 @@ struct ReadingTests {
       }
     }
     return bytes
+  }
+
+  @Test(
+    "documents of settings are read or refused whatever is wrong with them", arguments: Seed.several
+  )
+  func settings(seed: Seed) throws {
+    var random = seed.generator
+    let lifecycle = Array(
+      "<LifecycleConfiguration><Rule><ID>x</ID><Filter><And><Prefix>a/</Prefix><Tag><Key>k</Key><Value>v</Value></Tag><ObjectSizeGreaterThan>5</ObjectSizeGreaterThan></And></Filter><Status>Enabled</Status><Expiration><Days>3</Days></Expiration><NoncurrentVersionExpiration><NoncurrentDays>2</NoncurrentDays></NoncurrentVersionExpiration></Rule></LifecycleConfiguration>"
+        .utf8)
+    let cors = Array(
+      "<CORSConfiguration><CORSRule><AllowedOrigin>https://*.a</AllowedOrigin><AllowedMethod>GET</AllowedMethod><AllowedHeader>*</AllowedHeader><MaxAgeSeconds>5</MaxAgeSeconds></CORSRule></CORSConfiguration>"
+        .utf8)
+    let tags = Array(
+      "<Tagging><TagSet><Tag><Key>a</Key><Value>b</Value></Tag></TagSet></Tagging>".utf8)
+    let lock = Array(
+      "<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled><Rule><DefaultRetention><Mode>GOVERNANCE</Mode><Years>3</Years></DefaultRetention></Rule></ObjectLockConfiguration>"
+        .utf8)
+    // What is read is written, and read again as the same.
+    let rules = try S3Lifecycle.read(lifecycle)
+    #expect(try S3Lifecycle.read(S3Lifecycle.write(rules)) == rules)
+    let origins = try S3CORS(document: cors)
+    #expect(try S3CORS(document: origins.document) == origins)
+    #expect(origins.rule(origin: "https://b.a", method: "GET", headers: ["x"]) != nil)
+    #expect(origins.rule(origin: "https://b.c", method: "GET") == nil)
+    #expect(try S3Tags(document: tags, limit: 10).pairs == [.init(key: "a", value: "b")])
+    #expect(try S3Lock.readBucket(lock) == BucketLock(mode: .governance, days: 1095))
+    for _ in 0..<1000 {
+      if let found = try? S3Lifecycle.read(Self.mutated(lifecycle, &random)) {
+        #expect(try S3Lifecycle.read(S3Lifecycle.write(found)) == found)
+      }
+      if let found = try? S3CORS(document: Self.mutated(cors, &random)) {
+        #expect(try S3CORS(document: found.document) == found)
+      }
+      _ = try? S3Tags(document: Self.mutated(tags, &random), limit: 10)
+      _ = try? S3Tags(
+        header: String(decoding: Self.mutated(Array("a=b&c=%20".utf8), &random), as: UTF8.self))
+      _ = try? S3Lock.readBucket(Self.mutated(lock, &random))
+      _ = VersionName(
+        text: String(
+          decoding: Self.mutated(Array(VersionName.identity(9).text!.utf8), &random), as: UTF8.self)
+      )
+    }
   }
 }

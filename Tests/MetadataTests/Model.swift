@@ -368,7 +368,18 @@ struct Model {
   ) -> CommandOutcome {
     guard let container = containers[id], container.rewrite == nil else { return refused(.failed) }
     guard devices.count == scheme.width else { return refused(.malformed) }
-    guard !container.groups.isEmpty else { return refused(.failed) }
+    func ordinals(_ first: UInt64, _ group: StripeRecord.Group) -> [Ordinal] {
+      (0..<UInt64(group.chunks.count)).map { Ordinal(container: id, number: first + $0) }
+    }
+    let alive = isThinned ? marks().ordinals : []
+    let dead =
+      isThinned
+      ? container.groups.filter { !ordinals($0, $1.group).contains(where: alive.contains) } : [:]
+    let living = container.groups.filter { dead[$0.key] == nil }
+    let capacity = StripeLayout.capacity(of: scheme)
+    guard !living.isEmpty, living.values.allSatisfy({ $0.group.storedByteCount <= capacity }) else {
+      return refused(.failed)
+    }
     guard devices.allSatisfy({ deviceState($0) == .healthy }) else { return refused(.unavailable) }
     guard Set(devices).count == devices.count else { return refused(.malformed) }
     guard container.grant == nil, !container.isCondemned else { return refused(.failed) }
@@ -376,12 +387,8 @@ struct Model {
     containers[id]!.rewrite = RewriteRecord(
       id: position, container: id, work: .repack(scheme, devices: devices))
     guard isThinned else { return .number(position) }
-    let alive = marks().ordinals
-    for (first, known) in container.groups {
-      let ordinals = (0..<UInt64(known.group.chunks.count)).map {
-        Ordinal(container: id, number: first + $0)
-      }
-      if ordinals.contains(where: alive.contains) { continue }
+    for (first, known) in dead {
+      let ordinals = ordinals(first, known.group)
       containers[id]!.groups[first] = nil
       containers[id]!.groupBytes -= Int(known.group.storedByteCount)
       for ordinal in ordinals { containers[id]!.chunks[ordinal.number] = nil }

@@ -390,7 +390,7 @@ struct Workload {
         return Page.Child(page: chance(3) ? 4 : page, byteCount: chance(3) ? size + 1 : size)
       }
       return .putPage(upload: upload, page: .children(children))
-    case 70..<82:
+    case 70..<80:
       let name = name()
       var content = ObjectContent.inline(random.bytes(number(0..<9)))
       var size: UInt64 = 0
@@ -412,11 +412,11 @@ struct Workload {
         attributes: ObjectAttributes(
           lock: drawsLocks && chance(5) ? ObjectLock(retention: retention()) : nil),
         precondition: precondition(name), unlessIdentical: chance(20), modified: 17)
-    case 82 where drawsLocks:
+    case 80..<83 where drawsLocks:
       if chance(25) {
         return .setBucketLock(
           bucket: "bucket-\(chance(90) ? 1 : 0)",
-          BucketLock(mode: chance(50) ? .governance : .compliance, days: chance(70) ? 0 : 1),
+          BucketLock(mode: chance(50) ? .governance : .compliance, days: chance(50) ? 0 : 1),
           enablesVersioning: chance(50))
       }
       let name = name()
@@ -436,13 +436,13 @@ struct Workload {
       return .setVersioning(
         bucket: "bucket-\(chance(80) ? 1 : number(0..<3))",
         chance(60) ? .enabled : chance(80) ? .suspended : .off)
-    case 85..<87:
+    case 85..<89:
       let name = name()
       let stack = model.buckets[Array(name.bucket.utf8)]?.stacks[Array(name.key.utf8)] ?? []
       let version: VersionName =
         chance(25) ? .null : chance(10) ? .unnamed : .identity(pick(stack)?.identity ?? 5)
       return .deleteVersion(name: name, version: version, bypassesGovernance: chance(50))
-    case 87..<93:
+    case 89..<93:
       let name = name()
       return .deleteObject(name: name, precondition: precondition(name))
     default:
