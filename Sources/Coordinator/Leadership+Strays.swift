@@ -137,6 +137,8 @@ extension Leadership {
       where shard.container.number <= machine.appliedPosition
         && shard.generation <= machine.appliedPosition
       {
+        // It goes by itself, after the grace that readers get; also when its container is forgotten before.
+        if try machine.isDoomed(DoomedShard(device: device, shard: shard)) { continue }
         guard let record = try machine.container(shard.container) else {
           forgotten.append(shard)
           continue
@@ -146,8 +148,6 @@ extension Leadership {
           continue
         }
         if try machine.rewrite(of: shard.container)?.id == shard.generation { continue }
-        // It goes by itself, after the grace that readers get.
-        if try machine.isDoomed(DoomedShard(device: device, shard: shard)) { continue }
         forgotten.append(shard)
       }
       return forgotten
