@@ -6,7 +6,7 @@ package enum PlacementPolicy: String, Sendable, CaseIterable {
   case emptiest
   /// All groups take turns.
   case roundRobin = "round-robin"
-  /// Of two groups in turn, the one whose busiest device has less under way. Taking the least busy of all would send everybody to the
+  /// Of the group whose turn it is and another one drawn, the one whose busiest device has less under way. Taking the least busy of all would send everybody to the
   /// same devices until the next report.
   ///
   /// - Source: Mitzenmacher, "The power of two choices in randomized load balancing", IEEE TPDS 12 (10), 2001.
@@ -54,7 +54,9 @@ extension PlacementPolicy {
         groups[index].map { work[$0]?.underWay ?? 0 }.max() ?? 0
       }
       let first = Int(turn % UInt64(roomy.count))
-      let second = roomy[(first + roomy.count / 2) % roomy.count]
+      // Any other as likely as the rest: groups made in the same round share no device.
+      let others = UInt64(max(1, roomy.count - 1))
+      let second = roomy[(first + 1 + Int(mix(turn, 1, 0) % others)) % roomy.count]
       return busiest(second) < busiest(roomy[first]) ? second : roomy[first]
     case .responseTime:
       let roomy = withRoom(most / 8)

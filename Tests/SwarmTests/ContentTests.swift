@@ -109,7 +109,7 @@ import Testing
         }
       }
     }
-    #expect(kinds.count == 17)
+    #expect(kinds.count == 18)
     #expect(kinds.values.allSatisfy { $0 > 20 }, "\(kinds)")
     #expect(sizes.contains(0) && sizes.contains(4096) && sizes.contains(4097))
     #expect(sizes.max()! > 4 << 20)
