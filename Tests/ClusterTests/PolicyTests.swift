@@ -76,9 +76,9 @@ struct PolicyTests {
       found[policy] = Self.run(policy, micros: micros, rate: 85, seed: seed)
     }
     for policy in [PlacementPolicy.leastLoaded, .responseTime] {
-      #expect(found[policy]!.percentile99 * 2 < found[.emptiest]!.percentile99, "\(found)")
-      #expect(found[policy]!.median < found[.roundRobin]!.median, "\(found)")
+      #expect(found[policy]!.median < found[.emptiest]!.median, "\(found)")
     }
+    #expect(found[.responseTime]!.percentile99 * 2 < found[.emptiest]!.percentile99, "\(found)")
   }
 }
 
