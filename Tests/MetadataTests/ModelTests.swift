@@ -97,6 +97,8 @@ struct ModelTests {
         return
       }
       for (command, outcome) in zip(commands, outcomes) { tally.note(command, outcome) }
+      // Looking through all of it takes longer than all else: beyond these only now and then.
+      guard step < 200 || step % 8 == 0 else { continue }
       let problems = try violations(in: store)
       guard problems.isEmpty else {
         Issue.record("step \(step), after \(commands): \(problems)")
