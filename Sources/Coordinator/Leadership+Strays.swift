@@ -208,11 +208,11 @@ extension Leadership {
       // Forgotten meanwhile: none to compare with.
       guard let known = counts[record.id], known.ofShards.count > shard.shardIndex else { continue }
       let wanted = known.ofShards[Int(shard.shardIndex)]
-      if entry.blockCount < wanted {
+      // As many as there should be need not be those: one too many hides one that is missing.
+      if entry.blockCount <= wanted || check != nil {
         guard await noteMissing(shard, on: device, address, for: check) else { return false }
-        continue
       }
-      guard entry.blockCount > wanted else { continue }
+      guard entry.blockCount > wanted || check != nil else { continue }
       guard isLeading(), await deleteUnregistered(shard, from: device, address, for: check)
       else {
         return false
