@@ -4,6 +4,7 @@ import Ring
 import Service
 import Wire
 
+/// What the rules of buckets let go goes: versions and uploads in parts, a page at a time, gently.
 extension Leadership {
   /// Versions looked at in one piece, and the pause after each: a bucket of a million takes some minutes, and nobody else notices.
   private static let lifecyclePageLimit: UInt32 = 500

@@ -18,7 +18,7 @@ package struct SettingKind: Hashable, Sendable, Comparable, WireValue {
   package static let lifecycle = SettingKind(3)
 }
 
-/// A document that a bucket has: the state machine keeps it and never looks inside.
+/// A document that a bucket has: no command looks inside.
 package struct BucketSetting: Hashable, Sendable, WireValue {
   package var kind: SettingKind
   /// At most ``byteLimit``; none: there is no such setting.

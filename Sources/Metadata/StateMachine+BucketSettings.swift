@@ -1,7 +1,8 @@
 package import Messages
 internal import Wire
 
-/// Documents that buckets have: rules, policies and the like, which only those who ask for them read.
+/// Documents that buckets have, tags and rules, which no command reads. What a bucket grants is no such document (`+Access`): its parts
+/// change one by one.
 extension StateMachine {
   func set(_ setting: BucketSetting, of name: String) throws(StoreError) -> CommandOutcome {
     guard let bucket = try buckets.get(Array(name.utf8)) else {

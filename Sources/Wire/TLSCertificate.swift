@@ -5,6 +5,9 @@ package final class TLSCertificate: TLSSessions, @unchecked Sendable {
   // Sound: set up once, then OpenSSL only counts references in it.
   private let context: OpaquePointer
 
+  /// `SSL_OP_NO_RENEGOTIATION`, a macro that Swift does not see.
+  private static let noRenegotiation = UInt64(1) << 30
+
   /// - Parameters:
   ///   - chain: PEM of the certificate and those up to its authority.
   ///   - key: PEM of its key, not encrypted.
@@ -22,7 +25,7 @@ package final class TLSCertificate: TLSSessions, @unchecked Sendable {
     SSL_CTX_ctrl(context, SSL_CTRL_SET_SESS_CACHE_MODE, Int(SSL_SESS_CACHE_OFF), nil)
     SSL_CTX_set_num_tickets(context, 1)
     // A client could have the server do handshakes over and over.
-    SSL_CTX_set_options(context, UInt64(1) << 30)
+    SSL_CTX_set_options(context, Self.noRenegotiation)
     try PEM.use(chain, key: key, in: context)
   }
 

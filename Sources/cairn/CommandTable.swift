@@ -165,7 +165,10 @@ let commandTable: [CommandSpec] = [
   CommandSpec(
     path: ["rm"], summary: "Delete objects.", usage: "[-r] cairn://BUCKET/KEY...",
     details:
-      "Where a bucket keeps versions a delete leaves a marker; with --version that version goes for good.",
+      """
+      Several keys are deleted side by side: when one of them fails others are gone all the same. Where a bucket keeps versions a
+      delete leaves a marker; with --version that version goes for good.
+      """,
     options: [
       versionOption,
       OptionSpec("--recursive", short: "-r", "the key and everything below it"), json, session,

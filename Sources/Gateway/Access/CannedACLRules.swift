@@ -1,5 +1,6 @@
 import Messages
 
+/// Canned ACLs by their names, and what each grants, as statements of a policy.
 extension CannedACL {
   /// As `x-amz-acl` has it.
   var name: String {

@@ -1,5 +1,6 @@
 package import Messages
 
+/// Users and what buckets grant, as the coordinator has them.
 extension ClusterBackend {
   package func user(withKey accessKey: String) async throws(BackendError) -> KnownUser? {
     guard let secrets else { return nil }

@@ -1,6 +1,6 @@
 package import Messages
 
-/// Documents that a backend keeps for a bucket: rules, policies and the like. One kind has one document, or none.
+/// Documents that a backend keeps for a bucket: tags and rules. One kind has one document, or none.
 package protocol SettingsBackend: AnyObject, Sendable {
   /// - Throws: `bucketNotFound`.
   func settings(_ bucket: String, _ kinds: [SettingKind]) async throws(BackendError)

@@ -2,6 +2,7 @@ import HTTP
 import Messages
 import Service
 
+/// What there is to know of an object but its bytes, in one document.
 extension S3Service {
   private static let objectAttributes = [
     "ETag", "Checksum", "ObjectParts", "StorageClass", "ObjectSize",

@@ -19,6 +19,7 @@ extension S3Service {
     guard let bucket else { return nil }
     do throws(BackendError) {
       guard let setting = try await backend.settings(bucket, [.cors]).first else { return nil }
+      // It was read before it was kept. One that this gateway cannot read, as a newer one's may be, allows nothing.
       return try? S3CORS(document: setting.bytes)
     } catch {
       guard error == .bucketNotFound else { throw S3Error(backend: error) }

@@ -32,28 +32,4 @@ extension S3Service {
     try await set(kind, call, [])
     await call.answer(204)
   }
-
-  /// Changes one version, and tells what is wrong with the one that is named.
-  func changing<Value>(
-    _ name: ObjectName, _ version: VersionName, _ body: () async throws(BackendError) -> Value
-  ) async throws(S3Error) -> Value {
-    do throws(BackendError) {
-      return try await body()
-    } catch {
-      throw S3Error(backend: error, of: name, version)
-    }
-  }
-}
-
-extension S3Error {
-  /// With what belongs to a request that names a version.
-  init(backend error: BackendError, of name: ObjectName, _ version: VersionName) {
-    self.init(backend: error)
-    guard let text = version.text else { return }
-    switch code {
-    case .noSuchVersion: self = with("Key", name.key).with("VersionId", text)
-    case .methodNotAllowed: self = with(header: "x-amz-version-id", text)
-    default: break
-    }
-  }
 }

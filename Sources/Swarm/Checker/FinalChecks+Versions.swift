@@ -2,6 +2,7 @@ internal import DataPath
 internal import Messages
 internal import Simulation
 
+/// Buckets with versions, once all has settled.
 extension FinalChecks {
   /// Lists every version, reads all of each, and judges what was ever said of versions.
   func lookAtVersions() async throws {

@@ -1,6 +1,7 @@
 package import Messages
 internal import Simulation
 
+/// What is done in buckets with versions, drawn beforehand.
 extension PlannedOperation {
   /// Some steps on one key of a bucket with versions, one after the other.
   package struct Versions: Sendable {
