@@ -15,7 +15,7 @@ extension Leadership {
   func deleteStrays() async {
     var comparedAt = driver.now
     var comparisons = 0
-    var counts: [ContainerID: BlockCounts] = [:]
+    var tallies: [ContainerID: Tallies] = [:]
     /// Records that devices said opening had lost.
     var lostCounts: [DeviceID: UInt64] = [:]
     var turn = 0
@@ -48,7 +48,7 @@ extension Leadership {
         } else if !server.nodes.isDown(device) {
           // Directories are read through, which a new leader has no time for at first.
           let isDone = await deleteStrays(
-            on: device, withData: unclean[device]!, withStripes: comparisons > 1, &counts)
+            on: device, withData: unclean[device]!, withStripes: comparisons > 1, &tallies)
           if isDone { unclean[device] = nil }
         }
       }
@@ -59,15 +59,15 @@ extension Leadership {
   ///
   /// - Returns: whether it could be done.
   func compareAll(_ device: DeviceID, for check: CheckRun) async -> Bool {
-    var counts: [ContainerID: BlockCounts] = [:]
-    return await deleteStrays(on: device, withData: true, withStripes: true, &counts, for: check)
+    var tallies: [ContainerID: Tallies] = [:]
+    return await deleteStrays(on: device, withData: true, withStripes: true, &tallies, for: check)
   }
 
   /// - Parameter check: told of each disagreement; nil: all is acted on.
   /// - Returns: whether the device surely has none that is not named.
   private func deleteStrays(
     on device: DeviceID, withData: Bool, withStripes: Bool,
-    _ counts: inout [ContainerID: BlockCounts], for check: CheckRun? = nil
+    _ tallies: inout [ContainerID: Tallies], for check: CheckRun? = nil
   ) async -> Bool {
     guard let address = server.nodes.address(of: device) else { return false }
     // Data containers sort before links.
@@ -95,7 +95,7 @@ extension Leadership {
       }
       // What a checkpoint has just made superfluous goes within seconds: no disagreement.
       if check != nil, hasOldLinks || unclean[device] != nil { stray = [] }
-      for shard in forgotten { counts[shard.container] = nil }
+      for shard in forgotten { tallies[shard.container] = nil }
       var doomed = forgotten + stray
       if check != nil {
         guard let held = await held(doomed, by: device, address) else { return false }
@@ -114,7 +114,7 @@ extension Leadership {
           ["device": device, "data": forgotten.count, "links": stray.count])
       }
       if withStripes {
-        guard await compareStripes(page.shards, on: device, address, &counts, for: check)
+        guard await compareStripes(page.shards, on: device, address, &tallies, for: check)
         else { return false }
         seen.formUnion(shards)
       }
@@ -173,12 +173,12 @@ extension Leadership {
     return held
   }
 
-  /// How many blocks each shard of a container has by its directory: counted once for each number of stripes and each
+  /// Which blocks each shard of a container has by its directory: looked up once for each number of stripes and each
   /// directory, for it is long.
-  private struct BlockCounts {
+  private struct Tallies {
     var stripeCount: UInt64
     var places: [ShardPlace]
-    var ofShards: [UInt64]
+    var ofShards: [StripeTally]
   }
 
   /// Deletes the blocks that no directory names and none can name any more. Clearing an ended grant sees to them once;
@@ -187,7 +187,7 @@ extension Leadership {
   /// - Returns: whether it could be done.
   private func compareStripes(
     _ entries: [Inventory.Entry], on device: DeviceID, _ address: SocketAddress,
-    _ counts: inout [ContainerID: BlockCounts], for check: CheckRun?
+    _ tallies: inout [ContainerID: Tallies], for check: CheckRun?
   ) async -> Bool {
     let entries = entries.filter { $0.shard.container.kind == .data }
     if entries.isEmpty { return true }
@@ -200,19 +200,17 @@ extension Leadership {
     for (entry, record) in zip(entries, records) {
       let shard = entry.shard
       guard let record, Self.isCurrent(shard, in: record) else { continue }
-      let known = counts[record.id]
+      let known = tallies[record.id]
       if known?.stripeCount != record.stripeCount || known?.places != record.places {
-        guard let fresh = await count(record.id) else { return false }
-        counts[record.id] = fresh
+        guard let fresh = await tally(record.id) else { return false }
+        tallies[record.id] = fresh
       }
       // Forgotten meanwhile: none to compare with.
-      guard let known = counts[record.id], known.ofShards.count > shard.shardIndex else { continue }
-      let wanted = known.ofShards[Int(shard.shardIndex)]
-      // As many as there should be need not be those: one too many hides one that is missing.
-      if entry.blockCount <= wanted || check != nil {
-        guard await noteMissing(shard, on: device, address, for: check) else { return false }
+      guard let known = tallies[record.id], known.ofShards.count > shard.shardIndex else {
+        continue
       }
-      guard entry.blockCount > wanted || check != nil else { continue }
+      if entry.stripes == known.ofShards[Int(shard.shardIndex)] { continue }
+      guard await noteMissing(shard, on: device, address, for: check) else { return false }
       guard isLeading(), await deleteUnregistered(shard, from: device, address, for: check)
       else {
         return false
@@ -226,20 +224,20 @@ extension Leadership {
       && record.places[Int(shard.shardIndex)].generation == shard.generation
   }
 
-  private func count(_ id: ContainerID) async -> BlockCounts? {
+  private func tally(_ id: ContainerID) async -> Tallies? {
     await look { (machine) throws(StoreError) in
       guard let record = try machine.container(id) else {
-        return BlockCounts(stripeCount: 0, places: [], ofShards: [])
+        return Tallies(stripeCount: 0, places: [], ofShards: [])
       }
-      var counts = BlockCounts(
+      var tallies = Tallies(
         stripeCount: record.stripeCount, places: record.places,
-        ofShards: record.devices.map { _ in 0 })
+        ofShards: record.devices.map { _ in StripeTally() })
       for stripe in try machine.storedStripes(of: id) {
-        for index in stripe.layout.storedBlocks where index < counts.ofShards.count {
-          counts.ofShards[index] += 1
+        for index in stripe.layout.storedBlocks where index < tallies.ofShards.count {
+          tallies.ofShards[index].add(stripe.stripe)
         }
       }
-      return counts
+      return tallies
     }
   }
 

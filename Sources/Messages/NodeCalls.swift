@@ -410,22 +410,22 @@ package struct Inventory: Call {
   }
   package struct Entry: WireValue {
     package var shard: ShardKey
-    package var blockCount: UInt64
+    package var stripes: StripeTally
     /// On the device, headers included.
     package var storedByteCount: UInt64
-    package init(shard: ShardKey, blockCount: UInt64, storedByteCount: UInt64) {
+    package init(shard: ShardKey, stripes: StripeTally, storedByteCount: UInt64) {
       self.shard = shard
-      self.blockCount = blockCount
+      self.stripes = stripes
       self.storedByteCount = storedByteCount
     }
     package func encode(into writer: inout ByteWriter) {
       writer.value(shard)
-      writer.varint(blockCount)
+      writer.value(stripes)
       writer.varint(storedByteCount)
     }
     package init(from reader: inout ByteReader) throws(ValueError) {
       shard = try reader.value()
-      blockCount = try reader.varint()
+      stripes = try reader.value()
       storedByteCount = try reader.varint()
     }
   }

@@ -212,7 +212,7 @@ extension StorageNode {
       return Inventory.Answer(
         shards: page.shards.map {
           Inventory.Entry(
-            shard: $0.shard, blockCount: $0.blockCount, storedByteCount: $0.storedByteCount)
+            shard: $0.shard, stripes: $0.stripes, storedByteCount: $0.storedByteCount)
         }, isComplete: page.isComplete)
     } catch {
       throw Refusal(error)

@@ -26,9 +26,9 @@ extension ShardStore {
             return false
           }
           shards.append(
-            ShardSummary(shard: entry.key.shard, blockCount: 0, storedByteCount: 0))
+            ShardSummary(shard: entry.key.shard, storedByteCount: 0))
         }
-        shards[shards.count - 1].blockCount += 1
+        shards[shards.count - 1].stripes.add(entry.key.stripe)
         shards[shards.count - 1].storedByteCount += entry.place.recordByteCount
         return true
       }

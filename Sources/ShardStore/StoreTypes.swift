@@ -30,7 +30,7 @@ package struct ListedBlock: Hashable, Sendable {
 /// One line of the inventory.
 package struct ShardSummary: Hashable, Sendable {
   package var shard: ShardKey
-  package var blockCount: UInt64
+  package var stripes = StripeTally()
   /// On the device, headers included.
   package var storedByteCount: UInt64
 }

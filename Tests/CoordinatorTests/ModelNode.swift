@@ -225,8 +225,9 @@ final class ModelNode: @unchecked Sendable {
       try check(request.device)
       let shards = disk.shards.filter { request.after == nil || $0 > request.after! }
       let page = shards.prefix(50).map { shard in
-        let count = UInt64(disk.blocks.keys.count { $0.shard == shard })
-        return Inventory.Entry(shard: shard, blockCount: count, storedByteCount: count * 8192)
+        let stripes = StripeTally(disk.blocks.keys.filter { $0.shard == shard }.map(\.stripe))
+        return Inventory.Entry(
+          shard: shard, stripes: stripes, storedByteCount: stripes.count * 8192)
       }
       disk.blocks = disk.blocks.filter { !disk.goneOnceTold.contains($0.key.shard) }
       return Packet(

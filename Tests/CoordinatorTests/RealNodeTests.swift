@@ -383,7 +383,7 @@ struct RealNodeTests {
         deadline: .seconds(5)
       ).answer
       let entry = page.shards.first { $0.shard.container == grant.container }
-      counts.append(entry?.blockCount ?? 0)
+      counts.append(entry?.stripes.count ?? 0)
     }
     return counts
   }

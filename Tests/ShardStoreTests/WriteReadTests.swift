@@ -275,7 +275,7 @@ func check(_ store: ShardStore, _ model: [BlockKey: Sample]) async throws {
       == shards.map { shard in
         let blocks = model.values.filter { $0.block.key.shard == shard }
         return ShardSummary(
-          shard: shard, blockCount: UInt64(blocks.count),
+          shard: shard, stripes: StripeTally(blocks.map(\.block.key.stripe)),
           storedByteCount: UInt64(blocks.reduce(0) { $0 + $1.block.recordByteCount }))
       })
   let usage = await store.usage()
