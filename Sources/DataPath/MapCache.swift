@@ -13,6 +13,7 @@ package final class MapCache: DeviceDirectory, @unchecked Sendable {
     var node: NodeID
     var name: String
     var address: SocketAddress
+    var domain: [String]
   }
 
   private let driver: any Driver
@@ -39,6 +40,9 @@ package final class MapCache: DeviceDirectory, @unchecked Sendable {
     places[device].map { down.contains($0.node) } ?? true
   }
   package func isSlow(_ device: DeviceID) -> Bool { degraded.contains(device) }
+  package func place(of device: DeviceID) -> [String] {
+    places[device].map { $0.domain + [$0.name] } ?? []
+  }
   package func nodeName(of device: DeviceID) -> String {
     places[device]?.name ?? device.description
   }
@@ -61,7 +65,8 @@ package final class MapCache: DeviceDirectory, @unchecked Sendable {
       places = [:]
       for node in answer.map.nodes {
         for device in node.devices {
-          places[device.id] = Place(node: node.id, name: node.name, address: node.address)
+          places[device.id] = Place(
+            node: node.id, name: node.name, address: node.address, domain: node.domain)
         }
       }
       down = Set(answer.down)

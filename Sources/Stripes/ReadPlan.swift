@@ -27,6 +27,8 @@ struct ReadPlan {
     var isStored: Bool
     /// Asked only when there is no other way.
     var isAvoided = false
+    /// Asked when those that are preferred do not give theirs.
+    var isSpared = false
     var failure: BlockFailure?
     /// Its answer is late: the plan goes on without it, but takes it when it comes.
     var isSlow = false
@@ -49,13 +51,18 @@ struct ReadPlan {
 
   /// - Parameters:
   ///   - avoided: indices of blocks whose devices are believed down.
+  ///   - spared: indices of blocks that others are preferred to: enough of these are left.
   ///   - lost: indices of blocks that are not to be asked for at all.
-  init(layout: StripeLayout, wanted: [BlockRange], avoided: [Int] = [], lost: [Int] = []) {
+  init(
+    layout: StripeLayout, wanted: [BlockRange], avoided: [Int] = [], spared: [Int] = [],
+    lost: [Int] = []
+  ) {
     self.layout = layout
     self.wanted = wanted
     needed = layout.dataBlockCount
     blocks = (0..<layout.scheme.width).map { Block(isStored: layout.isStored($0)) }
     for index in avoided { blocks[index].isAvoided = true }
+    for index in spared { blocks[index].isSpared = true }
     for index in lost { blocks[index].failure = .silent }
   }
 
@@ -113,7 +120,8 @@ struct ReadPlan {
 
   private func isWithout(_ index: Int) -> Bool {
     let block = blocks[index]
-    return block.failure != nil || block.isSlow || (block.isAvoided && block.asked.isEmpty)
+    return block.failure != nil || block.isSlow
+      || ((block.isAvoided || block.isSpared) && block.asked.isEmpty)
   }
 
   /// Blocks that know all of `range`.
@@ -139,7 +147,7 @@ struct ReadPlan {
         blocks[$0].isStored && !blocks[$0].isSlow && blocks[$0].failure == nil
           && blocks[$0].unasked(range).isEmpty
       }
-      // Whoever has some of it already first, parity last, and those believed down only at the very end.
+      // Whoever has some of it already first, then parity, then what is spared, and those believed down only at the very end.
       let candidates = blocks.indices.filter {
         blocks[$0].isStored && blocks[$0].failure == nil && !blocks[$0].unasked(range).isEmpty
       }.sorted { rank($0, range) < rank($1, range) }
@@ -171,8 +179,8 @@ struct ReadPlan {
   private func rank(_ index: Int, _ range: Range<Int>) -> Int {
     let block = blocks[index]
     let overlap = block.unasked(range) != [range]
-    return (block.isSlow ? 8 : 0) + (block.isAvoided ? 4 : 0) + (overlap ? 0 : 2)
-      + (index < layout.scheme.k ? 0 : 1)
+    return (block.isSlow ? 16 : 0) + (block.isAvoided ? 8 : 0) + (block.isSpared ? 4 : 0)
+      + (overlap ? 0 : 2) + (index < layout.scheme.k ? 0 : 1)
   }
 
   // MARK: The end

@@ -41,7 +41,9 @@ extension StripeIO {
       return directory.isDown(device) || directory.isSlow(device)
         || suspects.contains(device, now: now)
     }
-    let start = ReadPlan(layout: layout, wanted: wanted, avoided: avoided, lost: lost)
+    let start = ReadPlan(
+      layout: layout, wanted: wanted, avoided: avoided,
+      spared: spared(target, layout, wanted: wanted, barred: Set(avoided + lost)), lost: lost)
     let (plan, isDone) = await withTaskGroup(of: Event.self) { group in
       var plan = start
       var isDone = false
@@ -93,12 +95,29 @@ extension StripeIO {
     }
   }
 
+  /// Blocks that the policy leaves for when others fail.
+  private func spared(
+    _ target: StripeTarget, _ layout: StripeLayout, wanted: [BlockRange], barred: Set<Int>
+  ) -> [Int] {
+    readCount &+= 1
+    let devices = target.places.map(\.device)
+    let costs = options.policy.costs(
+      places: devices.map { directory.place(of: $0) },
+      reads: devices.map { history.reads(of: $0, now: driver.now) }, turn: readCount,
+      k: layout.scheme.k)
+    guard let costs else { return [] }
+    return ReadPreference.spared(layout: layout, wanted: wanted, costs: costs, barred: barred)
+  }
+
   func fetch(_ part: BlockRange, _ target: StripeTarget, _ layout: StripeLayout) async
     -> Event
   {
     let device = target.device(part.index)
     let key = target.block(part.index)
     let started = driver.now
+    var took: Duration?
+    history.began(device)
+    defer { history.ended(device, took: took, now: driver.now) }
     do throws(WireError) {
       let (answer, body, sums) = try await call(
         ReadBlock(
@@ -112,6 +131,7 @@ extension StripeIO {
         onCorruption?(device, key)
         return .failed(part, .corrupt)
       }
+      took = driver.now - started
       latency.record(driver.now - started, byteCount: part.range.count)
       return .arrived(part, body[0])
     } catch {

@@ -11,12 +11,15 @@ package protocol DeviceDirectory: AnyObject, Sendable {
   func isDown(_ device: DeviceID) -> Bool
   /// A hint: much slower than others of its kind, so asked last too.
   func isSlow(_ device: DeviceID) -> Bool
+  /// Its failure domain path, widest first, the node's name last; empty when nobody knows.
+  func place(of device: DeviceID) -> [String]
   /// For error messages: the name of the node that holds it.
   func nodeName(of device: DeviceID) -> String
 }
 
 extension DeviceDirectory {
   package func isSlow(_ device: DeviceID) -> Bool { false }
+  package func place(of device: DeviceID) -> [String] { [] }
 }
 
 /// One stripe of a container, and where its shards are.
@@ -63,9 +66,9 @@ package enum StripeError: Error, Equatable {
 /// Writes and reads stripes across nodes. Loop-confined.
 ///
 /// `StripeIO+Write.swift` codes a stripe and stores its blocks; `StripeIO+Read.swift` reads a range of it,
-/// `ReadPlan.swift` decides what to ask for when blocks are missing or slow; `StripeIO+Doubt.swift` finds the blocks to blame when
+/// `ReadPlan.swift` decides what to ask for when blocks are missing or slow, `ReadPreference.swift` what to ask for first; `StripeIO+Doubt.swift` finds the blocks to blame when
 /// bytes are wrong under a right CRC; `ReadLatency.swift` says when one is slow,
-/// `Suspects.swift` which devices did not answer lately; `StripeIO+Shards.swift` fences and lists.
+/// `ReadHistory.swift` how each device answers, `Suspects.swift` which devices did not answer lately; `StripeIO+Shards.swift` fences and lists.
 package final class StripeIO: @unchecked Sendable {
   // Loop-confined.
   package struct Options: Sendable {
@@ -73,9 +76,14 @@ package final class StripeIO: @unchecked Sendable {
     package var readDeadline: Duration
     /// Whether a slow block is rebuilt from the others.
     package var hedges: Bool
-    package init(readDeadline: Duration = .seconds(10), hedges: Bool = true) {
+    /// Which blocks are asked for first.
+    package var policy: ReadPolicy
+    package init(
+      readDeadline: Duration = .seconds(10), hedges: Bool = true, policy: ReadPolicy = .dataFirst
+    ) {
       self.readDeadline = readDeadline
       self.hedges = hedges
+      self.policy = policy
     }
   }
 
@@ -87,6 +95,9 @@ package final class StripeIO: @unchecked Sendable {
   package var readDeadline: Duration { options.readDeadline }
   var latency = ReadLatency()
   var suspects = Suspects()
+  var history = ReadHistory()
+  /// Counts up from read to read.
+  var readCount: UInt64 = 0
 
   /// Told of every block whose bytes were wrong.
   package var onCorruption: ((DeviceID, BlockKey) -> Void)?

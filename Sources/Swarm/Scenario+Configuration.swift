@@ -100,6 +100,7 @@ extension Scenario {
       "classes "
         + classes.map { "\($0.name) \($0.codec) \($0.groupByteCount >> 10) KiB" }
         .joined(separator: ", "),
+      "reads \(readPolicy)",
       faults.description,
     ]
   }

@@ -1,4 +1,4 @@
-internal import Cluster
+package import Cluster
 package import Coding
 package import Messages
 internal import Ring
@@ -59,6 +59,7 @@ package struct Scenario: Sendable {
   /// Wall clocks are wrong by at most so much.
   package var wallClockError: Duration = .zero
   package var readBudgetByteCount = 8 << 20
+  package var readPolicy = ReadPolicy.dataFirst
   package var faults = FaultShape()
   /// Storage classes that buckets have, in turn: those that are not built in are defined before the first.
   package var classes: [StorageClass] = []
@@ -193,6 +194,8 @@ package struct Scenario: Sendable {
   private mutating func drawPlacement() {
     var random = stream("placement")
     coordinator.placement = random.pick(PlacementPolicy.allCases)
+    readPolicy = ReadPolicy(
+      named: random.pick(ReadPolicy.names), location: ["rack\(random.below(3))"])!
   }
 
   private mutating func drawChecks() {

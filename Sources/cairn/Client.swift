@@ -59,7 +59,9 @@ final class Client: @unchecked Sendable {
       output: context.output,
       access: ClusterAccess(
         driver: context.driver, coordinator: coordinator, map: map,
-        stripes: StripeIO(driver: context.driver, client: wire, directory: map)), wire: wire,
+        stripes: StripeIO(
+          driver: context.driver, client: wire, directory: map,
+          options: StripeIO.Options(policy: configuration.readPolicy))), wire: wire,
       session: session, key: configuration.key)
     do throws(Failure) {
       try await body(client)

@@ -1,3 +1,4 @@
+import Cluster
 import Ring
 import Service
 import Wire
@@ -7,10 +8,12 @@ import Wire
 ///     coordinators = ["127.0.0.1:7400"]
 ///     key_file = "cluster.key"        # relative to this file
 ///     security = "automatic"          # "automatic", "always", "never"
+///     read_policy = "data-first"      # which blocks are asked for first, and from where: docs/repair.md
 struct ClientConfiguration: Sendable {
   var coordinators: [SocketAddress]
   var key: ClusterKey
   var security: TransportSecurity
+  var readPolicy: ReadPolicy
 
   /// `--config`, `CAIRN_CONFIG`, or `./.cairn/client.toml`.
   static func path(_ arguments: Arguments) -> String {
@@ -28,15 +31,16 @@ struct ClientConfiguration: Sendable {
         path)
     }
     let settings = try await Settings(path, on: driver)
-    let (coordinators, keyFile, security) = try settings.read {
+    let (coordinators, keyFile, security, readPolicy) = try settings.read {
       root throws(ConfigurationError) in
       (
         try settings.addresses("coordinators", in: root),
-        try root.required("key_file", as: String.self), try settings.security(in: root)
+        try root.required("key_file", as: String.self), try settings.security(in: root),
+        try settings.readPolicy(in: root)
       )
     }
     return ClientConfiguration(
       coordinators: coordinators, key: try await settings.key(keyFile, on: driver),
-      security: security)
+      security: security, readPolicy: readPolicy)
   }
 }

@@ -1,3 +1,4 @@
+import Cluster
 import Ring
 import Service
 import Wire
@@ -60,6 +61,21 @@ struct Settings: Sendable {
       throw table.error("security", "must be \"automatic\", \"always\" or \"never\"")
     }
     return security
+  }
+
+  /// Which blocks are read first, and where the reader stands.
+  func readPolicy(in table: ConfigurationTable) throws(ConfigurationError) -> ReadPolicy {
+    let name = try table.value("read_policy", default: "data-first")
+    let location: [String] = try table.value("location", default: [])
+    guard let policy = ReadPolicy(named: name, location: location) else {
+      let names = ReadPolicy.names.map { "\"\($0)\"" }
+      throw table.error("read_policy", "must be one of \(names.joined(separator: ", "))")
+    }
+    if case .nearest([]) = policy {
+      throw table.error(
+        "location", "is wanted with \"nearest\": the failure domain that reads, as [\"rack-1\"]")
+    }
+    return policy
   }
 
   /// `relative` as seen from the file's folder, made absolute.

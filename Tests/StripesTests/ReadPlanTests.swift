@@ -90,7 +90,7 @@ func parts(of range: Range<Int>, _ layout: StripeLayout) -> [BlockRange] {
   let pool = BufferPool(retainedByteLimit: 1 << 20)
 
   @Test(
-    "any blocks but m may fail, be slow or be avoided, in any order, and the bytes come out right; no byte of a block is fetched twice",
+    "any blocks but m may fail, be slow, be avoided or be dear, in any order, and the bytes come out right; no byte of a block is fetched twice",
     arguments: Seed.several)
   func anyOrder(seed: Seed) throws {
     var random = seed.generator
@@ -102,7 +102,13 @@ func parts(of range: Range<Int>, _ layout: StripeLayout) -> [BlockRange] {
       let lost = Set(stored.shuffled(using: &random).prefix(min(count, layout.scheme.m + 1)))
       let avoided = stored.filter { _ in random.next() % 4 == 0 }
       let wanted = parts(of: randomRange(layout.byteCount, &random), layout)
-      var plan = ReadPlan(layout: layout, wanted: wanted, avoided: avoided)
+      let costs = (0..<layout.scheme.width).map { _ in Double(random.next() % 8 + 1) }
+      let spared =
+        random.next() % 2 == 0
+        ? []
+        : ReadPreference.spared(
+          layout: layout, wanted: wanted, costs: costs, barred: Set(avoided))
+      var plan = ReadPlan(layout: layout, wanted: wanted, avoided: avoided, spared: spared)
       var pending: [BlockRange] = []
       var fetched: [Int: [Range<Int>]] = [:]
       var step = plan.next()

@@ -77,6 +77,28 @@ struct KillTests {
     #expect(try cluster.succeed("cat", "cairn://bucket/k").output == bytes)
   }
 
+  @Test(
+    "a put whose only coordinator dies says so once and ends, with no wait for each thing it holds")
+  func coordinatorGone() throws {
+    let cluster = try RealCluster(nodes: 3)
+    try cluster.succeed("mb", "bucket")
+    let bytes = Data(Seed(11).generatorBytes(192 << 20))
+    try bytes.write(to: URL(fileURLWithPath: cluster.folder + "/big"))
+    let upload = try cluster.start(["put", cluster.folder + "/big", "cairn://bucket/big"])
+    while upload.process.isRunning, try cluster.usage()["uniqueBytes"] == 0 { usleep(10_000) }
+    try cluster.killDaemons { $0.role == "coordinator" }
+    let killed = Date()
+    let finished = upload.wait()
+    // Its patience is 30 s.
+    #expect(Date().timeIntervalSince(killed) < 50)
+    #expect(finished.status == 1)
+    #expect(finished.errorLines.count == 1, "\(finished.error)")
+    try cluster.up()
+    #expect(try cluster.run(["stat", "cairn://bucket/big"]).status == 1)
+    try cluster.succeed("put", cluster.folder + "/big", "cairn://bucket/big")
+    #expect(try cluster.succeed("cat", "cairn://bucket/big").output == bytes)
+  }
+
   @Test("Ctrl-C in mid-put leaves nothing visible and the cluster as it was")
   func interrupted() throws {
     let cluster = try RealCluster(nodes: 3)

@@ -21,7 +21,9 @@ package final class SwarmClient: @unchecked Sendable {
     let map = MapCache(driver: driver, coordinator: coordinator)
     access = ClusterAccess(
       driver: driver, coordinator: coordinator, map: map,
-      stripes: StripeIO(driver: driver, client: wire, directory: map),
+      stripes: StripeIO(
+        driver: driver, client: wire, directory: map,
+        options: StripeIO.Options(policy: cluster.scenario.readPolicy)),
       readBudgetByteCount: cluster.scenario.readBudgetByteCount)
   }
 

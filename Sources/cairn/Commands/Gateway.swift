@@ -79,6 +79,7 @@ enum GatewayBackend: Sendable {
     var coordinators: [SocketAddress] = []
     var keyFile = ""
     var security = TransportSecurity.automatic
+    var readPolicy = ReadPolicy.dataFirst
     var writeMemory = ByteSize(256 << 20)
     var readMemory = ByteSize(256 << 20)
   }
@@ -101,6 +102,7 @@ enum GatewayBackend: Sendable {
       cluster.coordinators = try settings.addresses("coordinators", in: root)
       cluster.keyFile = try root.required("key_file")
       cluster.security = try settings.security(in: root)
+      cluster.readPolicy = try settings.readPolicy(in: root)
       cluster.writeMemory = try root.value("memory_for_writes", default: cluster.writeMemory)
       cluster.readMemory = try root.value("memory_for_reads", default: cluster.readMemory)
       guard cluster.writeMemory.byteCount >= 8 << 20 else {
@@ -133,7 +135,9 @@ enum GatewayBackend: Sendable {
       let map = MapCache(driver: driver, coordinator: coordinator)
       let access = ClusterAccess(
         driver: driver, coordinator: coordinator, map: map,
-        stripes: StripeIO(driver: driver, client: wire, directory: map),
+        stripes: StripeIO(
+          driver: driver, client: wire, directory: map,
+          options: StripeIO.Options(policy: cluster.readPolicy)),
         readBudgetByteCount: cluster.readMemory.int)
       var options = ObjectWriter.Options(memoryByteCount: cluster.writeMemory.int)
       options.slowPieceByteCount = 256 << 10

@@ -126,9 +126,9 @@ private final class PutRun: @unchecked Sendable {
     }
   }
 
-  /// When the command was cancelled nothing more is stored; closing the session gives back what is held.
+  /// When the command was cancelled, or nobody leads, nothing more is stored; what is held goes back with the session.
   func finish() async -> Failure? {
-    if Task.isCancelled {
+    if Task.isCancelled || client.coordinator.isCutOff {
       await writer.abandon()
       return nil
     }
@@ -141,7 +141,11 @@ private final class PutRun: @unchecked Sendable {
         outcome.fulfil(failure(error, Location.scheme + bucket))
       }
     }
-    return await outcome.get()
+    return await withTaskCancellationHandler {
+      await outcome.get()
+    } onCancel: {
+      writer.giveUp()
+    }
   }
 
   private func store(_ item: PutItem) async throws(Failure) {
