@@ -104,7 +104,7 @@ let everything: [Target] =
     "Bench",
     [
       "Ring", "Coding", "Wire", "Service", "Cluster", "Messages", "ShardStore", "Stripes",
-      "Metadata", "DataPath", "Node", "Coordinator",
+      "Metadata", "DataPath", "Node", "Coordinator", "HTTP", "Gateway",
     ], path: "Benchmarks/Bench", tests: ["Simulation"])
   + [
     .target(

@@ -9,7 +9,7 @@ package import Ring
 ///     Jobs/        a job under way: which transfers, at what pace, and what came of each
 ///     Statistics/  histograms and averages, bucket for bucket fio's
 ///     Report/      for people and as JSON, both in fio's layout
-///     Engines/     what is measured: Ring alone, the store, a node, a cluster, connections, metadata
+///     Engines/     what is measured: Ring alone, the store, a node, a cluster, connections, metadata, a gateway
 ///
 /// ``IdleConnections`` stands beside all that: it moves nothing.
 package struct Bench: Sendable {
@@ -18,13 +18,32 @@ package struct Bench: Sendable {
     package var version: String
     /// How to reach the cluster whose client configuration is at a path.
     package var loadCluster: @Sendable (String) async throws(BenchError) -> ClusterReach
+    /// A variable of the environment.
+    package var environment: @Sendable (String) -> String?
 
     package init(
-      version: String,
+      version: String, environment: @escaping @Sendable (String) -> String?,
       loadCluster: @escaping @Sendable (String) async throws(BenchError) -> ClusterReach
     ) {
       self.version = version
+      self.environment = environment
       self.loadCluster = loadCluster
+    }
+
+    /// What signs is where S3's tools look for it.
+    func gateway(_ endpoint: String) throws(BenchError) -> S3Endpoint {
+      guard let address = SocketAddress(String(endpoint.dropFirst("http://".utf8.count))) else {
+        throw .usage("endpoint takes an address such as http://127.0.0.1:9000: \(endpoint)")
+      }
+      guard let key = environment("AWS_ACCESS_KEY_ID"),
+        let secret = environment("AWS_SECRET_ACCESS_KEY")
+      else {
+        throw .usage(
+          "endpoint needs AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment")
+      }
+      return S3Endpoint(
+        address: address, accessKey: key, secret: secret,
+        region: environment("AWS_DEFAULT_REGION") ?? "us-east-1")
     }
 
     /// Nil where no configuration is named.

@@ -43,6 +43,8 @@ package struct HTTPRequest: Sendable {
   /// Beside Host and Content-Length.
   package var fields: HTTPFields
   package var body: [UInt8]
+  /// What follows ``body``: sent as it is, without a copy.
+  package var pieces: [Slice] = []
   /// Carried out twice it does no more than once: it is sent again when a kept connection turns out to be closed.
   package var isRepeatable: Bool
 
@@ -176,12 +178,12 @@ package final class HTTPClient: @unchecked Sendable {
     do throws(HTTPError) {
       var fields = request.fields
       fields.lines.insert(.init("Host", endpoint.address.description), at: 0)
-      fields.add("Content-Length", String(request.body.count))
+      let byteCount = request.pieces.reduce(request.body.count) { $0 + $1.count }
+      fields.add("Content-Length", String(byteCount))
       let head = HTTPRequestHead(method: request.method, target: request.target, fields: fields)
       do throws(WireError) {
-        try await line.stream.send([
-          Slice(copying: head.encoded + request.body, pool: driver.buffers)
-        ])
+        try await line.stream.send(
+          [Slice(copying: head.encoded + request.body, pool: driver.buffers)] + request.pieces)
       } catch {
         throw HTTPError(error)
       }

@@ -144,7 +144,7 @@ let commandTable: [CommandSpec] = [
     path: ["cat"], summary: "Write objects to standard output.", usage: "cairn://BUCKET/KEY...",
     options: [
       OptionSpec("--range", value: "FIRST-LAST", "only these bytes of each, both ends included"),
-      consistency, session, config,
+      versionOption, consistency, session, config,
     ],
     operands: 1...Int.max, run: cat),
   CommandSpec(

@@ -21,6 +21,7 @@ struct RunTests {
       "net --protocol=wire --rw=rw --bs=64k --iodepth=4 --size=8m",
       "cluster --rw=rw --bs=256k --iodepth=4 --size=4m --scheme=1+1",
       "meta --rw=randrw --bs=512 --iodepth=16 --size=64k",
+      "s3 --rw=randrw --bs=64k --iodepth=8 --size=2m",
     ])
   func engines(words: String) async throws {
     try await withFolder { driver, folder in

@@ -27,9 +27,9 @@ func request(_ words: String) throws -> BenchRequest {
 
 /// Runs a command line and returns what came of it.
 func run(_ words: String, on driver: any Driver) async throws -> RunOutcome {
-  let surroundings = Bench.Surroundings(version: "test") { path async throws(BenchError) in
-    throw .failed("no cluster here: \(path)")
-  }
+  let surroundings = Bench.Surroundings(
+    version: "test", environment: { _ in nil },
+    loadCluster: { path async throws(BenchError) in throw .failed("no cluster here: \(path)") })
   return try await Bench(try request(words), surroundings, on: driver).run { _ in }
 }
 

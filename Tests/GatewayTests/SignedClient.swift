@@ -39,27 +39,13 @@ struct SignedClient {
     var fields = HTTPFields()
     for (name, value) in more { fields.add(name, value) }
     if let key {
-      let date = CivilTime(date ?? driver.wallClock).basic
-      let payload = hexText(RunningDigest.of(Array(body.utf8), .sha256))
-      fields.add("x-amz-date", date)
-      fields.add("x-amz-content-sha256", payload)
-      var signed = fields
-      signed.add("Host", "s3:9000")
-      let request = try S3Request(
-        HTTPRequestHead(method: method, target: target, fields: signed), domain: "")
-      let names = Set(signed.lines.map { $0.name.lowercased() }).sorted()
       guard
-        let scope = SignatureV4.Scope("\(key.name)/\(date.prefix(8))/us-east-1/s3/aws4_request")
+        let signed = S3Signer(key, region: "us-east-1").fields(
+          method, target, fields, host: "s3:9000",
+          payload: hexText(RunningDigest.of(Array(body.utf8), .sha256)),
+          now: date ?? driver.wallClock)
       else { throw HTTPError.cancelled }
-      let text = SignatureV4.stringToSign(
-        canonical: SignatureV4.canonicalRequest(request, signedHeaders: names, payload: payload),
-        date: date, scope: scope)
-      let signature = SignatureV4.sign(
-        text, key: SignatureV4.signingKey(secret: key.secret, scope: scope))
-      fields.add(
-        "Authorization",
-        "AWS4-HMAC-SHA256 Credential=\(key.name)/\(scope.text),SignedHeaders=\(names.joined(separator: ";")),Signature=\(signature)"
-      )
+      fields = signed
     }
     let answer = try await client.send(
       HTTPRequest(method, target, fields: fields, body: Array(body.utf8), isRepeatable: true),

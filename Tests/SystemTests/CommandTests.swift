@@ -384,6 +384,31 @@ struct CommandTests {
     }
   }
 
+  @Test("older versions are read by their ids, one object at a time")
+  func versions() throws {
+    let cluster = try RealCluster(nodes: 1)
+    try cluster.succeed("mb", "bucket")
+    try cluster.succeed("bucket", "versioning", "--on", "cairn://bucket")
+    for text in ["first", "second"] {
+      try cluster.succeed("put", "-", "cairn://bucket/k", input: Data(text.utf8))
+    }
+    let listed = try cluster.succeed("ls", "--versions", "--json", "cairn://bucket/").text
+    let ids = listed.matches(of: /"version":"([^"]+)"/).map { String($0.1) }
+    try #require(ids.count == 2, "\(listed)")
+    let texts = try ids.map {
+      try cluster.succeed("cat", "--version", $0, "cairn://bucket/k").text
+    }
+    #expect(texts == ["second", "first"])
+    #expect(
+      try cluster.succeed("get", "--version", ids[1], "cairn://bucket/k", "-").text == "first")
+    #expect(
+      try cluster.succeed("cat", "cairn://bucket/k", "cairn://bucket/k").text == "secondsecond")
+    let refused = try cluster.run([
+      "cat", "--version", ids[1], "cairn://bucket/k", "cairn://bucket/k",
+    ])
+    #expect(refused.status == 2 && refused.errorLines.count == 1, "\(refused.error)")
+  }
+
   @Test("help and version answer without a cluster")
   func help() throws {
     let cluster = try RealCluster(nodes: 1)

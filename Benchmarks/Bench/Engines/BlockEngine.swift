@@ -21,7 +21,7 @@ protocol BlockPlace: AnyObject, Sendable {
 /// A job that reads first stores its size in blocks as large as they come: 1 MiB with the header, so 1020 KiB of bytes. An
 /// offset is that of a MiB and a place in it; a range that would reach into the header's share is moved down. Written
 /// blocks are appended without end; when a job has written its size, the oldest go.
-final class BlockEngine<Place: BlockPlace>: Engine, @unchecked Sendable {
+final class BlockEngine<Place: BlockPlace>: FilledEngine, @unchecked Sendable {
   // Loop-confined.
   static var usesBuffers: Bool { false }
   let spaceByteCount: UInt64

@@ -14,6 +14,8 @@ package enum EngineKind: String, CaseIterable, Sendable {
   case net
   /// The coordinator: small objects made and looked up.
   case meta
+  /// Objects through a gateway.
+  case s3
 
   package static let list = allCases.map(\.rawValue).joined(separator: ", ")
 
@@ -26,6 +28,7 @@ package enum EngineKind: String, CaseIterable, Sendable {
       }
       if options.offset > 0 { throw refuse("offset is for raw") }
     }
+    if self != .s3 && options.endpoint != nil { throw refuse("endpoint is for s3") }
     if self != .cluster && self != .meta {
       if options.configuration != nil { throw refuse("config is for cluster and meta") }
     }
@@ -72,6 +75,8 @@ package enum EngineKind: String, CaseIterable, Sendable {
       if options.runtime == nil && options.byteCount == nil {
         throw refuse("net needs a runtime or a size")
       }
+    case .s3:
+      if largest > 64 << 20 { throw refuse("an object of s3 has at most 64m") }
     case .meta:
       if largest > 4096 { throw refuse("objects kept in the metadata have at most 4k") }
     }
@@ -123,6 +128,11 @@ protocol Engine: AnyObject, Sendable {
   /// Compares what `worker` has just read with what was written there.
   func verify(_ access: Access, _ worker: Worker) throws(BenchError)
   func close() async
+}
+
+/// One that stores what will be read before the job begins.
+protocol FilledEngine: Engine {
+  func fill() async throws(BenchError)
 }
 
 extension Engine {

@@ -6,7 +6,8 @@ enum Stage: Sendable {
   case raw([RawTarget])
   case store
   case node(Beside<BenchNode.Reach>, ScratchDirectory)
-  case cluster(BenchCluster, ScratchDirectory, ObjectEngine.Kind)
+  case cluster(BenchCluster, ScratchDirectory, ClusterPlace.Kind)
+  case s3(BenchGateway, ScratchDirectory)
   case net(Beside<NetServer.Reach>)
 
   /// - Throws: before anything is changed, when anything is to be refused.
@@ -44,29 +45,50 @@ enum Stage: Sendable {
         throw error
       }
     case .cluster, .meta:
-      let kind: ObjectEngine.Kind = request.engine == .meta ? .metadata : .data
+      let kind: ClusterPlace.Kind = request.engine == .meta ? .metadata : .data
       let directory = ScratchDirectory(jobs[0].options, "cluster")
-      let running = try await surroundings.cluster(jobs[0].options.configuration)
-      if running == nil {
-        try await directory.check(on: driver)
-        try await directory.make(on: driver)
+      if let running = try await surroundings.cluster(jobs[0].options.configuration) {
+        return .cluster(
+          try await BenchCluster.open(
+            running, jobs[0].options, directory: directory.path, capacity: 0, on: driver),
+          directory, kind)
       }
-      let size = jobs.reduce(0) { $0 + 4 * ($1.options.byteCount ?? 0) }
-      do throws(BenchError) {
-        let cluster = try await BenchCluster.open(
-          running, jobs[0].options, directory: directory.path, capacity: size, on: driver)
-        return .cluster(cluster, directory, kind)
-      } catch {
-        if running == nil {
-          do throws(BenchError) { try await directory.remove(jobs[0].options, on: driver) } catch {}
-        }
-        throw error
+      return try await Self.temporary(jobs, directory, on: driver) {
+        cluster throws(BenchError) in .cluster(cluster, directory, kind)
+      }
+    case .s3:
+      let directory = ScratchDirectory(jobs[0].options, "s3")
+      if let endpoint = jobs[0].options.endpoint {
+        return .s3(
+          try await BenchGateway.open(try surroundings.gateway(endpoint), on: driver), directory)
+      }
+      return try await Self.temporary(jobs, directory, on: driver) {
+        cluster throws(BenchError) in
+        .s3(try await BenchGateway.start(before: cluster, on: driver), directory)
       }
     case .net:
       let largest = jobs.map { max($0.options.readSizes.largest, $0.options.writeSizes.largest) }
       return .net(
         try await NetServer.start(
           jobs[0].options.netProtocol, largest: max(4096, largest.max()!), on: driver))
+    }
+  }
+
+  /// What stands on a cluster of the run's own.
+  private static func temporary(
+    _ jobs: [JobInstance], _ directory: ScratchDirectory, on driver: any Driver,
+    _ make: (BenchCluster) async throws(BenchError) -> Stage
+  ) async throws(BenchError) -> Stage {
+    try await directory.check(on: driver)
+    try await directory.make(on: driver)
+    let size = jobs.reduce(0) { $0 + 4 * ($1.options.byteCount ?? 0) }
+    do throws(BenchError) {
+      return try await make(
+        try await BenchCluster.open(
+          nil, jobs[0].options, directory: directory.path, capacity: size, on: driver))
+    } catch {
+      do throws(BenchError) { try await directory.remove(jobs[0].options, on: driver) } catch {}
+      throw error
     }
   }
 
@@ -110,14 +132,24 @@ enum Stage: Sendable {
         return .success(
           try await Self.run(job, line, .thread, isAppending: true, on: driver) {
             () async throws(BenchError) in
-            let engine = ObjectEngine(cluster, kind, options, job: job.index, on: driver)
-            do throws(BenchError) {
-              try await engine.fill()
-            } catch {
-              await engine.close()
-              throw error
-            }
-            return engine
+            let isMetadata = kind == .metadata
+            return try await Self.filled(
+              ObjectEngine(
+                ClusterPlace(cluster, kind, on: driver), options, job: job.index,
+                largestObject: isMetadata ? nil : 64 << 20, fillWidth: isMetadata ? 256 : 4,
+                isTemporary: cluster.isTemporary, on: driver))
+          })
+      case .s3(let gateway, _):
+        return .success(
+          try await Self.run(job, line, .thread, isAppending: true, on: driver) {
+            () async throws(BenchError) in
+            let largest = max(options.readSizes.largest, options.writeSizes.largest)
+            let place = S3Place(
+              gateway.reach, connections: max(16, options.depth), largest: largest, on: driver)
+            return try await Self.filled(
+              ObjectEngine(
+                place, options, job: job.index, largestObject: nil, fillWidth: 16,
+                isTemporary: gateway.isTemporary, on: driver))
           })
       case .net(let server):
         switch options.netProtocol {
@@ -138,9 +170,7 @@ enum Stage: Sendable {
     }
   }
 
-  private static func filled<P: BlockPlace>(_ engine: BlockEngine<P>) async throws(BenchError)
-    -> BlockEngine<P>
-  {
+  private static func filled<E: FilledEngine>(_ engine: E) async throws(BenchError) -> E {
     do throws(BenchError) {
       try await engine.fill()
     } catch {
@@ -193,6 +223,9 @@ enum Stage: Sendable {
       let isTemporary = cluster.isTemporary
       try await cluster.close(on: driver)
       if isTemporary { try await directory.remove(jobs[0].options, on: driver) }
+    case .s3(let gateway, let directory):
+      try await gateway.close(on: driver)
+      if gateway.isTemporary { try await directory.remove(jobs[0].options, on: driver) }
     case .net(let server): await server.stop()
     }
   }

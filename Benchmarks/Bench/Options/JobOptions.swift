@@ -60,6 +60,8 @@ package struct JobOptions: Sendable {
   // Engines of our own.
   package var netProtocol = NetProtocol.tcp
   package var configuration: String?
+  /// "http://HOST:PORT" of a gateway that runs.
+  package var endpoint: String?
   package var scheme = "1+0"
   package var nodeCount: Int?
 

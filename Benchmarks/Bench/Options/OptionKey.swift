@@ -180,12 +180,23 @@ package struct OptionKey: Sendable {
       $0.configuration = $1
       return nil
     },
-    OptionKey("scheme", value: "K+M", "cluster, meta: of the temporary cluster (default: 1+0)") {
+    OptionKey(
+      "endpoint", value: "URL",
+      "s3: a running gateway, http://HOST:PORT; AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY sign"
+    ) {
+      guard $1.hasPrefix("http://"), $1.utf8.count > 7 else {
+        return Refusal("an address such as http://127.0.0.1:9000")
+      }
+      $0.endpoint = $1
+      return nil
+    },
+    OptionKey("scheme", value: "K+M", "cluster, meta, s3: of the temporary cluster (default: 1+0)")
+    {
       guard $1.count <= 8, $1.contains("+") else { return Refusal("k+m, as in 4+2") }
       $0.scheme = $1
       return nil
     },
-    OptionKey("nodes", value: "N", "cluster, meta: of the temporary cluster (default: k+m)") {
+    OptionKey("nodes", value: "N", "cluster, meta, s3: of the temporary cluster (default: k+m)") {
       var count = 0
       if let refusal = number($1, in: 1...64, &count) { return refusal }
       $0.nodeCount = count

@@ -12,15 +12,17 @@ func bench(_ context: Context) async throws(Failure) {
   do throws(BenchError) {
     let request = try await Bench.request(context.arguments.operands, on: context.driver)
     let isHuman = request.format == .normal
-    let surroundings = Bench.Surroundings(version: version) { path async throws(BenchError) in
-      do throws(Failure) {
-        let found = try await ClientConfiguration.load(path, on: context.driver)
-        return ClusterReach(
-          coordinators: found.coordinators, key: found.key, security: found.security)
-      } catch {
-        throw .failed(error.what)
-      }
-    }
+    let surroundings = Bench.Surroundings(
+      version: version, environment: { HostProcess.environment($0) },
+      loadCluster: { path async throws(BenchError) in
+        do throws(Failure) {
+          let found = try await ClientConfiguration.load(path, on: context.driver)
+          return ClusterReach(
+            coordinators: found.coordinators, key: found.key, security: found.security)
+        } catch {
+          throw .failed(error.what)
+        }
+      })
     let bench = Bench(request, surroundings, on: context.driver)
     outcome = try await bench.run { text in
       guard isHuman else { return }

@@ -22,7 +22,9 @@ func get(_ context: Context) async throws(Failure) {
   let location = try Location.object(operands[0])
   let range = try rangeText.map(ByteRangeText.init)
   if destination == "-" {
-    return try await emit(location, version, range: range, shown: operands[0], context)
+    return try await Client.with(context) { client throws(Failure) in
+      try await emit(client, location, version, range: range, shown: operands[0])
+    }
   }
   try await Client.with(context) { client throws(Failure) in
     var path = destination
@@ -63,32 +65,37 @@ func get(_ context: Context) async throws(Failure) {
 /// `cat`: objects to standard output, one after the other.
 func cat(_ context: Context) async throws(Failure) {
   let range = try context.arguments["--range"].map(ByteRangeText.init)
-  for operand in context.arguments.operands {
-    try await emit(
-      try Location.object(operand), .unnamed, range: range, shown: operand, context)
+  let version = try context.version()
+  let operands = context.arguments.operands
+  if version != .unnamed && operands.count > 1 {
+    throw .usage("--version goes with one object: \(operands.count) are named")
+  }
+  let locations = try operands.map { operand throws(Failure) in try Location.object(operand) }
+  try await Client.with(context) { client throws(Failure) in
+    for (location, operand) in zip(locations, operands) {
+      try await emit(client, location, version, range: range, shown: operand)
+    }
   }
 }
 
 private func emit(
-  _ location: Location, _ version: VersionName, range: ByteRangeText?, shown: String,
-  _ context: Context
+  _ client: Client, _ location: Location, _ version: VersionName, range: ByteRangeText?,
+  shown: String
 ) async throws(Failure) {
-  try await Client.with(context) { client throws(Failure) in
-    let name = ObjectName(bucket: location.bucket, key: location.key)
-    let answer = try await client.ask(
-      StatObject(level: client.level, name: name, version: version), at: client.level,
-      about: shown)
-    let wanted = try resolve(range, size: answer.record.byteCount, shown: shown)
-    let reader = ObjectReader(client.access)
-    let sink = StreamSink(
-      file: File(driver: context.driver, descriptor: 1, path: "standard output"))
-    do throws(DataPathError) {
-      try await reader.read(name, identity: answer.record.identity, range: wanted, into: sink)
-    } catch {
-      if sink.isReaderGone { throw .readerGone }
-      if case .sink(let reason) = error { throw .failed(reason, "standard output") }
-      throw failure(error, shown)
-    }
+  let name = ObjectName(bucket: location.bucket, key: location.key)
+  let answer = try await client.ask(
+    StatObject(level: client.level, name: name, version: version), at: client.level,
+    about: shown)
+  let wanted = try resolve(range, size: answer.record.byteCount, shown: shown)
+  let reader = ObjectReader(client.access)
+  let sink = StreamSink(
+    file: File(driver: client.driver, descriptor: 1, path: "standard output"))
+  do throws(DataPathError) {
+    try await reader.read(name, identity: answer.record.identity, range: wanted, into: sink)
+  } catch {
+    if sink.isReaderGone { throw .readerGone }
+    if case .sink(let reason) = error { throw .failed(reason, "standard output") }
+    throw failure(error, shown)
   }
 }
 
