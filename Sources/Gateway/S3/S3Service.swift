@@ -11,6 +11,8 @@ package final class S3Service: HTTPHandler, @unchecked Sendable {
   let backend: any ObjectBackend
   let driver: any Driver
   let gatekeeper: Gatekeeper
+  /// Asked for before anybody knows who asks, so not from the backend each time.
+  let corsRules: AccessCache<S3CORS>
   private let log: Log
 
   init(
@@ -21,6 +23,7 @@ package final class S3Service: HTTPHandler, @unchecked Sendable {
     self.driver = driver
     self.log = log
     gatekeeper = Gatekeeper(configuration.keys, backend, driver, log)
+    corsRules = AccessCache(driver, lifetime: Gatekeeper.lifetime)
   }
 
   /// One request under way.
@@ -197,6 +200,11 @@ package final class S3Service: HTTPHandler, @unchecked Sendable {
       if request.has("legal-hold") { return try await putLegalHold(call) }
       if request.has("acl") { return try await putObjectACL(call) }
       let isCopy = try request.header("x-amz-copy-source") != nil
+      // Nothing said of the body means that there is none: more often it was forgotten.
+      guard
+        isCopy || request.names(header: "Content-Length")
+          || request.names(header: "Transfer-Encoding")
+      else { throw S3Error(.missingContentLength) }
       if request.has("partNumber") || request.has("uploadId") {
         if isCopy { return try await copyPart(call) }
         return try await putPart(call)
