@@ -185,6 +185,17 @@ import Testing
         == ["s3:CreateBucket \(bucket)", "s3:PutBucketAcl \(bucket)"])
   }
 
+  @Test("statements may have the same empty name, and no other one")
+  func names() throws {
+    func read(_ name: String) throws -> PolicyDocument {
+      let statement =
+        "{\"Sid\":\"\(name)\",\"Effect\":\"Allow\",\"Principal\":\"*\",\"Action\":\"s3:*\",\"Resource\":\"arn:aws:s3:::bucket\"}"
+      return try Self.read("{\"Statement\":[\(statement),\(statement)]}")
+    }
+    #expect(try read("").statements.count == 2)
+    #expect(throws: MalformedPolicy.self) { try read("a") }
+  }
+
   @Test(
     "an action that is never done to what stands beside it is refused, as S3 refuses it",
     arguments: [

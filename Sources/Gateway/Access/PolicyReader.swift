@@ -40,7 +40,8 @@ extension PolicyDocument {
     for json in all {
       let reader = StatementReader(owner: owner, hasVariables: hasVariables)
       let (statement, name) = try reader.read(json)
-      if let name, !names.insert(name).inserted {
+      // Many clients give each statement an empty one, and S3 takes that for none.
+      if let name, !name.isEmpty, !names.insert(name).inserted {
         throw MalformedPolicy("Statement IDs (SID) in a single policy must be unique.")
       }
       statements.append(statement)

@@ -153,6 +153,10 @@ package final class S3Service: HTTPHandler, @unchecked Sendable {
   private func dispatchBucket(_ call: Call) async throws(S3Error) {
     let request = call.request
     if try await answersAccess(call) { return }
+    if call.method == "GET", let name = Self.switchedOff.keys.sorted().first(where: request.has) {
+      try await requireBucket(request)
+      return await call.answer(xml: Self.switchedOff[name] ?? [])
+    }
     if let refusal = Self.unsupported(request, Self.bucketQueries) {
       // Of a bucket that is not there, that is what counts.
       try await requireBucket(request)
@@ -230,6 +234,21 @@ package final class S3Service: HTTPHandler, @unchecked Sendable {
     default: throw S3Error(.methodNotAllowed)
     }
   }
+
+  /// What S3 says of what a bucket has not, where that is no error.
+  private static let switchedOff: [String: [UInt8]] = {
+    var payer = XMLText("RequestPaymentConfiguration")
+    payer.element("Payer", "BucketOwner")
+    var documents = ["requestPayment": payer.finish()]
+    for (name, root) in [
+      ("accelerate", "AccelerateConfiguration"), ("logging", "BucketLoggingStatus"),
+      ("notification", "NotificationConfiguration"),
+    ] {
+      var empty = XMLText(root)
+      documents[name] = empty.finish()
+    }
+    return documents
+  }()
 
   /// Sub-resources that are not there, and what S3 says when they are asked for and not set; nil: 501 in any case.
   private static let bucketQueries: [String: S3Error.Code?] = [
