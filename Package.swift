@@ -17,14 +17,24 @@ let settings: [SwiftSetting] = [
 /// checked by `assert`.
 let hot: Set = ["Ring", "Coding", "Wire", "Cluster", "ShardStore", "Simulation"]
 
+/// `CAIRN_FUZZ=1` builds what strangers' bytes are read with so that libFuzzer sees which way they go: `scripts/fuzz`.
+let isFuzzing = Context.environment["CAIRN_FUZZ"] == "1"
+let fuzzed: Set = ["Service", "HTTP", "Messages", "Gateway"]
+let fuzzing = ["-O", "-sanitize=fuzzer", "-parse-as-library"]
+
+/// What the compiler is told besides in debug builds.
+func debugFlags(_ name: String) -> [String] {
+  if isFuzzing && fuzzed.contains(name) { return fuzzing }
+  return hot.contains(name) ? ["-O"] : []
+}
+
 /// A module of the product and, when it has tests, the folder that mirrors it.
 func module(
   _ name: String, _ dependencies: [String], path: String? = nil, tests: [String]? = nil
 ) -> [Target] {
   let product = Target.target(
     name: name, dependencies: dependencies.map { .byName(name: $0) }, path: path,
-    swiftSettings: settings
-      + (hot.contains(name) ? [.unsafeFlags(["-O"], .when(configuration: .debug))] : []))
+    swiftSettings: settings + [.unsafeFlags(debugFlags(name), .when(configuration: .debug))])
   guard let tests else { return [product] }
   return [
     product,
@@ -58,6 +68,10 @@ let shims: [Target] = [
   .systemLibrary(name: "CRocks", path: "CShims/CRocks"),
   .systemLibrary(name: "CExpat", path: "CShims/CExpat"),
   .target(name: "CToml", path: "CShims/CToml"),
+]
+
+let fuzzDependencies: [Target.Dependency] = [
+  "Ring", "Coding", "Wire", "Service", "HTTP", "Messages", "Gateway",
 ]
 
 let everything: [Target] =
@@ -128,6 +142,15 @@ let everything: [Target] =
     .testTarget(
       name: "SystemTests", dependencies: ["TestSupport", "Ring"],
       path: "Tests/SystemTests", swiftSettings: settings),
+    isFuzzing
+      ? .executableTarget(
+        name: "Fuzz", dependencies: fuzzDependencies, path: "Tests/Fuzz",
+        exclude: ["CorpusTests.swift", "corpus", "dictionaries"],
+        swiftSettings: settings + [.unsafeFlags(fuzzing)],
+        linkerSettings: [.unsafeFlags(["-sanitize=fuzzer"])])
+      : .testTarget(
+        name: "FuzzTests", dependencies: fuzzDependencies + ["TestSupport"], path: "Tests/Fuzz",
+        exclude: ["Entry.swift", "corpus", "dictionaries"], swiftSettings: settings),
   ]
 
 /// `CAIRN_ONLY=ShardStoreTests swift test` builds those targets and what they need, nothing else.

@@ -3,8 +3,10 @@ package import Wire
 
 /// What users, policies and access keys may be called, and how many there may be.
 package enum UserRules {
-  /// Of one user.
+  /// Of one user, when another is made.
   package static let keyCountLimit = 8
+  /// Of one user in any case: rotating is possible at the limit too, and leaves the old key, so that nobody is locked out of it by mistake.
+  package static let rotatedKeyCountLimit = 16
   /// Of one user.
   package static let policyCountLimit = 10
   /// Of a bucket's policy, and of all of a user's together; S3's limit.

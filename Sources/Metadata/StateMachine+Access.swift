@@ -23,7 +23,7 @@ struct UserRecord: Hashable, StoredValue {
     try reader.version(1)
     created = try reader.varint()
     isEnabled = try reader.bool()
-    accessKeys = try reader.list(limit: UserRules.keyCountLimit)
+    accessKeys = try reader.list(limit: UserRules.rotatedKeyCountLimit)
     policies = try reader.list(limit: UserRules.policyCountLimit)
   }
 }
@@ -125,7 +125,8 @@ extension StateMachine {
   {
     if case .create(let userName, let secret) = change {
       guard let user = try user(userName) else { return .refused(.noSuchUser, userName) }
-      return try addAccessKey(name, secret, to: userName, user)
+      return try addAccessKey(
+        name, secret, to: userName, user, limit: UserRules.keyCountLimit)
     }
     guard var record = try accessKey(name) else { return .refused(.noSuchAccessKey, name) }
     guard var user = try user(record.user) else {
@@ -134,7 +135,8 @@ extension StateMachine {
     switch change {
     case .create: break
     case .rotate(let fresh, let secret):
-      let outcome = try addAccessKey(fresh, secret, to: record.user, user)
+      let outcome = try addAccessKey(
+        fresh, secret, to: record.user, user, limit: UserRules.rotatedKeyCountLimit)
       guard outcome == .done else { return outcome }
       record.isEnabled = false
       view.put(Key.accessKey(name), record)
@@ -150,7 +152,8 @@ extension StateMachine {
   }
 
   private func addAccessKey(
-    _ name: String, _ sealedSecret: [UInt8], to userName: String, _ user: UserRecord
+    _ name: String, _ sealedSecret: [UInt8], to userName: String, _ user: UserRecord,
+    limit: Int
   ) throws(StoreError) -> CommandOutcome {
     guard UserRules.isAccessKey(name) else {
       return .refused(.invalidName, "an access key has 16 to 128 letters and digits")
@@ -158,8 +161,9 @@ extension StateMachine {
     guard try accessKey(name) == nil else {
       return .refused(.malformed, "access key \(name) is there already")
     }
-    guard user.accessKeys.count < UserRules.keyCountLimit else {
-      return .refused(.malformed, "a user has at most \(UserRules.keyCountLimit) access keys")
+    guard user.accessKeys.count < limit else {
+      return .refused(
+        .malformed, "the user has \(user.accessKeys.count) access keys: delete one first")
     }
     var user = user
     user.accessKeys.append(name)

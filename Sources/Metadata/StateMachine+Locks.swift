@@ -39,11 +39,11 @@ extension StateMachine {
 
   /// Why a version cannot be taken away now.
   func lockRefusal(_ version: VersionRecord?, bypassesGovernance: Bool) -> CommandOutcome? {
-    guard case .object(let record)? = version,
+    guard let version, case .object(let record) = version,
       record.attributes.lock?.holds(
         at: wallMilliseconds, bypassesGovernance: bypassesGovernance) == true
     else { return nil }
-    return .refused(.objectLocked, "version \(record.identity) is locked")
+    return .refused(.objectLocked, "version \(version.id) is locked")
   }
 
   func setLock(
@@ -62,7 +62,8 @@ extension StateMachine {
       case .legalHold(let isOn): lock.hasLegalHold = isOn
       case .retention(let retention):
         guard lock.allows(retention, at: now, bypassesGovernance: bypassesGovernance) else {
-          return .refused(.objectLocked, "version \(record.identity) is locked for longer")
+          return .refused(
+            .objectLocked, "version \(VersionRecord.object(record).id) is locked for longer")
         }
         lock.retention = retention
       }

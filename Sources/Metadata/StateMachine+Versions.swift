@@ -197,11 +197,13 @@ extension StateMachine {
       if let refusal = try body(&record) { return refusal }
       view.put(row, record)
     } else {
-      switch try older(found, at: name.key, in: bucket) {
-      case .object(let older): record = older
-      case .marker: return .refused(.isDeleteMarker, "version \(found) is a delete marker")
-      case nil: return noSuchVersion(name, choice)
+      guard let version = try older(found, at: name.key, in: bucket) else {
+        return noSuchVersion(name, choice)
       }
+      guard case .object(let older) = version else {
+        return .refused(.isDeleteMarker, "version \(version.id) is a delete marker")
+      }
+      record = older
       if let refusal = try body(&record) { return refusal }
       row = Key.version(bucket: bucket.identity, key: name.key.utf8, found)
       view.put(row, VersionRecord.object(record))
@@ -268,13 +270,14 @@ extension StateMachine {
     let current = try object(bucket, name.key)
     if let current, identity == 0 || identity == current.identity { return (current, bucket) }
     guard identity != 0 else { throw try missing(name.key, in: bucket) }
-    switch try older(identity, at: name.key, in: bucket) {
-    case .object(let record): return (record, bucket)
-    case .marker: throw .refused(.isDeleteMarker, "version \(identity) is a delete marker")
-    case nil:
-      guard let current else { throw try missing(name.key, in: bucket) }
-      throw .refused(.preconditionFailed, "the current version is \(current.identity)")
+    if let version = try older(identity, at: name.key, in: bucket) {
+      guard case .object(let record) = version else {
+        throw .refused(.isDeleteMarker, "version \(version.id) is a delete marker")
+      }
+      return (record, bucket)
     }
+    guard let current else { throw try missing(name.key, in: bucket) }
+    throw .refused(.preconditionFailed, "the current version is \(current.identity)")
   }
 
   /// Why a key is not there.

@@ -21,6 +21,8 @@ enum VersionRecord: Hashable, StoredValue {
     }
   }
   var name: VersionName { isNull ? .null : .identity(identity) }
+  /// As clients call it.
+  var id: String { name.text ?? "null" }
 
   func entry(_ key: String, isCurrent: Bool) -> VersionEntry {
     switch self {

@@ -32,6 +32,7 @@ package enum Errno {
   package static let noSuchOperation = ENOSYS
   package static let readOnly = EROFS
   package static let busy = EBUSY
+  package static let fileTooBig = EFBIG
 }
 
 /// Signal numbers.

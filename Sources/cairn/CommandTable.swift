@@ -310,7 +310,7 @@ let commandTable: [CommandSpec] = [
     usage: "[--json] USER",
     details: """
       Its secret is printed here and never again: the cluster keeps it encrypted under a key made of the cluster's key file. A
-      user has at most 8 access keys.
+      user may have at most 8 access keys when another is made.
       """,
     options: [json, config], operands: 1...1, run: createAccessKey),
   CommandSpec(
@@ -319,6 +319,7 @@ let commandTable: [CommandSpec] = [
     usage: "[--json] ACCESS-KEY",
     details: """
       In one step. To change over without a gap, 'key create', let clients use the new one, then 'key disable' the old.
+      Rotated keys stay until 'key delete': a user may have 8 more of them than it may create.
       """,
     options: [json, config], operands: 1...1, run: rotateAccessKey),
   CommandSpec(
@@ -336,7 +337,7 @@ let commandTable: [CommandSpec] = [
     summary: "Give a user a policy, or another in the place of one.",
     usage: "[--json] USER POLICY FILE",
     details: """
-      FILE is a document in the AWS JSON grammar without principals. All of a user's together have at most 20 KiB. docs/s3.md has
+      FILE ('-': standard input) is a document in the AWS JSON grammar without principals. All of a user's together have at most 20 KiB. docs/s3.md has
       what is understood; what is not is refused.
       """,
     options: [json, config], operands: 3...3, run: setUserPolicy),

@@ -1,6 +1,25 @@
 import DataPath
 import Ring
 
+extension Driver {
+  /// All of standard input.
+  ///
+  /// - Throws: EFBIG beyond `limit` bytes.
+  func readStandardInput(limit: Int) async throws(RingError) -> [UInt8] {
+    let input = File(driver: self, descriptor: 0, path: "standard input")
+    let piece = buffers.slice(64 << 10)
+    var bytes: [UInt8] = []
+    while true {
+      let count = try await input.readStream(into: piece)
+      if count == 0 { return bytes }
+      bytes += piece[0..<count].array
+      guard bytes.count <= limit else {
+        throw RingError(errno: Errno.fileTooBig, operation: "read", subject: input.path)
+      }
+    }
+  }
+}
+
 /// A file as it stood when it was opened: one that is another at the end than at the start is refused, because what was
 /// read is neither.
 final class FileSource: ByteSource, @unchecked Sendable {

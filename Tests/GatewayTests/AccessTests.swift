@@ -134,6 +134,63 @@ import Testing
     }
   }
 
+  @Test(
+    "what browsers may do is asked of the cluster once in a while, not for each of their questions")
+  func crossOrigin() throws {
+    try run(.cluster) { backend, root, world in
+      let nobody = root.signing(nil)
+      let asking = [("Origin", "http://page.example"), ("Access-Control-Request-Method", "GET")]
+      func preflight() async throws -> String {
+        try await nobody.outcome("OPTIONS", "/bucket/key", asking)
+      }
+      #expect(try await preflight() == "403 AccessForbidden")
+      let rules =
+        "<CORSConfiguration><CORSRule><AllowedOrigin>*</AllowedOrigin><AllowedMethod>GET</AllowedMethod></CORSRule></CORSConfiguration>"
+      // Through another gateway: this one goes on with what it was told.
+      try await backend.set(BucketSetting(.cors, Array(rules.utf8)), of: "bucket")
+      #expect(try await preflight() == "403 AccessForbidden")
+      await world.sleep(Gatekeeper.lifetime)
+      #expect(try await preflight() == "200")
+      let answer = try await nobody.send("GET", "/bucket/key", [("Origin", "http://page.example")])
+      #expect(answer.status == 403)
+      #expect(answer.fields["Access-Control-Allow-Origin"] == "*")
+      // What goes through this one counts at once.
+      #expect(try await root.outcome("DELETE", "/bucket?cors") == "204")
+      #expect(try await preflight() == "403 AccessForbidden")
+      #expect(try await root.outcome("PUT", "/bucket?cors", body: rules) == "200")
+      #expect(try await preflight() == "200")
+      #expect(try await root.outcome("DELETE", "/bucket/key") == "204")
+      #expect(try await root.outcome("DELETE", "/bucket") == "204")
+      #expect(try await preflight() == "403 AccessForbidden")
+    }
+  }
+
+  @Test("a body of which nothing says how long it is makes no empty object")
+  func length() throws {
+    try run(.filesystem) { (_, root, world) async throws in
+      let open = [("x-amz-acl", "public-read-write")]
+      #expect(try await root.outcome("PUT", "/bucket?acl", open) == "200")
+      let process = world.process("bare")
+      for (framing, wanted) in [
+        ("", "411"), ("Content-Length: 0\r\n", "200"), ("Transfer-Encoding: chunked\r\n", "200"),
+      ] {
+        let connection = try await Connection.connect(
+          to: SocketAddress(host: "s3", port: 9000), on: process)
+        let text = "PUT /bucket/key HTTP/1.1\r\nHost: s3\r\n\(framing)\r\n0\r\n\r\n"
+        try await connection.send([Slice(copying: Array(text.utf8), pool: process.buffers)])
+        let slice = process.buffers.slice(4096)
+        let count = try await connection.receive(into: slice)
+        let answer = String(decoding: slice[0..<count].array, as: UTF8.self)
+        #expect(answer.hasPrefix("HTTP/1.1 \(wanted)"), "\(framing)")
+        if wanted == "411" {
+          #expect(answer.contains("<Code>MissingContentLength</Code>"))
+          #expect(try await root.send("GET", "/bucket/key").text == "bytes")
+        }
+        await connection.close()
+      }
+    }
+  }
+
   @Test("ACLs of buckets are what S3 says of them", arguments: BackendKind.allCases)
   func acls(kind: BackendKind) throws {
     try run(kind) { (_, root, _) async throws in

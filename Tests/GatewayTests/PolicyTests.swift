@@ -184,6 +184,55 @@ import Testing
       try needs("PUT", "/b", [("x-amz-acl", "public-read")])
         == ["s3:CreateBucket \(bucket)", "s3:PutBucketAcl \(bucket)"])
   }
+
+  @Test("statements may have the same empty name, and no other one")
+  func names() throws {
+    func read(_ name: String) throws -> PolicyDocument {
+      let statement =
+        "{\"Sid\":\"\(name)\",\"Effect\":\"Allow\",\"Principal\":\"*\",\"Action\":\"s3:*\",\"Resource\":\"arn:aws:s3:::bucket\"}"
+      return try Self.read("{\"Statement\":[\(statement),\(statement)]}")
+    }
+    #expect(try read("").statements.count == 2)
+    #expect(throws: MalformedPolicy.self) { try read("a") }
+  }
+
+  @Test(
+    "an action that is never done to what stands beside it is refused, as S3 refuses it",
+    arguments: [
+      ("s3:GetObject", "bucket", false), ("s3:GetObject", "bucket/*", true),
+      ("s3:ListBucket", "bucket/*", false), ("s3:ListBucket", "bucket", true),
+      ("s3:ListBucket", "bucket*", true), ("s3:GetObject", "bucket*", true),
+      ("s3:*", "bucket", true), ("s3:*", "bucket/key", true), ("*", "bucket", true),
+      ("s3:Get*", "bucket", true), ("s3:GetObject*", "bucket", false),
+      ("s3:AbortMultipartUpload", "bucket", false), ("s3:GetBucketAcl", "bucket/a", false),
+      ("s3:GetBucketObjectLockConfiguration", "bucket", true),
+      ("s3:ListBucketMultipartUploads", "bucket", true),
+      ("s3:ListMultipartUploadParts", "bucket", false),
+      ("s3:ListBucket", "b?cket", true), ("s3:GetObject", "bucket/${aws:username}", true),
+    ])
+  func fit(action: String, resource: String, fits: Bool) throws {
+    func check(_ actions: String, _ resources: String) -> Bool {
+      let text =
+        "{\"Version\":\"2012-10-17\",\"Statement\":{\"Effect\":\"Allow\",\"Principal\":\"*\",\(actions),\(resources)}}"
+      do {
+        try Self.read(text).checkFit("bucket")
+        return true
+      } catch {
+        #expect((error as? MalformedPolicy)?.reason.hasPrefix("Action does not apply") == true)
+        return false
+      }
+    }
+    let arn = "arn:aws:s3:::" + resource
+    #expect(check("\"Action\":\"\(action)\"", "\"Resource\":\"\(arn)\"") == fits)
+    // Each of several must fit one.
+    #expect(check("\"Action\":[\"s3:*\",\"\(action)\"]", "\"Resource\":\"\(arn)\"") == fits)
+    #expect(
+      check(
+        "\"Action\":\"\(action)\"",
+        "\"Resource\":[\"\(arn)\",\"arn:aws:s3:::bucket\",\"arn:aws:s3:::bucket/*\"]"))
+    #expect(check("\"NotAction\":\"\(action)\"", "\"Resource\":\"\(arn)\""))
+    #expect(check("\"Action\":\"\(action)\"", "\"NotResource\":\"\(arn)\""))
+  }
 }
 
 private enum Broken {

@@ -46,6 +46,15 @@ import Wire
     #expect(try key(Self.key, .delete) == .noSuchAccessKey)
     for number in 0..<7 { #expect(try key("\(number)" + Self.key, Self.create("alice")) == nil) }
     #expect(try key("9" + Self.key, Self.create("alice")) == .malformed)
+    // A user with as many as may be can still change over.
+    for number in 0..<8 {
+      let next = AccessKeyChange.rotate(to: "R\(number)" + Self.key, sealedSecret: [5])
+      #expect(try key("\(number % 7)" + Self.key, next) == nil)
+    }
+    #expect(try key("R1" + Self.key, .rotate(to: "R8" + Self.key, sealedSecret: [5])) == .malformed)
+    #expect(try desk.machine.user(GetUser(level: .strong, name: "alice")).accessKeys.count == 16)
+    let listed = try desk.machine.users(ListUsers(level: .strong, after: "", limit: 1))
+    #expect(try ListUsers.Answer(decoding: listed.encoded) == listed)
     #expect(try StateAudit.violations(in: desk.store) == [])
     #expect(try user("alice", .delete) == nil)
     #expect(try key(other, .delete) == .noSuchAccessKey)

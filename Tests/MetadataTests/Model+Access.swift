@@ -48,10 +48,10 @@ extension Model {
     switch change {
     case .create(let user, let secret):
       guard users[user] != nil else { return refused(.noSuchUser) }
-      return add(name, to: user, secret)
+      return add(name, to: user, secret, limit: 8)
     case .rotate(let fresh, let secret):
       guard let old = accessKeys[name] else { return refused(.noSuchAccessKey) }
-      let outcome = add(fresh, to: old.user, secret)
+      let outcome = add(fresh, to: old.user, secret, limit: 16)
       if outcome == .done { accessKeys[name]!.isEnabled = false }
       return outcome
     case .setEnabled(let isEnabled):
@@ -66,9 +66,13 @@ extension Model {
     return .done
   }
 
-  private mutating func add(_ name: String, to user: String, _ secret: [UInt8]) -> CommandOutcome {
+  private mutating func add(_ name: String, to user: String, _ secret: [UInt8], limit: Int)
+    -> CommandOutcome
+  {
     guard UserRules.isAccessKey(name) else { return refused(.invalidName) }
-    guard accessKeys[name] == nil, users[user]!.keys.count < 8 else { return refused(.malformed) }
+    guard accessKeys[name] == nil, users[user]!.keys.count < limit else {
+      return refused(.malformed)
+    }
     accessKeys[name] = AccessKey(user: user, secret: secret)
     users[user]!.keys.append(name)
     return .done

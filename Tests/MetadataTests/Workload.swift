@@ -415,7 +415,7 @@ struct Workload {
     case 80..<83 where drawsLocks:
       if chance(25) {
         return .setBucketLock(
-          bucket: "bucket-\(chance(90) ? 1 : 0)",
+          bucket: "bucket-\(chance(90) ? 1 : 2)",
           BucketLock(mode: chance(50) ? .governance : .compliance, days: chance(50) ? 0 : 1),
           enablesVersioning: chance(50))
       }
@@ -434,7 +434,7 @@ struct Workload {
         prefix: chance(3) ? "" : "t:", attributes: names.map { .init(name: $0, value: "x") })
     case 84:
       return .setVersioning(
-        bucket: "bucket-\(chance(80) ? 1 : number(0..<3))",
+        bucket: "bucket-\(chance(80) ? 1 : number(1..<3))",
         chance(60) ? .enabled : chance(80) ? .suspended : .off)
     case 85..<89:
       let name = name()

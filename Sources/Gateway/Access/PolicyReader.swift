@@ -40,7 +40,8 @@ extension PolicyDocument {
     for json in all {
       let reader = StatementReader(owner: owner, hasVariables: hasVariables)
       let (statement, name) = try reader.read(json)
-      if let name, !names.insert(name).inserted {
+      // Many clients give each statement an empty one, and S3 takes that for none.
+      if let name, !name.isEmpty, !names.insert(name).inserted {
         throw MalformedPolicy("Statement IDs (SID) in a single policy must be unique.")
       }
       statements.append(statement)
@@ -340,5 +341,46 @@ extension PolicyDocument {
       names.insert(name)
     }
     return names.sorted()
+  }
+}
+
+extension PolicyDocument {
+  /// Refuses a bucket's policy with a statement that names an action and no resource that it is ever done to, as `s3:GetObject` and the
+  /// bucket alone: whoever wrote it meant something else. Asked when one is set; one that is kept stays what it was.
+  ///
+  /// - Throws: ``MalformedPolicy``, as S3 says it.
+  func checkFit(_ bucket: String) throws(MalformedPolicy) {
+    for statement in statements where !statement.actions.isInverted {
+      let isAny = statement.resources.isInverted
+      let ofObjects = isAny || statement.resources.patterns.contains { $0.mayMeanObject }
+      let ofBucket =
+        isAny
+        || statement.resources.patterns.contains {
+          $0.mayMean(S3Resource.bucket(bucket))
+        }
+      for pattern in statement.actions.patterns {
+        let fits = S3Action.all.contains { action in
+          (action.isOfObjects ? ofObjects : ofBucket)
+            && pattern.matches(action.lowercase, RequestContext())
+        }
+        guard fits else {
+          throw MalformedPolicy("Action does not apply to any resource(s) in statement")
+        }
+      }
+    }
+  }
+}
+
+extension PolicyPattern {
+  private var hasVariables: Bool {
+    parts.contains { if case .variable = $0 { true } else { false } }
+  }
+  /// Whether it could match the name of an object: when in doubt, it could.
+  fileprivate var mayMeanObject: Bool {
+    if hasVariables || parts.contains(.any) || parts.contains(.one) { return true }
+    return literal?.dropFirst(S3Resource.prefix.utf8.count).contains(UInt8(ascii: "/")) ?? true
+  }
+  fileprivate func mayMean(_ resource: [UInt8]) -> Bool {
+    hasVariables || matches(resource, RequestContext())
   }
 }

@@ -6,9 +6,17 @@ struct S3Action: Equatable, Sendable {
   /// "s3:getobject", which policies are compared with.
   let lowercase: [UInt8]
   let name: String
+  /// Done to objects; all others to buckets, or to the service.
+  let isOfObjects: Bool
 
   private init(_ name: String) {
     self.name = "s3:" + name
+    isOfObjects =
+      name.contains("Object") && !name.contains("Bucket")
+      || [
+        "AbortMultipartUpload", "BypassGovernanceRetention", "ListMultipartUploadParts",
+        "ObjectOwnerOverrideToBucketOwner", "ReplicateDelete", "ReplicateTags",
+      ].contains(name)
     lowercase = Array(self.name.lowercased().utf8)
   }
 

@@ -2,10 +2,10 @@ import HTTP
 import Messages
 
 /// Which pages of other origins may ask for what is in a bucket: the rules of a `CORSConfiguration`.
-struct S3CORS: Equatable {
+struct S3CORS: Equatable, Sendable {
   var rules: [Rule] = []
 
-  struct Rule: Equatable {
+  struct Rule: Equatable, Sendable {
     var id: String?
     var origins: [String] = []
     var methods: [String] = []

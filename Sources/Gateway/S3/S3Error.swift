@@ -39,7 +39,6 @@ package struct S3Error: Error, Equatable {
     case authorizationQueryParametersError = "AuthorizationQueryParametersError"
     case badDigest = "BadDigest"
     case badRequest = "BadRequest"
-    case bucketAlreadyExists = "BucketAlreadyExists"
     case bucketAlreadyOwnedByYou = "BucketAlreadyOwnedByYou"
     case bucketNotEmpty = "BucketNotEmpty"
     case entityTooLarge = "EntityTooLarge"
@@ -72,7 +71,6 @@ package struct S3Error: Error, Equatable {
     case metadataTooLarge = "MetadataTooLarge"
     case methodNotAllowed = "MethodNotAllowed"
     case missingContentLength = "MissingContentLength"
-    case missingRequestBody = "MissingRequestBodyError"
     case missingSecurityHeader = "MissingSecurityHeader"
     case noSuchBucket = "NoSuchBucket"
     case noSuchKey = "NoSuchKey"
@@ -83,7 +81,6 @@ package struct S3Error: Error, Equatable {
     case notModified = "NotModified"
     case preconditionFailed = "PreconditionFailed"
     case requestTimeTooSkewed = "RequestTimeTooSkewed"
-    case requestTimeout = "RequestTimeout"
     case serviceUnavailable = "ServiceUnavailable"
     case signatureDoesNotMatch = "SignatureDoesNotMatch"
     case slowDown = "SlowDown"
@@ -115,8 +112,7 @@ package struct S3Error: Error, Equatable {
         .noSuchPublicAccessBlockConfiguration, .ownershipControlsNotFound:
         404
       case .methodNotAllowed: 405
-      case .bucketAlreadyExists, .bucketAlreadyOwnedByYou, .bucketNotEmpty, .invalidBucketState:
-        409
+      case .bucketAlreadyOwnedByYou, .bucketNotEmpty, .invalidBucketState: 409
       case .missingContentLength: 411
       case .preconditionFailed: 412
       case .invalidRange, .invalidPartNumber: 416
@@ -136,7 +132,6 @@ package struct S3Error: Error, Equatable {
       case .badRequest: "Bad Request"
       case .badDigest:
         "The digest you specified did not match what we received."
-      case .bucketAlreadyExists: "The requested bucket name is not available."
       case .bucketAlreadyOwnedByYou:
         "Your previous request to create the named bucket succeeded and you already own it."
       case .bucketNotEmpty: "The bucket you tried to delete is not empty"
@@ -182,7 +177,6 @@ package struct S3Error: Error, Equatable {
       case .metadataTooLarge: "Your metadata headers exceed the maximum allowed metadata size"
       case .methodNotAllowed: "The specified method is not allowed against this resource."
       case .missingContentLength: "You must provide the Content-Length HTTP header."
-      case .missingRequestBody: "Request Body is empty"
       case .missingSecurityHeader: "Your request was missing a required header"
       case .noSuchBucket: "The specified bucket does not exist"
       case .noSuchKey: "The specified key does not exist."
@@ -195,8 +189,6 @@ package struct S3Error: Error, Equatable {
       case .preconditionFailed: "At least one of the pre-conditions you specified did not hold"
       case .requestTimeTooSkewed:
         "The difference between the request time and the current time is too large."
-      case .requestTimeout:
-        "Your socket connection to the server was not read from or written to within the timeout period."
       case .serviceUnavailable, .slowDown: "Please reduce your request rate."
       case .signatureDoesNotMatch:
         "The request signature we calculated does not match the signature you provided. Check your key and signing method."

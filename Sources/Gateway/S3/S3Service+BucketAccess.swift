@@ -81,6 +81,7 @@ extension S3Service {
     let policy: PolicyDocument
     do throws(MalformedPolicy) {
       policy = try PolicyDocument(body, of: .bucket(bucket))
+      try policy.checkFit(bucket)
     } catch {
       throw S3Error(.malformedPolicy, error.reason)
     }
@@ -249,7 +250,7 @@ extension S3Service {
   }
 
   /// A document that says what a canned one does.
-  private static func acl(_ body: [UInt8]) throws(S3Error) -> CannedACL {
+  static func acl(_ body: [UInt8]) throws(S3Error) -> CannedACL {
     let tree: XMLTree
     do throws(XMLTree.Malformed) {
       tree = try XMLTree.read(body, root: "AccessControlPolicy")
@@ -322,6 +323,7 @@ extension S3Service {
   /// Of a bucket that was made just now, or just removed.
   func settleAccess(of bucket: String, _ changes: [BucketAccessChange] = []) async throws(S3Error) {
     gatekeeper.forgetRules(of: bucket)
+    corsRules.forget(bucket)
     for change in changes { try await self.change(bucket, change) }
   }
 }

@@ -16,14 +16,20 @@ extension S3Service {
 
   /// The rules of a bucket; nil when it has none or is not there.
   private func rules(of bucket: String?) async throws(S3Error) -> S3CORS? {
-    guard let bucket else { return nil }
-    do throws(BackendError) {
-      guard let setting = try await backend.settings(bucket, [.cors]).first else { return nil }
-      // It was read before it was kept. One that this gateway cannot read, as a newer one's may be, allows nothing.
-      return try? S3CORS(document: setting.bytes)
-    } catch {
-      guard error == .bucketNotFound else { throw S3Error(backend: error) }
-      return nil
+    guard let bucket, BucketName.brokenRule(bucket) == nil else { return nil }
+    return try await ask { () async throws(BackendError) in
+      try await corsRules.value(bucket) { () async throws(BackendError) in
+        do throws(BackendError) {
+          guard let setting = try await backend.settings(bucket, [.cors]).first,
+            // It was read before it was kept. One that this gateway cannot read, as a newer one's may be, allows nothing.
+            let rules = try? S3CORS(document: setting.bytes)
+          else { return nil }
+          return (rules, 256 + setting.bytes.count)
+        } catch {
+          guard error == .bucketNotFound else { throw error }
+          return nil
+        }
+      }
     }
   }
 

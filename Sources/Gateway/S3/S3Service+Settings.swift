@@ -23,6 +23,8 @@ extension S3Service {
       throw S3Error(.entityTooLarge).with("ProposedSize", String(bytes.count))
         .with("MaxSizeAllowed", String(BucketSetting.byteLimit))
     }
+    // Also when the answer was lost: it may have been set.
+    defer { if kind == .cors { corsRules.forget(bucket) } }
     try await ask { () async throws(BackendError) in
       try await self.backend.set(BucketSetting(kind, bytes), of: bucket)
     }

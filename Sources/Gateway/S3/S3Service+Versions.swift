@@ -55,6 +55,10 @@ extension S3Service {
     } catch {
       throw S3Error(.malformedXML)
     }
+    // What it does not know it cannot do: other servers have keys that are to stay without versions.
+    guard tree.children.allSatisfy({ ["Status", "MfaDelete"].contains($0.name) }) else {
+      throw S3Error(.malformedXML)
+    }
     if let second = tree.value("MfaDelete"), second != "Disabled" {
       guard second == "Enabled" else { throw S3Error(.malformedXML) }
       throw S3Error(.notImplemented)

@@ -11,6 +11,8 @@ package final class S3Service: HTTPHandler, @unchecked Sendable {
   let backend: any ObjectBackend
   let driver: any Driver
   let gatekeeper: Gatekeeper
+  /// Asked for before anybody knows who asks, so not from the backend each time.
+  let corsRules: AccessCache<S3CORS>
   private let log: Log
 
   init(
@@ -21,6 +23,7 @@ package final class S3Service: HTTPHandler, @unchecked Sendable {
     self.driver = driver
     self.log = log
     gatekeeper = Gatekeeper(configuration.keys, backend, driver, log)
+    corsRules = AccessCache(driver, lifetime: Gatekeeper.lifetime)
   }
 
   /// One request under way.
@@ -150,6 +153,10 @@ package final class S3Service: HTTPHandler, @unchecked Sendable {
   private func dispatchBucket(_ call: Call) async throws(S3Error) {
     let request = call.request
     if try await answersAccess(call) { return }
+    if call.method == "GET", let name = Self.switchedOff.keys.sorted().first(where: request.has) {
+      try await requireBucket(request)
+      return await call.answer(xml: Self.switchedOff[name] ?? [])
+    }
     if let refusal = Self.unsupported(request, Self.bucketQueries) {
       // Of a bucket that is not there, that is what counts.
       try await requireBucket(request)
@@ -197,6 +204,11 @@ package final class S3Service: HTTPHandler, @unchecked Sendable {
       if request.has("legal-hold") { return try await putLegalHold(call) }
       if request.has("acl") { return try await putObjectACL(call) }
       let isCopy = try request.header("x-amz-copy-source") != nil
+      // Nothing said of the body means that there is none: more often it was forgotten.
+      guard
+        isCopy || request.names(header: "Content-Length")
+          || request.names(header: "Transfer-Encoding")
+      else { throw S3Error(.missingContentLength) }
       if request.has("partNumber") || request.has("uploadId") {
         if isCopy { return try await copyPart(call) }
         return try await putPart(call)
@@ -222,6 +234,21 @@ package final class S3Service: HTTPHandler, @unchecked Sendable {
     default: throw S3Error(.methodNotAllowed)
     }
   }
+
+  /// What S3 says of what a bucket has not, where that is no error.
+  private static let switchedOff: [String: [UInt8]] = {
+    var payer = XMLText("RequestPaymentConfiguration")
+    payer.element("Payer", "BucketOwner")
+    var documents = ["requestPayment": payer.finish()]
+    for (name, root) in [
+      ("accelerate", "AccelerateConfiguration"), ("logging", "BucketLoggingStatus"),
+      ("notification", "NotificationConfiguration"),
+    ] {
+      var empty = XMLText(root)
+      documents[name] = empty.finish()
+    }
+    return documents
+  }()
 
   /// Sub-resources that are not there, and what S3 says when they are asked for and not set; nil: 501 in any case.
   private static let bucketQueries: [String: S3Error.Code?] = [

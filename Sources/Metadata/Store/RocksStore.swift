@@ -19,6 +19,8 @@ package final class RocksStore: SnapshotStore, @unchecked Sendable {
   private var database: OpaquePointer?
   private let readOptions: OpaquePointer
   private let writeOptions: OpaquePointer
+  /// In memory, since the last flush.
+  private var listedDeletes = 0
 
   /// Opens the store in the folder `path`, whose parent must exist, or makes it.
   ///
@@ -35,6 +37,9 @@ package final class RocksStore: SnapshotStore, @unchecked Sendable {
     rocksdb_options_set_target_file_size_base(options, 16 << 20)
     rocksdb_options_set_max_bytes_for_level_base(options, 64 << 20)
     rocksdb_options_set_max_background_jobs(options, 2)
+    // A listing steps over deleted keys until they are compacted away, a million of them if need be: a table that is full of them is
+    // compacted soon, and again until they are gone.
+    rocksdb_options_add_compact_on_deletion_collector_factory(options, 4096, 1024)
     rocksdb_options_set_max_open_files(options, Int32(clamping: settings.openFileLimit))
     // One thread writes; the lock-free memtable insertion only costs.
     rocksdb_options_set_allow_concurrent_memtable_write(options, 0)
@@ -186,6 +191,7 @@ package final class RocksStore: SnapshotStore, @unchecked Sendable {
           }
         }
       case .delete(let key):
+        if Self.listed.contains(key.first ?? 0) { listedDeletes += 1 }
         key.withUnsafeBytes { key in
           rocksdb_writebatch_delete(
             writes, key.baseAddress?.assumingMemoryBound(to: CChar.self), key.count)
@@ -195,17 +201,38 @@ package final class RocksStore: SnapshotStore, @unchecked Sendable {
     var problem: UnsafeMutablePointer<CChar>?
     rocksdb_write(database, writeOptions, writes, &problem)
     if let problem { throw Self.error(taking: problem) }
+    if listedDeletes >= Self.listedDeleteLimit { try flush(waits: false) }
+  }
+
+  /// Families that people list, a thousand rows at a time.
+  private static let listed: Set = [Key.Family.object.rawValue, Key.Family.version.rawValue]
+  /// Nothing is compacted away in memory: with so many deletes there a listing takes twice as long (docs/performance.md).
+  private static let listedDeleteLimit = 4096
+
+  /// Whether something is still to be written to tables or compacted, for tests.
+  var isSettling: Bool {
+    guard let database else { return false }
+    return [
+      "rocksdb.mem-table-flush-pending", "rocksdb.num-running-flushes",
+      "rocksdb.compaction-pending", "rocksdb.num-running-compactions",
+    ].contains { name in
+      var value: UInt64 = 0
+      return rocksdb_property_int(database, name, &value) == 0 && value > 0
+    }
   }
 
   package func snapshot() throws(StoreError) -> any StoreSnapshot {
     RocksSnapshot(try opened())
   }
 
-  package func flush() throws(StoreError) {
+  package func flush() throws(StoreError) { try flush(waits: true) }
+
+  private func flush(waits: Bool) throws(StoreError) {
     let database = try opened()
+    listedDeletes = 0
     let options = rocksdb_flushoptions_create()!
     defer { rocksdb_flushoptions_destroy(options) }
-    rocksdb_flushoptions_set_wait(options, 1)
+    rocksdb_flushoptions_set_wait(options, waits ? 1 : 0)
     var problem: UnsafeMutablePointer<CChar>?
     rocksdb_flush(database, options, &problem)
     if let problem { throw Self.error(taking: problem) }

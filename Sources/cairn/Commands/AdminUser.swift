@@ -145,7 +145,7 @@ func rotateAccessKey(_ context: Context) async throws(Failure) {
     let sealed = client.secrets.seal(
       fresh.secret, of: fresh.name, user: user, nonce: context.driver.randomBytes(12))
     try await client.change(
-      .changeAccessKey(name: old, .rotate(to: fresh.name, sealedSecret: sealed)), about: old)
+      .changeAccessKey(name: old, .rotate(to: fresh.name, sealedSecret: sealed)), about: user)
     try await client.show(fresh, of: user, context)
   }
 }
@@ -210,16 +210,23 @@ private func changeAccessKey(_ context: Context, _ change: AccessKeyChange, _ do
 /// `cairn admin user policy set USER POLICY FILE`
 func setUserPolicy(_ context: Context) async throws(Failure) {
   let operands = context.arguments.operands
+  if let rule = UserRules.brokenRule(name: operands[1]) {
+    throw .failed("no name for a policy: \(rule)", operands[1])
+  }
+  let source = operands[2] == "-" ? "standard input" : operands[2]
   let bytes: [UInt8]
   do throws(RingError) {
-    bytes = try await context.driver.readFile(operands[2], limit: 1 << 20)
+    bytes =
+      operands[2] == "-"
+      ? try await context.driver.readStandardInput(limit: 1 << 20)
+      : try await context.driver.readFile(operands[2], limit: 1 << 20)
   } catch {
-    throw .failed("cannot read the policy: \(error.reason)", operands[2])
+    throw .failed("cannot read the policy: \(error.reason)", source)
   }
   do throws(MalformedPolicy) {
     _ = try PolicyDocument(bytes, of: .user)
   } catch {
-    throw .failed("no policy: \(error.reason)", operands[2])
+    throw .failed("no policy: \(error.reason)", source)
   }
   let policy = NamedPolicy(name: operands[1], document: String(decoding: bytes, as: UTF8.self))
   try await Client.with(context) { client throws(Failure) in
@@ -239,12 +246,15 @@ func showUserPolicy(_ context: Context) async throws(Failure) {
     guard let policy = user.policies.first(where: { $0.name == operands[1] }) else {
       throw .failed("no such policy", operands[1])
     }
-    try await client.output.line(
-      context.arguments.has("--json")
-        ? JSON.object([
+    if context.arguments.has("--json") {
+      try await client.output.line(
+        JSON.object([
           ("user", .string(operands[0])), ("policy", .string(policy.name)),
           ("document", .string(policy.document)),
-        ]).text : policy.document)
+        ]).text)
+    } else {
+      client.output.text(policy.document)
+    }
     try await client.output.flush()
   }
 }

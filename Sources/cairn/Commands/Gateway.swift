@@ -68,8 +68,9 @@ private func certificatePaths(_ root: ConfigurationTable, _ settings: Settings)
   let chain: String = try root.value("tls_certificate", default: "")
   let key: String = try root.value("tls_key", default: "")
   if chain.isEmpty && key.isEmpty { return nil }
-  guard !chain.isEmpty else { throw root.error("tls_certificate", "is wanted beside tls_key") }
-  guard !key.isEmpty else { throw root.error("tls_key", "is wanted beside tls_certificate") }
+  // Said of the one that is there, which has a line.
+  guard !chain.isEmpty else { throw root.error("tls_key", "wants 'tls_certificate' beside it") }
+  guard !key.isEmpty else { throw root.error("tls_certificate", "wants 'tls_key' beside it") }
   return (settings.resolve(chain), settings.resolve(key))
 }
 
@@ -153,10 +154,16 @@ enum GatewayBackend: Sendable {
 /// The file that `access_keys` names: a line each, the access key and its secret with a space between them.
 func accessKeys(_ path: String, _ driver: any Driver) async throws(Failure) -> [AccessKey] {
   let bytes: [UInt8]
+  let mode: UInt32
   do throws(RingError) {
+    mode = try await driver.status(path).mode
     bytes = try await driver.readFile(path, limit: 1 << 20)
   } catch {
     throw .failed("cannot read the access keys: \(error.reason)", path)
+  }
+  // Whoever reads it is root; a group may be a service's own.
+  guard mode & 0o007 == 0 else {
+    throw .failed("holds secrets that everybody on this machine can get at: 'chmod 600' it", path)
   }
   var keys: [AccessKey] = []
   for line in String(decoding: bytes, as: UTF8.self).split(whereSeparator: \.isNewline) {

@@ -21,6 +21,9 @@ final class Output: @unchecked Sendable {
     if held.count >= 64 << 10 { try await flush() }
   }
 
+  /// Adds text to standard output as it is, with no line's end behind it.
+  func text(_ text: String) { held += Array(text.utf8) }
+
   func flush() async throws(Failure) {
     let bytes = held
     held.removeAll(keepingCapacity: true)
