@@ -390,7 +390,8 @@ package struct GroupHeader: Hashable, Sendable {
 
   /// What is authenticated beside the payload: all of the header but its checksum. Nothing of it says where the group is, so
   /// that groups can be moved without keys.
-  package var authenticated: ArraySlice<UInt8> { encoded[..<44] }
+  package var authenticated: ArraySlice<UInt8> { encoded[..<Self.authenticatedByteCount] }
+  package static let authenticatedByteCount = 44
 
   package var encoded: [UInt8] {
     var writer = ByteWriter(reserving: Self.byteCount)

@@ -43,9 +43,10 @@ package struct KeyDomainRecord: Hashable, Sendable, WireValue, StoredValue {
   /// Another data key is wrapped under that version, or one less.
   mutating func count(_ version: UInt32, _ change: Int64) throws(StoreError) {
     guard let index = keys.firstIndex(where: { $0.key.version == version }),
-      let count = Int64(exactly: keys[index].dataKeyCount), count + change >= 0
+      let count = Int64(exactly: keys[index].dataKeyCount),
+      let changed = UInt64(exactly: count &+ change)
     else { throw .corrupt("data keys of key \(version) of '\(name)'") }
-    keys[index].dataKeyCount = UInt64(count + change)
+    keys[index].dataKeyCount = changed
   }
 
   /// Forgets keys that wrap nothing, but the newest.

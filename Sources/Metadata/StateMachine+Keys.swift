@@ -55,7 +55,9 @@ extension StateMachine {
         .unavailable, "a cluster has at most \(KeyDomainRules.countLimit) key domains")
     }
     // None is ever removed, so that the highest number is the last one given.
-    let id = KeyDomainID((all.last?.id.raw ?? 0) + 1)
+    let last = all.last?.id ?? .plain
+    guard last.raw < .max else { throw .corrupt("\(last)") }
+    let id = KeyDomainID(last.raw + 1)
     keyDomains.set(
       id,
       KeyDomainRecord(
@@ -142,7 +144,7 @@ extension StateMachine {
       let row = Key.key(.containerKey, of: container.raw, id)
       guard try view.get(row) == nil, var record = try dataKey(id) else { continue }
       view.put(row, [])
-      record.containerCount += 1
+      record.containerCount &+= 1
       view.put(Key.dataKey(id), record)
     }
   }
@@ -249,7 +251,8 @@ extension StateMachine {
         found.append((try Key.number(in: row.key, at: 2), record))
       }
     }
-    guard rows.count == limit, let last = rows.last else { return (found, nil) }
-    return (found, try Key.number(in: last.key, at: 2) + 1)
+    guard rows.count == limit, let row = rows.last else { return (found, nil) }
+    let last = try Key.number(in: row.key, at: 2)
+    return (found, last < .max ? last + 1 : nil)
   }
 }

@@ -84,7 +84,7 @@ package final class GroupCodec: @unchecked Sendable {
     let plain = buffers.slice(plainByteCount)
     var opened: Slice?
     if let key {
-      opened = try open(payload, header, key, codec == .raw ? plain : nil, buffers)
+      opened = try open(frame, header, key, codec == .raw ? plain : nil, buffers)
       if codec == .raw { return plain }
       payload = opened!.withBytes { $0 }
     }
@@ -105,21 +105,22 @@ package final class GroupCodec: @unchecked Sendable {
   ///
   /// - Parameter target: where they are to go; nil: memory of their own.
   private func open(
-    _ payload: UnsafeRawBufferPointer, _ header: GroupHeader, _ key: DataKey, _ target: Slice?,
+    _ frame: UnsafeRawBufferPointer, _ header: GroupHeader, _ key: DataKey, _ target: Slice?,
     _ buffers: BufferPool
   ) throws(GroupError) -> Slice {
+    let payload = UnsafeRawBufferPointer(rebasing: frame[GroupHeader.byteCount...])
     let opened = target ?? buffers.slice(payload.count - AES256GCM.tagByteCount)
-    let additional = Array(header.authenticated)
     let isAuthentic = opened.withMutableBytes { target in
-      additional.withUnsafeBytes { additional in
-        var cipher = AES256GCM(key: key.key)
-        do throws(CodingError) {
-          try cipher.open(
-            payload, into: target, nonce: header.seal!.nonce, additional: additional)
-          return true
-        } catch {
-          return false
-        }
+      var cipher = AES256GCM(key: key.key)
+      do throws(CodingError) {
+        // As it is stored, so that bits count, too, that mean nothing.
+        try cipher.open(
+          payload, into: target, nonce: header.seal!.nonce,
+          additional: UnsafeRawBufferPointer(
+            rebasing: frame[..<GroupHeader.authenticatedByteCount]))
+        return true
+      } catch {
+        return false
       }
     }
     guard isAuthentic else { throw .notAuthentic }
