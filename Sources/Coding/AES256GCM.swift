@@ -23,6 +23,12 @@ package struct AES256GCM: ~Copyable, @unchecked Sendable {
       self.low = low
     }
 
+    /// 12 bytes.
+    package var bytes: [UInt8] {
+      (0..<4).map { UInt8(truncatingIfNeeded: high >> (24 - 8 * UInt32($0))) }
+        + (0..<8).map { UInt8(truncatingIfNeeded: low >> (56 - 8 * UInt64($0))) }
+    }
+
     /// Nil unless there are exactly 12 bytes.
     package init?(_ bytes: some Collection<UInt8>) {
       guard bytes.count == nonceByteCount else { return nil }

@@ -13,6 +13,8 @@ package struct CoordinatorConfiguration: Sendable {
   package var dataDirectory: String
   package var key: ClusterKey
   package var security: TransportSecurity = .automatic
+  /// Without one no key domain can be made or opened.
+  package var masterKeys = KeyProviderChoice.none
   /// Of the default class of a cluster that is founded here; an existing one has its own.
   package var scheme: Scheme
   /// A new cluster is founded when so many nodes have said hello.

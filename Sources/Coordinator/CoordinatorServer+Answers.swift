@@ -150,6 +150,28 @@ extension CoordinatorServer {
       return try await reply(packet) { (request: SetBucketClass) async throws(Refusal) in
         try await self.setBucketClass(request)
       }
+    case GetKeys.method:
+      return try await reply(packet) { (request: GetKeys) async throws(Refusal) in
+        try await self.keys(request)
+      }
+    case ListKeyDomains.method:
+      return try await reply(packet) { (request: ListKeyDomains) async throws(Refusal) in
+        try await self.query(request.level) { (machine) throws(StoreError) in
+          ListKeyDomains.Answer(domains: try machine.describeKeyDomains())
+        }
+      }
+    case CreateKeyDomain.method:
+      return try await reply(packet) { (request: CreateKeyDomain) async throws(Refusal) in
+        try await self.createKeyDomain(request)
+      }
+    case RotateKeys.method:
+      return try await reply(packet) { (request: RotateKeys) async throws(Refusal) in
+        try await self.rotateKeys(request)
+      }
+    case SetBucketKeyDomain.method:
+      return try await reply(packet) { (request: SetBucketKeyDomain) async throws(Refusal) in
+        try await self.setBucketKeyDomain(request)
+      }
     case ListUsers.method:
       return try await reply(packet) { (request: ListUsers) async throws(Refusal) in
         try await self.query(request.level) { (machine) throws(StoreError) in

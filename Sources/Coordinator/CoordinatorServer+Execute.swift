@@ -144,6 +144,19 @@ extension CoordinatorServer {
       command = .requestGrant(
         upload: upload, avoid: avoid, placement: placement, domain: domain)
     }
+    if case .makeDataKey(let upload, let domain, _) = command {
+      do throws(Refusal) {
+        command = .makeDataKey(
+          upload: upload, domain: domain, key: try await newDataKey(of: domain))
+      } catch {
+        if let known = try await known(request) { return answer(known) }
+        // As with grants.
+        guard [.keyUnavailable, .noSuchKeyDomain].contains(error.known),
+          !leadership.sessions.isLogged(request)
+        else { throw error }
+        return answerUnlogged(.refused(code: error.code, reason: error.reason))
+      }
+    }
     // Another copy may have been answered while this one looked at the state.
     if let outcome = leadership.sessions.answer(request) { return answer(outcome) }
     leadership.sessions.noteLogged(request)
@@ -197,7 +210,7 @@ extension ClientCommand {
       }
     // Completing leaves less: the parts' records go.
     case .removeBucket, .endUpload, .requestGrant, .releaseGrant, .registerStripes, .holdChunks,
-      .putPage, .deleteObject, .completeMultipart, .abortMultipart, .setVersioning,
+      .putPage, .makeDataKey, .deleteObject, .completeMultipart, .abortMultipart, .setVersioning,
       .deleteVersion, .setBucketLock, .setLock:
       false
     }

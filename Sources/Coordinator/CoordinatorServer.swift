@@ -16,6 +16,7 @@ import Wire
 /// - `CommandPipeline`, `Leadership` and what follows from a term
 /// - `+Commands`, `+Queries`, `+Hello`, `+Status`: what is answered
 /// - `Leadership+…`: what a leader does of its own accord
+/// - `Keys/`        master keys, key domains, what is handed out to readers and writers
 /// - `Repair/`      shards written anew elsewhere, blocks mended in place, full devices relieved
 /// - `StandbyTail`  what a standby does: follows the log and answers reads
 package final class CoordinatorServer: @unchecked Sendable {
@@ -29,6 +30,7 @@ package final class CoordinatorServer: @unchecked Sendable {
   let arbiter: any Arbiter
   let keeper: StateKeeper
   let grantKey: [UInt8]
+  let vault: KeyVault
   /// Nil while it does not lead.
   private(set) var leadership: Leadership?
   /// As far as is known here.
@@ -64,6 +66,7 @@ package final class CoordinatorServer: @unchecked Sendable {
       security: configuration.security)
     port = WireNodePort(client: client, nodes: nodes, driver: driver)
     grantKey = configuration.key.subkey("grant")
+    vault = KeyVault(configuration.masterKeys, driver: driver)
     keeper = StateKeeper(
       driver: driver, storage: storage, dataDirectory: configuration.dataDirectory)
     let site = ArbiterSite(

@@ -17,6 +17,8 @@ package final class ClusterAccess: @unchecked Sendable {
   let codecs: GroupCodecs
   /// Of all readers.
   let groups: GroupCache
+  /// That were given to this process.
+  package let keys: KeyRing
   private let damageReports: DamageReports
 
   package init(
@@ -33,13 +35,17 @@ package final class ClusterAccess: @unchecked Sendable {
       driver: driver, deadline: stripes.readDeadline, most: readBudgetByteCount)
     codecs = GroupCodecs(driver)
     groups = GroupCache()
+    keys = KeyRing(coordinator)
     let reports = DamageReports(driver: driver, wire: coordinator.wire, directory: map)
     damageReports = reports
     stripes.onCorruption = { reports.add($0, $1) }
   }
 
   /// Tells nodes, for a second at most, what of theirs was found wrong and could not be told yet.
-  package func close() async { await damageReports.close() }
+  package func close() async {
+    await damageReports.close()
+    await keys.close()
+  }
 
   func translate(_ error: StripeError) -> DataPathError {
     switch error {

@@ -41,6 +41,8 @@ package enum DataPathError: Error, Equatable, CustomStringConvertible {
       case .userExists: "user exists already"
       case .noSuchAccessKey: "no such access key"
       case .noSuchPolicy: "no such policy"
+      case .noSuchKeyDomain: "no such key domain"
+      case .keyDomainExists: "key domain exists already"
       case .preconditionFailed: "the object was changed by somebody else"
       default: reason.isEmpty ? "refused with code \(code)" : reason
       }

@@ -89,6 +89,11 @@ package enum RefusalCode: UInt16, Sendable {
   /// None of that name, or one that is switched off.
   case noSuchAccessKey = 75
   case noSuchPolicy = 76
+
+  case noSuchKeyDomain = 90
+  case keyDomainExists = 91
+  /// A master key that is wanted is not there, or no key provider is (reason: which, and what is to be done).
+  case keyUnavailable = 92
 }
 
 extension Refusal {

@@ -49,9 +49,9 @@ package struct ObjectName: Hashable, Sendable, WireValue {
 }
 
 package enum ClientCommand: Hashable, Sendable, WireValue {
-  /// 3 ... 63 of a-z 0-9 . - as S3 has it. No class named: the standard one. Refused: bucketExists, invalidName, noSuchClass.
-  /// -> done
-  case createBucket(name: String, storageClass: String = "")
+  /// 3 ... 63 of a-z 0-9 . - as S3 has it. No class named: the standard one; no key domain: not encrypted. Refused: bucketExists,
+  /// invalidName, noSuchClass, noSuchKeyDomain. -> done
+  case createBucket(name: String, storageClass: String = "", keyDomain: String = "")
   /// Refused: noSuchBucket, bucketNotEmpty. -> done
   case removeBucket(name: String)
   /// An upload holds an edge to all that its writer registered, put or found, until it ends or its session expires. -> number(upload)
@@ -65,9 +65,14 @@ package enum ClientCommand: Hashable, Sendable, WireValue {
   /// The writer is done with the container (full or not); it may be granted again. -> done
   case releaseGrant(grant: UInt64, container: ContainerID)
   /// Registers stripes whose every block is acknowledged, and makes their ordinals nameable; the upload gets
-  /// edges to them. Refused: grantEnded, noSuchUpload. -> done
+  /// edges to them. `dataKeys`: all that their groups are sealed with, of this upload; none in a plain domain. Refused:
+  /// grantEnded, noSuchUpload. -> done
   case registerStripes(
-    upload: UInt64, grant: UInt64, container: ContainerID, stripes: [StripeRecord])
+    upload: UInt64, grant: UInt64, container: ContainerID, stripes: [StripeRecord],
+    dataKeys: [UInt64] = [])
+  /// A new data key for this upload alone to seal groups with. The leader fills in `key`; clients leave it nil. Refused:
+  /// noSuchUpload, noSuchKeyDomain, keyUnavailable, unavailable (the upload has too many). -> number(the key's)
+  case makeDataKey(upload: UInt64, domain: KeyDomainID, key: NewDataKey?)
   /// Takes an edge from the upload to each ordinal of chunks found by fingerprint. -> missing (those not alive any
   /// more; the others are held)
   case holdChunks(upload: UInt64, runs: [Run])
@@ -156,10 +161,11 @@ package enum ClientCommand: Hashable, Sendable, WireValue {
 
   package func encode(into writer: inout ByteWriter) {
     switch self {
-    case .createBucket(let name, let storageClass):
-      writer.fixed(UInt8(1))
+    case .createBucket(let name, let storageClass, let keyDomain):
+      writer.fixed(UInt8(keyDomain.isEmpty ? 1 : 40))
       writer.string(name)
       writer.string(storageClass)
+      if !keyDomain.isEmpty { writer.string(keyDomain) }
     case .removeBucket(let name):
       writer.fixed(UInt8(2))
       writer.string(name)
@@ -178,12 +184,18 @@ package enum ClientCommand: Hashable, Sendable, WireValue {
       writer.fixed(UInt8(6))
       writer.varint(grant)
       writer.value(container)
-    case .registerStripes(let upload, let grant, let container, let stripes):
-      writer.fixed(UInt8(7))
+    case .registerStripes(let upload, let grant, let container, let stripes, let dataKeys):
+      writer.fixed(UInt8(dataKeys.isEmpty ? 7 : 41))
       writer.varint(upload)
       writer.varint(grant)
       writer.value(container)
       writer.list(stripes)
+      if !dataKeys.isEmpty { writer.list(dataKeys) }
+    case .makeDataKey(let upload, let domain, let key):
+      writer.fixed(UInt8(42))
+      writer.varint(upload)
+      writer.value(domain)
+      writer.optional(key)
     case .holdChunks(let upload, let runs):
       writer.fixed(UInt8(8))
       writer.varint(upload)
@@ -296,6 +308,10 @@ package enum ClientCommand: Hashable, Sendable, WireValue {
     case 1:
       self = .createBucket(
         name: try reader.string(limit: 4096), storageClass: try reader.string(limit: 4096))
+    case 40:
+      self = .createBucket(
+        name: try reader.string(limit: 4096), storageClass: try reader.string(limit: 4096),
+        keyDomain: try reader.string(limit: 4096))
     case 2: self = .removeBucket(name: try reader.string(limit: 4096))
     case 3: self = .openUpload
     case 4: self = .endUpload(upload: try reader.varint())
@@ -308,6 +324,13 @@ package enum ClientCommand: Hashable, Sendable, WireValue {
       self = .registerStripes(
         upload: try reader.varint(), grant: try reader.varint(), container: try reader.value(),
         stripes: try reader.list(limit: 4096))
+    case 41:
+      self = .registerStripes(
+        upload: try reader.varint(), grant: try reader.varint(), container: try reader.value(),
+        stripes: try reader.list(limit: 4096), dataKeys: try reader.list(limit: 4096))
+    case 42:
+      self = .makeDataKey(
+        upload: try reader.varint(), domain: try reader.value(), key: try reader.optional())
     case 8:
       self = .holdChunks(upload: try reader.varint(), runs: try reader.list(limit: 1 << 16))
     case 9: self = .putPage(upload: try reader.varint(), page: try reader.value())

@@ -347,25 +347,61 @@ package struct GroupHeader: Hashable, Sendable {
   package var codec: Codec
   package var chunkCount: UInt32
   package var plainByteCount: UInt32
+  /// A sealed payload's tag included.
   package var payloadByteCount: UInt32
+  /// Nil: the payload is not encrypted.
+  package var seal: Seal?
 
-  package init(codec: Codec, chunkCount: Int, plainByteCount: Int, payloadByteCount: Int) {
+  /// With what a payload is encrypted, by AES-256-GCM.
+  package struct Seal: Hashable, Sendable {
+    /// Of the data key; not 0.
+    package var keyID: UInt64
+    package var nonce: AES256GCM.Nonce
+    package init(keyID: UInt64, nonce: AES256GCM.Nonce) {
+      self.keyID = keyID
+      self.nonce = nonce
+    }
+  }
+
+  package static func tagByteCount(isSealed: Bool) -> Int {
+    isSealed ? AES256GCM.tagByteCount : 0
+  }
+
+  package init(
+    codec: Codec, chunkCount: Int, plainByteCount: Int, payloadByteCount: Int, seal: Seal? = nil
+  ) {
     self.codec = codec
     self.chunkCount = UInt32(chunkCount)
     self.plainByteCount = UInt32(plainByteCount)
     self.payloadByteCount = UInt32(payloadByteCount)
+    self.seal = seal
   }
+
+  /// Whether a frame of so many bytes can be right for so many plain ones. One that its codec makes no smaller is
+  /// stored raw, so that nothing claims less than it is.
+  package static func isFrame(
+    _ storedByteCount: UInt64, of plainByteCount: UInt64, codec: Codec, isSealed: Bool
+  ) -> Bool {
+    let least = UInt64(byteCount + tagByteCount(isSealed: isSealed))
+    return codec == .raw
+      ? storedByteCount == least + plainByteCount
+      : storedByteCount > least && storedByteCount < least + plainByteCount
+  }
+
+  /// What is authenticated beside the payload: all of the header but its checksum. Nothing of it says where the group is, so
+  /// that groups can be moved without keys.
+  package var authenticated: ArraySlice<UInt8> { encoded[..<Self.authenticatedByteCount] }
+  package static let authenticatedByteCount = 44
 
   package var encoded: [UInt8] {
     var writer = ByteWriter(reserving: Self.byteCount)
-    writer.raw([0x43, 0x6E, 0x47, 0x72, 1, codec.rawValue, 0, 0])
+    writer.raw([0x43, 0x6E, 0x47, 0x72, 1, codec.rawValue, seal == nil ? 0 : 1, 0])
     writer.fixed(chunkCount)
     writer.fixed(plainByteCount)
     writer.fixed(payloadByteCount)
     writer.fixed(UInt32(0))
-    writer.fixed(UInt64(0))
-    writer.fixed(UInt64(0))
-    writer.fixed(UInt32(0))
+    writer.fixed(seal?.keyID ?? 0)
+    writer.raw((seal?.nonce ?? AES256GCM.Nonce(high: 0, low: 0)).bytes)
     writer.fixed(CRC32C.checksum(writer.bytes))
     return writer.bytes
   }
@@ -375,14 +411,24 @@ package struct GroupHeader: Hashable, Sendable {
     guard bytes.count >= Self.byteCount else { throw .truncated }
     var reader = ByteReader(Array(bytes[0..<Self.byteCount]))
     guard try reader.raw(4) == [0x43, 0x6E, 0x47, 0x72], try reader.fixed(UInt8.self) == 1,
-      let codec = Codec(rawValue: try reader.fixed()), try reader.fixed(UInt8.self) == 0
+      let codec = Codec(rawValue: try reader.fixed())
     else { throw .invalid("group header") }
     self.codec = codec
+    let cipher: UInt8 = try reader.fixed()
     _ = try reader.raw(1)
     chunkCount = try reader.fixed()
     plainByteCount = try reader.fixed()
     payloadByteCount = try reader.fixed()
-    _ = try reader.raw(24)
+    _ = try reader.raw(4)
+    let keyID: UInt64 = try reader.fixed()
+    guard let nonce = AES256GCM.Nonce(try reader.raw(AES256GCM.nonceByteCount)) else {
+      throw .invalid("group header")
+    }
+    switch cipher {
+    case 0: seal = nil
+    case 1 where keyID != 0: seal = Seal(keyID: keyID, nonce: nonce)
+    default: throw .invalid("group header's encryption")
+    }
     let checksum: UInt32 = try reader.fixed()
     guard checksum == CRC32C.checksum(Array(bytes[0..<44])) else {
       throw .invalid("group header checksum")

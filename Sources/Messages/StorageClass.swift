@@ -12,18 +12,22 @@ package struct ClassID: Hashable, Comparable, Sendable, WireValue, CustomStringC
   package init(from reader: inout ByteReader) throws(ValueError) { raw = try reader.fixed() }
 }
 
-/// What may share chunks: a key domain, of which there is one so far, and a storage class. 32 bits in keys: the key domain's
-/// number, then the class's.
+/// What may share chunks: a key domain and a storage class. 32 bits in keys: the key domain's number, then the class's.
 package struct ChunkDomain: Hashable, Comparable, Sendable, WireValue, CustomStringConvertible {
   package var raw: UInt32
   package init(raw: UInt32) { self.raw = raw }
-  package init(_ storageClass: ClassID) { raw = UInt32(storageClass.raw) }
+  package init(_ storageClass: ClassID, in keyDomain: KeyDomainID = .plain) {
+    raw = UInt32(keyDomain.raw) << 16 | UInt32(storageClass.raw)
+  }
   package static func < (a: Self, b: Self) -> Bool { a.raw < b.raw }
 
   /// Of buckets that nobody said a class for.
   package static let standard = ChunkDomain(StorageClass.standard)
 
   package var storageClass: ClassID { ClassID(UInt16(truncatingIfNeeded: raw)) }
+  package var keyDomain: KeyDomainID { KeyDomainID(UInt16(truncatingIfNeeded: raw >> 16)) }
+  /// Whether its groups are encrypted.
+  package var isSealed: Bool { keyDomain != .plain }
   package var description: String { "domain \(raw)" }
   package func encode(into writer: inout ByteWriter) { writer.fixed(raw) }
   package init(from reader: inout ByteReader) throws(ValueError) { raw = try reader.fixed() }
@@ -70,7 +74,9 @@ package struct StorageClass: Hashable, Sendable, WireValue {
   package static let groupChunkLimit = 1024
 
   /// Plain bytes at which a group takes no more.
-  package var groupLimit: Int { min(groupByteCount, Self.largestGroup) }
+  package func groupLimit(isSealed: Bool) -> Int {
+    min(groupByteCount, Self.largestGroup - GroupHeader.tagByteCount(isSealed: isSealed))
+  }
 
   package static func levels(of codec: Codec) -> ClosedRange<Int> {
     switch codec {

@@ -63,6 +63,8 @@ package enum Command: Hashable, Sendable, WireValue {
   /// A class is made, or the one of that name becomes this. Refused: invalidName, malformed, unavailable (there are too many).
   /// -> number(the class's)
   case defineClass(StorageClass)
+  /// A change of key domains or their keys; ``KeyChange`` says what each refuses and answers.
+  case changeKeys(KeyChange)
 
   private static let version: UInt8 = 2
 
@@ -145,6 +147,9 @@ package enum Command: Hashable, Sendable, WireValue {
       writer.fixed(UInt8(19))
       writer.string(bucket)
       writer.string(storageClass)
+    case .changeKeys(let change):
+      writer.fixed(UInt8(36))
+      writer.value(change)
     case .defineClass(let storageClass):
       writer.fixed(UInt8(20))
       writer.value(storageClass)
@@ -189,6 +194,7 @@ package enum Command: Hashable, Sendable, WireValue {
       self = .setBucketClass(
         bucket: try reader.string(limit: 4096), storageClass: try reader.string(limit: 4096))
     case 20: self = .defineClass(try reader.value())
+    case 36: self = .changeKeys(try reader.value())
     default: throw .invalid("command")
     }
   }
@@ -254,7 +260,9 @@ package struct LogBatch: Hashable, Sendable, WireValue {
   /// - Parameter framed: a stripe's data bytes; what follows the frame is ignored.
   package init(framed: [UInt8]) throws(ValueError) {
     let header = try GroupHeader(decoding: framed)
-    guard header.codec == .raw, header.plainByteCount == header.payloadByteCount else {
+    guard header.codec == .raw, header.seal == nil,
+      header.plainByteCount == header.payloadByteCount
+    else {
       throw .invalid("batch codec")
     }
     let end = GroupHeader.byteCount + Int(header.payloadByteCount)

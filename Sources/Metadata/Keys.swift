@@ -38,6 +38,7 @@ enum Key {
     case nullVersion = 0x56  // V
     case user = 0x55  // U
     case bucketAccess = 0x57  // W
+    case key = 0x4B  // K
   }
 
   static let state: [UInt8] = [Family.state.rawValue]
@@ -206,7 +207,7 @@ enum Key {
     body(&builder)
     return builder.bytes
   }
-  private static func bigEndian(_ value: UInt64) -> [UInt8] {
+  static func bigEndian(_ value: UInt64) -> [UInt8] {
     withUnsafeBytes(of: value.bigEndian) { Array($0) }
   }
 

@@ -46,13 +46,13 @@ package struct StateAudit {
   private var expectedPageEdges: Set<[UInt8]> = []
   private var usedContainers: Set<ContainerID> = []
   private var infos: [UInt64: PageInfo] = [:]
-  private var liveUploads: Set<UInt64> = []
+  private(set) var liveUploads: Set<UInt64> = []
   private var uploadsOfSession: [UInt64: UInt64] = [:]
   private var grantsOfSession: [UInt64: UInt64] = [:]
   private var holders: Set<[UInt8]> = []
   private var edgesOfContainer: [ContainerID: UInt64] = [:]
   /// Of every container, whatever the slice: what refers to it must be of the same.
-  private var domainOfContainer: [ContainerID: ChunkDomain] = [:]
+  private(set) var domainOfContainer: [ContainerID: ChunkDomain] = [:]
   var domainOfBucket: [UInt64: ChunkDomain] = [:]
   private var domainOfPage: [UInt64: ChunkDomain] = [:]
   private var doomed: Set<[UInt8]> = []
@@ -135,6 +135,7 @@ package struct StateAudit {
     if slice.isFirst {
       try settingsHold()
       try sessionsHold()
+      try keysHold()
     }
     return problems.found
   }
@@ -184,13 +185,11 @@ package struct StateAudit {
       check(known ?? stripe.layout == stripe.layout, "stripe \(stripe.stripe) of \(id) twice")
       var number = stripe.firstOrdinal
       for group in stripe.groups {
-        let (whole, stored) = (
-          GroupHeader.byteCount + group.plainByteCount, Int(group.storedByteCount)
-        )
         check(
           group.plainByteCount <= StorageClass.largestGroup
-            && (group.codec == .raw
-              ? stored == whole : stored > GroupHeader.byteCount && stored < whole),
+            && GroupHeader.isFrame(
+              UInt64(group.storedByteCount), of: UInt64(group.plainByteCount), codec: group.codec,
+              isSealed: domainOfContainer[id]?.isSealed ?? false),
           "sizes of a group of stripe \(stripe.stripe) of \(id)")
         directories[id]!.groupBytes += Int(group.storedByteCount)
         directories[id]!.places[stripe.stripe, default: []].append(

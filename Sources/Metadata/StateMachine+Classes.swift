@@ -29,20 +29,29 @@ extension StateMachine {
 
   func setClass(ofBucket name: String, _ storageClass: String) throws(StoreError) -> CommandOutcome
   {
-    let key = Array(name.utf8)
-    guard var bucket = try buckets.get(key) else { return .refused(.noSuchBucket, name) }
+    guard let bucket = try buckets.get(Array(name.utf8)) else {
+      return .refused(.noSuchBucket, name)
+    }
     guard let (id, _) = try self.storageClass(named: storageClass) else {
       return .refused(.noSuchClass, storageClass)
     }
-    if bucket.domain == ChunkDomain(id) { return .done }
+    return try move(bucket, named: name, to: ChunkDomain(id, in: bucket.domain.keyDomain))
+  }
+
+  /// Gives a bucket without objects another domain.
+  func move(_ bucket: BucketRecord, named name: String, to domain: ChunkDomain)
+    throws(StoreError) -> CommandOutcome
+  {
+    if bucket.domain == domain { return .done }
     guard bucket.isEmpty else { return .refused(.bucketNotEmpty, name) }
     // Their parts are stored as the class that there was.
     let multiparts = KeyRange(prefix: Key.multiparts(bucket: bucket.identity, keyPrefix: []))
     guard try view.scan(multiparts, limit: 1).isEmpty else {
       return .refused(.bucketNotEmpty, "\(name) has multipart uploads")
     }
-    bucket.domain = ChunkDomain(id)
-    buckets.set(key, bucket)
+    var bucket = bucket
+    bucket.domain = domain
+    buckets.set(Array(name.utf8), bucket)
     return .done
   }
 

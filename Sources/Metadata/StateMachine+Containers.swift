@@ -15,9 +15,12 @@ extension StateMachine {
     guard try uploads.get(upload) != nil, var session = try sessions.get(upload.session) else {
       return .noSuchUpload(upload.number)
     }
-    guard domain == ChunkDomain(domain.storageClass),
-      try classes.get(domain.storageClass) != nil
-    else { return .refused(.noSuchClass, "\(domain)") }
+    guard try classes.get(domain.storageClass) != nil else {
+      return .refused(.noSuchClass, "\(domain)")
+    }
+    if domain.isSealed, try keyDomains.get(domain.keyDomain) == nil {
+      return .refused(.noSuchKeyDomain, "\(domain.keyDomain)")
+    }
     guard let placement else { return .refused(.tooFewDomains, "no placement was found") }
     guard Set(placement.devices).count == placement.devices.count else {
       return .refused(.malformed, "a device is chosen twice")
@@ -111,7 +114,7 @@ extension StateMachine {
 
   func registerStripes(
     _ stripes: [StripeRecord], upload: UploadKey, grant grantKey: UploadKey,
-    container id: ContainerID
+    container id: ContainerID, dataKeys: [UInt64]
   ) throws(StoreError) -> CommandOutcome {
     guard let uploadRecord = try uploads.get(upload) else { return .noSuchUpload(upload.number) }
     guard var grant = try grants.get(grantKey), grant.container == id else {
@@ -121,10 +124,13 @@ extension StateMachine {
       throw .corrupt("grant \(grant.id) without its container")
     }
     // All checks first: a refused registration changes nothing.
+    if !stripes.isEmpty, let problem = try problem(dataKeys, of: upload.number, in: container) {
+      return .refused(.malformed, problem)
+    }
     var accepted: [NumberRun] = []
     var nextOrdinal = container.nextOrdinal
     for stripe in stripes {
-      if let problem = Self.problem(stripe, grant: grant, scheme: container.scheme) {
+      if let problem = Self.problem(stripe, grant: grant, of: container) {
         return .refused(.malformed, "stripe \(stripe.stripe): \(problem)")
       }
       guard NumberRun.insert(stripe.stripe, into: &grant.registered) else {
@@ -170,6 +176,7 @@ extension StateMachine {
       }
     }
     container.nextOrdinal = nextOrdinal
+    try use(stripes.isEmpty ? [] : dataKeys, in: id)
     for run in NumberRun.normalized(accepted) {
       try addUploadEdge(upload.number, to: &container, run)
     }
@@ -184,11 +191,13 @@ extension StateMachine {
   }
 
   /// What is wrong with a stripe by itself; nil when nothing is.
-  private static func problem(_ stripe: StripeRecord, grant: OpenGrant, scheme: Scheme) -> String? {
+  private static func problem(
+    _ stripe: StripeRecord, grant: OpenGrant, of container: ContainerRecord
+  ) -> String? {
     guard stripe.stripe >= grant.firstStripe, stripe.stripe < grant.endStripe else {
       return "outside the grant's window"
     }
-    guard stripe.layout.scheme == scheme else { return "not of the container's scheme" }
+    guard stripe.layout.scheme == container.scheme else { return "not of the container's scheme" }
     let count = UInt64(stripe.chunkCount)
     guard count > 0, stripe.firstOrdinal < 1 << 62, stripe.firstOrdinal >= grant.firstOrdinal,
       stripe.firstOrdinal + count <= grant.firstOrdinal + OpenGrant.ordinalCount
@@ -199,12 +208,10 @@ extension StateMachine {
       end = UInt64(group.offset) + UInt64(group.storedByteCount)
       let plain = group.chunks.reduce(UInt64(0)) { $0 + UInt64($1.byteCount) }
       guard plain <= UInt64(StorageClass.largestGroup) else { return "a group's plain bytes" }
-      let whole = UInt64(GroupHeader.byteCount) + plain
-      let stored = UInt64(group.storedByteCount)
-      // One that is no smaller for its codec is stored raw, so that nothing claims less than it is.
       guard
-        group.codec == .raw
-          ? stored == whole : stored > UInt64(GroupHeader.byteCount) && stored < whole
+        GroupHeader.isFrame(
+          UInt64(group.storedByteCount), of: plain, codec: group.codec,
+          isSealed: container.domain.isSealed)
       else { return "group size" }
     }
     return nil

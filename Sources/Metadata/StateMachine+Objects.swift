@@ -8,16 +8,22 @@ extension StateMachine {
 
   // MARK: Buckets
 
-  func createBucket(_ name: String, _ storageClass: String) throws(StoreError) -> CommandOutcome {
+  func createBucket(_ name: String, _ storageClass: String, _ keyDomain: String)
+    throws(StoreError) -> CommandOutcome
+  {
     guard Self.isBucketName(name) else { return .refused(.invalidName, name) }
     let key = Array(name.utf8)
     guard try buckets.get(key) == nil else { return .refused(.bucketExists, name) }
     guard let (id, _) = try self.storageClass(named: storageClass) else {
       return .refused(.noSuchClass, storageClass)
     }
+    guard let keyDomain = try self.keyDomain(named: keyDomain) else {
+      return .refused(.noSuchKeyDomain, keyDomain)
+    }
     buckets.set(
       key,
-      BucketRecord(identity: position, created: wallMilliseconds, domain: ChunkDomain(id)))
+      BucketRecord(
+        identity: position, created: wallMilliseconds, domain: ChunkDomain(id, in: keyDomain)))
     return .done
   }
 
@@ -58,6 +64,10 @@ extension StateMachine {
     case .inline(let bytes):
       guard UInt64(bytes.count) == record.byteCount else {
         return .refused(.malformed, "\(bytes.count) bytes are not \(record.byteCount)")
+      }
+      // Inlined bytes are plain in the log.
+      if bucket.domain.isSealed && !bytes.isEmpty {
+        return .refused(.otherClass, "\(name.bucket) is encrypted: its objects are not inlined")
       }
     case .embedded(let runs):
       guard try uploads.get(upload) != nil else { return .noSuchUpload(upload.number) }
@@ -125,8 +135,16 @@ extension StateMachine {
     if let attributes, let refusal = lockRefusal(attributes, in: targetBucket) { return refusal }
     let current = try object(targetBucket, target.key)
     if let refusal = Self.refusal(precondition, current: current) { return refusal }
-    if case .inline = original.content {
-    } else if let refusal = try refusal(of: sourceBucket.domain, in: targetBucket, target.bucket) {
+    // What is inlined is in no container; but its bytes are plain, and so is what its content hash says of them.
+    let isShared =
+      switch original.content {
+      case .inline(let bytes):
+        bytes.isEmpty || !(sourceBucket.domain.isSealed || targetBucket.domain.isSealed)
+      case .embedded, .root: false
+      }
+    if !isShared,
+      let refusal = try refusal(of: sourceBucket.domain, in: targetBucket, target.bucket)
+    {
       return refusal
     }
     var record = original
@@ -164,6 +182,10 @@ extension StateMachine {
     throws(StoreError) -> CommandOutcome?
   {
     if domain == bucket.domain { return nil }
+    guard domain.keyDomain == bucket.domain.keyDomain else {
+      return .refused(
+        .otherClass, "the bytes are not of the key domain of \(name): write them anew")
+    }
     let (theirs, ours) = (try policy(of: domain).name, try policy(of: bucket.domain).name)
     return .refused(
       .otherClass, "the bytes are stored as '\(theirs)' and \(name) is '\(ours)': write them anew")

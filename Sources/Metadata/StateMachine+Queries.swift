@@ -121,7 +121,8 @@ extension StateMachine {
       entries.append(
         ListBuckets.Entry(
           name: String(decoding: entry.key.dropFirst(), as: UTF8.self), created: record.created,
-          storageClass: try policy(of: record.domain).name))
+          storageClass: try policy(of: record.domain).name,
+          keyDomain: try name(of: record.domain.keyDomain)))
     }
     return ListBuckets.Answer(buckets: entries)
   }
@@ -250,7 +251,7 @@ extension StateMachine {
       identity: record.identity, objectByteCount: record.byteCount,
       contentHash: record.contentHash, attributes: record.attributes, modified: record.modified,
       name: name(of: record, in: bucket), mapEpoch: map.epoch, inline: [], containers: [],
-      stripes: [], pieces: [], isLast: true)
+      stripes: [], pieces: [], isLast: true, keyDomain: bucket.domain.keyDomain)
     let count = min(request.byteCount, record.byteCount - request.first)
     guard count > 0 else { return answer }
     switch record.content {

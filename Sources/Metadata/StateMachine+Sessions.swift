@@ -72,8 +72,8 @@ extension StateMachine {
     -> CommandOutcome
   {
     switch command {
-    case .createBucket(let name, let storageClass):
-      return try createBucket(name, storageClass)
+    case .createBucket(let name, let storageClass, let keyDomain):
+      return try createBucket(name, storageClass, keyDomain)
     case .removeBucket(let name): return try removeBucket(name)
     case .openUpload: return try openUpload(session: session)
     case .endUpload(let upload):
@@ -91,10 +91,13 @@ extension StateMachine {
       }
       try endGrant(record)
       return .done
-    case .registerStripes(let upload, let grant, let container, let stripes):
+    case .registerStripes(let upload, let grant, let container, let stripes, let dataKeys):
       return try registerStripes(
         stripes, upload: UploadKey(session: session, number: upload),
-        grant: UploadKey(session: session, number: grant), container: container)
+        grant: UploadKey(session: session, number: grant), container: container,
+        dataKeys: dataKeys)
+    case .makeDataKey(let upload, let domain, let key):
+      return try makeDataKey(UploadKey(session: session, number: upload), domain, key)
     case .holdChunks(let upload, let runs):
       return try holdChunks(UploadKey(session: session, number: upload), runs: runs)
     case .putPage(let upload, let page):
@@ -163,6 +166,7 @@ extension StateMachine {
   private func endUpload(_ key: UploadKey) throws(StoreError) -> Bool {
     guard let upload = try uploads.get(key) else { return false }
     uploads.set(key, nil)
+    try endDataKeys(of: key.number)
     if var session = try sessions.get(key.session) {
       session.uploadCount &-= 1
       sessions.set(key.session, session)

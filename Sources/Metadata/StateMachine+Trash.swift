@@ -227,6 +227,7 @@ extension StateMachine {
     let key = Key.of(.condemned, id.raw)
     guard try view.get(key) != nil, let container = try containers.get(id) else { return }
     view.delete(key)
+    try endDataKeys(of: id)
     for device in container.devices {
       view.delete(Key.of(.deviceContainer, device.raw, id.raw))
     }

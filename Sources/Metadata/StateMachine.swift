@@ -13,6 +13,7 @@ internal import Wire
 /// - `+Containers`: grants, registered stripes, held chunks
 /// - `+Rewrites`: shards and containers written anew, `Repacking`: what these then hold
 /// - `+Classes`: storage classes and what is counted by them
+/// - `+Keys`: key domains, data keys and who uses them
 /// - `+Pages`, `+Objects`: manifests, buckets and keys
 /// - `+Multipart`: objects that come in parts
 /// - `+Versions`: what stays when a key gets another version
@@ -32,6 +33,7 @@ package final class StateMachine: @unchecked Sendable {
   private var listedDevices: [DeviceID: DeviceState] = [:]
 
   let classes: RecordCache<ClassID, ClassRecord>
+  let keyDomains: RecordCache<KeyDomainID, KeyDomainRecord>
   let buckets: RecordCache<[UInt8], BucketRecord>
   let sessions: RecordCache<UInt64, SessionRecord>
   let uploads: RecordCache<UploadKey, UploadRecord>
@@ -51,6 +53,7 @@ package final class StateMachine: @unchecked Sendable {
   package init(store: any OrderedStore) throws(StoreError) {
     view = StoreView(store)
     classes = RecordCache(view) { Key.storageClass($0) }
+    keyDomains = RecordCache(view) { Key.keyDomain($0) }
     buckets = RecordCache(view) { [Key.Family.bucket.rawValue] + $0 }
     sessions = RecordCache(view) { Key.of(.session, $0) }
     uploads = RecordCache(view) { Key.of(.upload, $0.session, $0.number) }
@@ -102,6 +105,7 @@ package final class StateMachine: @unchecked Sendable {
     } catch {
       view.discard()
       classes.discard()
+      keyDomains.discard()
       buckets.discard()
       sessions.discard()
       uploads.discard()
@@ -118,6 +122,7 @@ package final class StateMachine: @unchecked Sendable {
   /// Makes changed records visible to scans.
   private func writeBack() {
     classes.writeBack()
+    keyDomains.writeBack()
     buckets.writeBack()
     sessions.writeBack()
     uploads.writeBack()
@@ -185,6 +190,7 @@ package final class StateMachine: @unchecked Sendable {
     case .setBucketClass(let bucket, let storageClass):
       return try setClass(ofBucket: bucket, storageClass)
     case .defineClass(let storageClass): return try defineClass(storageClass)
+    case .changeKeys(let change): return try changeKeys(change)
     case .clearDoomedShards(let shards):
       clearDoomed(shards)
       return .done

@@ -18,6 +18,8 @@ package enum InjectionPoint: UInt8, CaseIterable, Sendable {
   case stripeShort
   /// A group is closed though it has room for more chunks.
   case groupShort
+  /// A writer asks for another key to seal with, as if its own had sealed all that it may.
+  case dataKeyFull
   /// A small object goes into a group though few are under way.
   case smallInGroup
   /// Commands wait a moment for others to travel with.

@@ -380,7 +380,7 @@ package struct Scenario: Sendable {
     // Per pass of each point; see the notes beside InjectionPoint's cases.
     let usual: [(InjectionPoint, Int)] = [
       (.containerFullEarly, 20_000), (.containerGivenUp, 20_000), (.stripeNotAcknowledged, 20_000),
-      (.stripeShort, 20_000), (.groupShort, 20_000), (.hintMissed, 50_000),
+      (.stripeShort, 20_000), (.groupShort, 20_000), (.dataKeyFull, 20_000), (.hintMissed, 50_000),
       (.commandAnswerLost, 30_000),
       (.readWindowSmall, 330_000), (.bytesWrong, 5_000), (.hedgeEarly, 50_000),
       (.appendAlone, 50_000),

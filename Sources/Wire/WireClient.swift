@@ -25,6 +25,8 @@ package final class WireClient: @unchecked Sendable {
   let connectionsPerAddress: Int
   private let proofKey: [UInt8]
   private let tlsKey: [UInt8]
+  /// What keys of key domains are sealed with on their way, whatever the connection.
+  package let keyTransport: [UInt8]
   private lazy var tls = TLSContext(key: tlsKey, isServer: false)
   private var routes: [SocketAddress: Route] = [:]
   /// In the order of first use: nothing may depend on the order of a dictionary.
@@ -55,6 +57,7 @@ package final class WireClient: @unchecked Sendable {
     self.connectionsPerAddress = connectionsPerAddress
     proofKey = Handshake.proofKey(key)
     tlsKey = key.subkey("wire tls")
+    keyTransport = key.subkey("keys of key domains")
     tasks = TaskSet(driver)
     deadlines = DeadlineWatch(driver)
     deadlines.expire = { [unowned self] now in expire(now) }

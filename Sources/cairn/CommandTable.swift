@@ -92,13 +92,16 @@ let commandTable: [CommandSpec] = [
       """,
     options: [directory, json], run: clusterStatus),
   CommandSpec(
-    path: ["mb"], summary: "Make a bucket.", usage: "[--class CLASS] BUCKET",
+    path: ["mb"], summary: "Make a bucket.", usage: "[--class CLASS] [--key-domain NAME] BUCKET",
     details: """
       3 to 63 lower-case letters, digits, dots and hyphens, as S3 has it. Its storage class says how what it holds is compressed
-      and coded: 'cairn admin class list' names them. Buckets of one class share what is the same in them.
+      and coded: 'cairn admin class list' names them. In a key domain what it holds is encrypted: 'cairn admin key domain list' names
+      them. Buckets of one class and one key domain share what is the same in them.
       """,
     options: [
-      OptionSpec("--class", value: "CLASS", "storage class (default: warm)"), session, config,
+      OptionSpec("--class", value: "CLASS", "storage class (default: warm)"),
+      OptionSpec("--key-domain", value: "NAME", "encrypt under this domain's keys"), session,
+      config,
     ], operands: 1...1, run: makeBucket),
   CommandSpec(
     path: ["bucket", "versioning"],
@@ -276,6 +279,45 @@ let commandTable: [CommandSpec] = [
     path: ["admin", "class", "set"],
     summary: "Give a bucket without objects another storage class.", usage: "BUCKET CLASS",
     options: [json, config], operands: 2...2, run: setClass),
+  CommandSpec(
+    path: ["admin", "key", "new"], summary: "Add a master key to a file, or make the file.",
+    usage: "FILE [NAME]",
+    details: """
+      For the master_keys of coordinators, of which each needs the same file. A name is today's date if none is given. The last key of
+      the file wraps; the others are needed until 'cairn admin key rotate' was carried out. Without the file nothing that is
+      encrypted can be read: keep a copy where the cluster is not.
+      """,
+    options: [], operands: 1...2, run: newMasterKey),
+  CommandSpec(
+    path: ["admin", "key", "rotate"],
+    summary: "Wrap the keys of all key domains under the current master key.", usage: "[--json]",
+    details: """
+      No stored byte is touched. The coordinators read their master_keys file anew for it. The old master key is not needed any more
+      afterwards.
+      """,
+    options: [json, config], run: rotateMasterKey),
+  CommandSpec(
+    path: ["admin", "key", "domain", "create"], summary: "Make a key domain.",
+    usage: "[--json] NAME",
+    details: """
+      What buckets of a key domain hold is encrypted at rest under keys of its own: 'cairn mb --key-domain NAME'. Nothing is shared
+      with other domains. The coordinators need a master key (master_keys in their configuration).
+      """,
+    options: [json, config], operands: 1...1, run: createKeyDomain),
+  CommandSpec(
+    path: ["admin", "key", "domain", "list"],
+    summary: "Show the key domains, and the master keys that wrap theirs.", usage: "[--json]",
+    options: [json, consistency, session, config], run: listKeyDomains),
+  CommandSpec(
+    path: ["admin", "key", "domain", "rotate"],
+    summary: "Give a key domain a new key, and wrap all its data keys under that.",
+    usage: "[--json] NAME", options: [json, config], operands: 1...1, run: rotateKeyDomain),
+  CommandSpec(
+    path: ["admin", "key", "domain", "set"],
+    summary: "Give a bucket without objects another key domain, or none.",
+    usage: "BUCKET (NAME | --none)",
+    options: [OptionSpec("--none", "not encrypted"), json, config], operands: 1...2,
+    run: setKeyDomain),
   CommandSpec(
     path: ["admin", "user", "create"], summary: "Make a user of the S3 gateways.",
     usage: "[--json] NAME",

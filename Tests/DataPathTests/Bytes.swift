@@ -30,9 +30,12 @@ func shrinking(_ count: Int, _ random: inout SeededGenerator) -> [UInt8] {
 }
 
 /// A group's frame; raw where it does not shrink.
-func framed(_ contents: [[UInt8]], _ codec: Codec, _ coder: GroupCodec) -> (
-  frame: [UInt8], codec: Codec
-) {
+///
+/// - Parameter key: nil: it is not sealed.
+func framed(
+  _ contents: [[UInt8]], _ codec: Codec, _ coder: GroupCodec, _ key: DataKey? = nil,
+  nonce: UInt64 = 0
+) -> (frame: [UInt8], codec: Codec) {
   let plain = contents.flatMap { $0 }
   var payload = [UInt8](repeating: 0, count: max(0, plain.count - 1))
   let count = plain.withUnsafeBytes { from in
@@ -40,10 +43,17 @@ func framed(_ contents: [[UInt8]], _ codec: Codec, _ coder: GroupCodec) -> (
   }
   if let count { payload.removeLast(payload.count - count) } else { payload = plain }
   let used = count == nil ? .raw : codec
-  let header = GroupHeader(
+  var header = GroupHeader(
     codec: used, chunkCount: contents.count, plainByteCount: plain.count,
     payloadByteCount: payload.count)
-  return (header.encoded + payload, used)
+  guard let key else { return (header.encoded + payload, used) }
+  header.payloadByteCount += UInt32(AES256GCM.tagByteCount)
+  header.seal = .init(keyID: key.id, nonce: .init(high: 0, low: nonce))
+  var sealed = [UInt8](repeating: 0, count: payload.count + AES256GCM.tagByteCount)
+  payload.withUnsafeBytes { from in
+    sealed.withUnsafeMutableBytes { coder.seal(from, into: $0, header: header, key: key) }
+  }
+  return (header.encoded + sealed, used)
 }
 
 /// Gives its bytes in pieces of odd sizes, and may misbehave.

@@ -21,7 +21,7 @@ import Testing
       for round in 0..<12 {
         let bytes = noise(round == 0 ? 0 : Int(random.next() % 1_500_000), &random)
         var reader = PieceReader(
-          TestSource(bytes, isSized: round % 2 == 0, seed: random.next()), writer)
+          TestSource(bytes, isSized: round % 2 == 0, seed: random.next()), writer, nil)
         var found: [UInt8] = []
         var lengths: [Int] = []
         var fingerprints: [Fingerprint] = []

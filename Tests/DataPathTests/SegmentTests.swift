@@ -125,11 +125,11 @@ private struct Store {
       let store = Store(&random)
       let (answer, bytes) = store.answer(&random)
       var found: [UInt8] = []
-      for segment in try Segment.cut(answer, first: 1000) {
+      for segment in try Segment.cut(answer, first: 1000, nil) {
         #expect(segment.first == UInt64(1000 + found.count))
         let plain = store.plain(segment, &random)
         #expect(plain.count == segment.parts.count)
-        #expect(Segment.areRight(plain).allSatisfy { $0 })
+        #expect(segment.areRight(plain).allSatisfy { $0 })
         let part = plain.flatMap { Segment.wanted($0.0, of: $0.1) }.flatMap(\.array)
         #expect(part.count == Int(segment.byteCount))
         found += part
@@ -145,13 +145,13 @@ private struct Store {
     var random = seed.generator
     for _ in 0..<50 {
       let store = Store(&random)
-      let segment = try Segment.cut(store.answer(&random).0, first: 0)[0]
+      let segment = try Segment.cut(store.answer(&random).0, first: 0, nil)[0]
       let range = segment.parts.randomElement(using: &random)!.range
       var wrong = store
       let place = range.lowerBound + Int(random.next() % UInt64(range.count))
       wrong.stripes[Int(segment.target.stripe)][place] ^= 1
       let plain = wrong.plain(segment, &random)
-      let right = zip(plain, Segment.areRight(plain)).filter(\.1).map(\.0)
+      let right = zip(plain, segment.areRight(plain)).filter(\.1).map(\.0)
       for part in segment.parts where !part.range.contains(place) {
         #expect(right.contains { $0.0.range == part.range })
       }
@@ -187,7 +187,7 @@ private struct Store {
       default: answer.pieces[index].codec = UInt8(truncatingIfNeeded: wild)
       }
       do throws(DataPathError) {
-        for segment in try Segment.cut(answer, first: 0) {
+        for segment in try Segment.cut(answer, first: 0, nil) {
           #expect(segment.range.upperBound <= segment.layout.byteCount)
           #expect(
             segment.byteCount
@@ -195,7 +195,7 @@ private struct Store {
                 part.pieces.reduce(sum) { $0 + UInt64($1.wanted.count) }
               })
           let plain = store.plain(segment, &random)
-          for (part, found) in plain where Segment.areRight([(part, found)])[0] {
+          for (part, found) in plain where segment.areRight([(part, found)])[0] {
             _ = Segment.wanted(part, of: found)
           }
         }

@@ -36,11 +36,22 @@ final class SmallCluster: @unchecked Sendable {
   /// As they were started last, by number.
   private(set) var nodes: [Int: StorageNode] = [:]
   private let coordinator = SocketAddress(host: "c1", port: 7400)
+  private static let masterKeysPath = "/master.keys"
+  private var hasMasterKeys = false
 
-  init(_ world: SimulatedWorld, scheme: String, nodes: Int) async throws {
+  /// - Parameter masterKeys: names; nil: the coordinator is told of none.
+  init(_ world: SimulatedWorld, scheme: String, nodes: Int, masterKeys: [String]? = nil)
+    async throws
+  {
     self.world = world
+    hasMasterKeys = masterKeys != nil
     self.scheme = Scheme(scheme)!
     nodeCount = nodes
+    if let masterKeys {
+      let maker = world.process("c1")
+      try await Self.write(masterKeys, salt: 0, maker)
+      maker.kill()
+    }
     try await startCoordinator()
     for number in 0..<nodes { try await startNode(number) }
     let client = SmallClient(self, "waiting")
@@ -66,6 +77,7 @@ final class SmallCluster: @unchecked Sendable {
       expectedNodes: nodeCount)
     configuration.security = .never
     configuration.leastFree = 0
+    if hasMasterKeys { configuration.masterKeys = .file(Self.masterKeysPath) }
     let server = CoordinatorServer(
       driver: process, configuration: configuration, storage: storage,
       log: Log(driver: process, level: .error))
@@ -87,6 +99,24 @@ final class SmallCluster: @unchecked Sendable {
       configuration, driver: process, log: Log(driver: process, level: .error))
     _ = try await node.start()
     self.nodes[number] = node
+  }
+
+  private static func write(_ names: [String], salt: UInt8, _ driver: any Driver) async throws {
+    let lines = names.map { name in
+      KeyFile.line(name, Fingerprint(of: Array(name.utf8) + [salt]).bytes)
+    }
+    try await driver.replaceFile(
+      masterKeysPath, with: Array(lines.joined().utf8), mode: 0o600)
+  }
+
+  /// Each a key that comes of its name and `salt`; the last one wraps.
+  func writeMasterKeys(_ names: [String], salt: UInt8 = 0) async throws {
+    try await Self.write(names, salt: salt, world.living("c1")!)
+  }
+
+  func restartCoordinator() async throws {
+    killCoordinator()
+    try await startCoordinator()
   }
 
   func killNode(_ number: Int) { world.living("n\(number)")?.kill() }
@@ -174,5 +204,53 @@ final class SmallClient: @unchecked Sendable {
     if !sink.isComplete { return .failure(.corrupt("not all was written")) }
     if let problem = sink.problems.first { return .failure(.corrupt(problem)) }
     return .success(sink.bytes)
+  }
+}
+
+extension SmallClient {
+  func makeDomain(_ name: String) async throws {
+    _ = try await coordinator.query(CreateKeyDomain(name: name))
+  }
+
+  /// All of an object.
+  ///
+  /// - Parameter cluster: where a client that knows no key yet reads; nil: this one does.
+  func read(_ name: ObjectName, _ byteCount: Int, _ cluster: SmallCluster?) async
+    -> Result<[UInt8], DataPathError>
+  {
+    let client = cluster.map { SmallClient($0, "reader \($0.world.now)") } ?? self
+    let sink = TestSink(0..<UInt64(byteCount), isOrdered: true, driver: client.driver)
+    var failure: DataPathError?
+    do throws(DataPathError) {
+      try await ObjectReader(client.access).read(
+        name, identity: 0, range: 0..<UInt64(byteCount), into: sink)
+    } catch {
+      failure = error
+    }
+    if cluster != nil { await client.close() }
+    return failure.map { .failure($0) } ?? .success(sink.bytes)
+  }
+
+  /// What the groups of an object are sealed with, by where they are.
+  func seals(of name: ObjectName) async throws -> [String: GroupHeader.Seal] {
+    var seals: [String: GroupHeader.Seal] = [:]
+    let plan = try await coordinator.query(
+      ResolveRange(level: .strong, name: name, identity: 0, first: 0, byteCount: .max))
+    try await access.map.prepare(
+      epoch: plan.mapEpoch, devices: plan.containers.flatMap(\.places).map(\.device))
+    for piece in plan.pieces {
+      let stripe = plan.stripes[Int(piece.stripeIndex)]
+      let container = plan.containers[Int(stripe.containerIndex)]
+      let start = Int(piece.groupOffset)
+      let header = try await access.stripes.read(
+        StripeTarget(
+          container: container.container, places: container.places, stripe: stripe.stripe),
+        layout: stripe.layout, range: start..<start + GroupHeader.byteCount
+      ).flatMap(\.array)
+      seals["\(container.container) \(stripe.stripe) \(start)"] = try GroupHeader(
+        decoding: header
+      ).seal
+    }
+    return seals
   }
 }

@@ -14,7 +14,7 @@ import Testing
       let cluster = try await SmallCluster(world, scheme: "4+2", nodes: 6)
       let client = SmallClient(cluster, "client")
       let writer = ObjectWriter(client.access)
-      let part = writer.upload.share(for: try await writer.buckets.bucket("bucket"))
+      let part = writer.upload.share(for: try await writer.buckets.bucket("bucket"), nil)
       let budget = Semaphore(1 << 30)
       var handles: [ChunkHandle] = []
       for number in 0..<40_000 {

@@ -13,7 +13,7 @@ import Wire
 @testable import Stripes
 
 /// A stripe whose blocks went out right or wrong, each under a true CRC of the bytes it has, and an object of its chunks.
-private final class ForgedObject: @unchecked Sendable {
+final class ForgedObject: @unchecked Sendable {
   // Loop-confined.
   let bytes: [UInt8]
   let layout: StripeLayout
@@ -23,15 +23,29 @@ private final class ForgedObject: @unchecked Sendable {
   /// - Parameter wrong: indices of blocks that are stored with other bytes.
   /// - Parameter watches: what readers report is kept here and not told to the nodes.
   /// - Parameter codec: with another than raw two chunks are a group each time.
+  /// - Parameter domain: the bucket's.
   init(
     _ client: SmallClient, key: String, chunkByteCounts: [Int], wrong: Set<Int>,
-    _ random: inout SeededGenerator, watches: Bool = true, codec: Codec = .raw
+    _ random: inout SeededGenerator, watches: Bool = true, codec: Codec = .raw,
+    bucket: String = "bucket", domain: ChunkDomain = .standard
   ) async throws {
     guard
       case .number(let upload) = try await client.coordinator.execute(.openUpload),
       case .grant(let granted) = try await client.coordinator.execute(
-        .requestGrant(upload: upload, avoid: [], placement: nil))
+        .requestGrant(upload: upload, avoid: [], placement: nil, domain: domain))
     else { throw Unexpected() }
+    var dataKey: DataKey?
+    if domain.isSealed {
+      guard
+        case .number(let id) = try await client.coordinator.execute(
+          .makeDataKey(upload: upload, domain: domain.keyDomain, key: nil))
+      else { throw Unexpected() }
+      dataKey = try await client.access.keys.dataKey(id)
+    }
+    let keyDomain = try await client.access.keys.domain(domain.keyDomain)
+    func fingerprint(_ bytes: [UInt8]) -> Fingerprint {
+      keyDomain?.keyed(Fingerprint(of: bytes)) ?? Fingerprint(of: bytes)
+    }
     let signed = try SignedGrant(decoding: granted)
     let grant = signed.grant
     try await client.access.map.prepare(epoch: grant.epoch, devices: grant.devices)
@@ -46,13 +60,13 @@ private final class ForgedObject: @unchecked Sendable {
       }
       counts = counts.dropFirst(chunks.count)
       for chunk in chunks { plain += chunk }
-      let group = framed(chunks, codec, coder)
+      let group = framed(chunks, codec, coder, dataKey, nonce: UInt64(groups.count))
       groups.append(
         StripeRecord.Group(
           offset: UInt32(data.count), storedByteCount: UInt32(group.frame.count),
           codec: group.codec,
           chunks: chunks.map {
-            StripeRecord.Chunk(fingerprint: Fingerprint(of: $0), byteCount: UInt32($0.count))
+            StripeRecord.Chunk(fingerprint: fingerprint($0), byteCount: UInt32($0.count))
           }))
       data += group.frame
     }
@@ -92,7 +106,8 @@ private final class ForgedObject: @unchecked Sendable {
       stripe: grant.firstStripe, layout: layout, firstOrdinal: grant.firstOrdinal, groups: groups)
     _ = try await client.coordinator.execute(
       .registerStripes(
-        upload: upload, grant: grant.id, container: grant.container, stripes: [record]))
+        upload: upload, grant: grant.id, container: grant.container, stripes: [record],
+        dataKeys: dataKey.map { [$0.id] } ?? []))
     let hash = ContentHash()
     for chunk in groups.flatMap(\.chunks) {
       hash.add(chunk.fingerprint, byteCount: Int(chunk.byteCount))
@@ -103,7 +118,7 @@ private final class ForgedObject: @unchecked Sendable {
       skip: 0, byteCount: UInt64(plain.count))
     _ = try await client.coordinator.execute(
       .commitObject(
-        upload: upload, name: ObjectName(bucket: "bucket", key: key), content: .embedded([run]),
+        upload: upload, name: ObjectName(bucket: bucket, key: key), content: .embedded([run]),
         byteCount: UInt64(plain.count), contentHash: hash.finish(),
         attributes: ObjectAttributes(), precondition: .none, unlessIdentical: false, modified: 0))
     if watches {

@@ -26,6 +26,7 @@ struct Samples {
       container: container(), firstOrdinal: number() >> 2, count: 1 + UInt32(small(1 << 20)),
       skip: UInt32(small(1 << 17)), byteCount: number() >> 3)
   }
+  mutating func wrapped() -> WrappedKey { WrappedKey(random.bytes(WrappedKey.byteCount))! }
   mutating func attributes() -> ObjectAttributes {
     ObjectAttributes(
       kind: .symbolicLink, mode: small(2) == 0 ? nil : UInt32(small(4096)),
@@ -63,6 +64,14 @@ struct Samples {
       .releaseGrant(grant: number(), container: container()),
       .registerStripes(
         upload: number(), grant: number(), container: container(), stripes: [stripe(), stripe()]),
+      .createBucket(name: text(), storageClass: text(), keyDomain: "k" + text()),
+      .registerStripes(
+        upload: number(), grant: number(), container: container(), stripes: [stripe()],
+        dataKeys: [number(), number()]),
+      .makeDataKey(upload: number(), domain: KeyDomainID(UInt16(small(1 << 16))), key: nil),
+      .makeDataKey(
+        upload: number(), domain: KeyDomainID(UInt16(small(1 << 16))),
+        key: NewDataKey(version: UInt32(small(1 << 30)), wrapped: wrapped())),
       .holdChunks(upload: number(), runs: [run(), run()]),
       .putPage(upload: number(), page: .runs([run()])),
       .putPage(

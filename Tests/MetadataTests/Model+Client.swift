@@ -11,11 +11,15 @@ extension Model {
   mutating func perform(_ command: ClientCommand, session: UInt64) -> CommandOutcome {
     func has(_ upload: UInt64) -> Bool { uploads[upload]?.session == session }
     switch command {
-    case .createBucket(let name, let storageClass):
+    case .createBucket(let name, let storageClass, let keyDomain):
       guard StateMachine.isBucketName(name) else { return refused(.invalidName) }
       guard buckets[Array(name.utf8)] == nil else { return refused(.bucketExists) }
-      guard let domain = domain(named: storageClass) else { return refused(.noSuchClass) }
-      buckets[Array(name.utf8)] = Bucket(identity: position, domain: domain)
+      guard let id = classID(named: storageClass) else { return refused(.noSuchClass) }
+      guard let keyDomain = self.keyDomain(named: keyDomain) else {
+        return refused(.noSuchKeyDomain)
+      }
+      buckets[Array(name.utf8)] = Bucket(
+        identity: position, domain: ChunkDomain(id, in: keyDomain))
       return .done
     case .removeBucket(let name):
       guard let bucket = buckets[Array(name.utf8)] else { return refused(.noSuchBucket) }
@@ -32,8 +36,9 @@ extension Model {
       return .done
     case .requestGrant(let upload, _, let placement, let domain):
       guard has(upload) else { return refused(.noSuchUpload) }
-      guard classes[domain.storageClass] != nil, domain.raw >> 16 == 0 else {
-        return refused(.noSuchClass)
+      guard classes[domain.storageClass] != nil else { return refused(.noSuchClass) }
+      guard domain.keyDomain == .plain || keyDomains[domain.keyDomain] != nil else {
+        return refused(.noSuchKeyDomain)
       }
       return requestGrant(session, placement, domain)
     case .releaseGrant(let grant, let container):
@@ -41,11 +46,20 @@ extension Model {
       else { return refused(.grantEnded) }
       endGrant(grant)
       return .done
-    case .registerStripes(let upload, let grant, let container, let stripes):
+    case .makeDataKey(let upload, let domain, let key):
+      guard has(upload) else { return refused(.noSuchUpload) }
+      return makeDataKey(upload, domain, key)
+    case .registerStripes(let upload, let grant, let container, let stripes, let dataKeys):
       guard has(upload) else { return refused(.noSuchUpload) }
       guard let known = grants[grant], known.session == session, known.container == container
       else { return refused(.grantEnded) }
-      return register(stripes, upload, known)
+      guard stripes.isEmpty || maySeal(dataKeys, upload, containers[container]!.domain.keyDomain)
+      else { return refused(.malformed) }
+      let outcome = register(stripes, upload, known)
+      if outcome == .done, !stripes.isEmpty {
+        for key in dataKeys { self.dataKeys[key]!.containers.insert(container) }
+      }
+      return outcome
     case .holdChunks(let upload, let runs):
       guard has(upload) else { return refused(.noSuchUpload) }
       if runs.reduce(0, { $0 + Int($1.count) }) > 1 << 16 { return refused(.malformed) }
@@ -82,6 +96,7 @@ extension Model {
       switch content {
       case .inline(let bytes):
         if UInt64(bytes.count) != byteCount { return refused(.malformed) }
+        if !bytes.isEmpty, bucket.domain.keyDomain != .plain { return refused(.otherClass) }
       case .embedded(let runs):
         guard has(upload) else { return refused(.noSuchUpload) }
         switch check(runs) {
@@ -285,9 +300,15 @@ extension Model {
       if fails(precondition, to.objects[Array(target.key.utf8)]) {
         return refused(.preconditionFailed)
       }
-      if case .inline = record.content {
-      } else if from.domain != to.domain {
-        return refused(.otherClass)
+      switch record.content {
+      case .inline([]): break
+      case .inline:
+        if from.domain != to.domain,
+          from.domain.keyDomain != .plain || to.domain.keyDomain != .plain
+        {
+          return refused(.otherClass)
+        }
+      default: if from.domain != to.domain { return refused(.otherClass) }
       }
       record.identity = position
       record.modified = modified
@@ -434,6 +455,7 @@ extension Model {
     _ stripes: [StripeRecord], _ upload: UInt64, _ grant: OpenGrant
   ) -> CommandOutcome {
     var container = containers[grant.container]!
+    let least: UInt32 = container.domain.keyDomain == .plain ? 48 : 64
     var held: Set<Ordinal> = []
     var newHints = hints
     for stripe in stripes {
@@ -447,8 +469,8 @@ extension Model {
         let plain = group.chunks.reduce(0) { $0 + $1.byteCount }
         let fits =
           group.codec == .raw
-          ? plain + 48 == group.storedByteCount
-          : group.storedByteCount > 48 && group.storedByteCount < plain + 48
+          ? plain + least == group.storedByteCount
+          : group.storedByteCount > least && group.storedByteCount < plain + least
         guard group.offset >= end, fits, plain <= 1_044_432 else { return refused(.malformed) }
         end = group.offset + group.storedByteCount
         container.groupBytes += Int(group.storedByteCount)

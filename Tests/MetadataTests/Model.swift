@@ -31,6 +31,8 @@ struct Model {
     var rewrite: RewriteRecord?
     var isSealed = false
     var isCondemned = false
+    /// Condemned, and its directory taken apart.
+    var isEmptied = false
     var nextStripe: UInt64 = 0
     var nextOrdinal: UInt64 = 0
     var chunks: [UInt64: StripeRecord.Chunk] = [:]
@@ -113,6 +115,8 @@ struct Model {
   var buckets: [[UInt8]: Bucket] = [:]
   var users: [String: User] = [:]
   var accessKeys: [String: AccessKey] = [:]
+  var keyDomains: [KeyDomainID: KeyDomain] = [:]
+  var dataKeys: [UInt64: DataKey] = [:]
   var trash: [Trash] = []
   var nodes: [NodeID: NodeRecord] = [:]
   var mapEpoch: UInt64 = 0
@@ -196,6 +200,7 @@ struct Model {
       pages[id] = nil
     }
     condemnUnmarked(Array(containers.keys))
+    for id in containers.keys where containers[id]!.isCondemned { containers[id]!.isEmptied = true }
   }
 
   func deviceState(_ device: DeviceID) -> DeviceState? {
@@ -217,6 +222,7 @@ struct Model {
 
   mutating func apply(_ command: Command) -> CommandOutcome {
     position += 1
+    defer { sweepKeys() }
     if case .found = command {
       if isFounded { return refused(.failed) }
       isFounded = true
@@ -281,7 +287,7 @@ struct Model {
       condemnUnmarked(ids)
       return .done
     case .forgetContainers(let ids):
-      for id in ids where containers[id]?.isCondemned == true { containers[id] = nil }
+      for id in ids where containers[id]?.isEmptied == true { containers[id] = nil }
       return .done
     case .clearEndedGrants, .advanceTime, .clearDoomedShards, .setScheme: return .done
     case .expireMultiparts(let rows):
@@ -300,14 +306,9 @@ struct Model {
     case .setBucketClass(let bucket, let name):
       let key = Array(bucket.utf8)
       guard let known = buckets[key] else { return refused(.noSuchBucket) }
-      guard let domain = domain(named: name) else { return refused(.noSuchClass) }
-      if known.domain != domain {
-        guard known.isEmpty, known.multiparts.isEmpty else {
-          return refused(.bucketNotEmpty)
-        }
-        buckets[key]!.domain = domain
-      }
-      return .done
+      guard let id = classID(named: name) else { return refused(.noSuchClass) }
+      return move(bucket, to: ChunkDomain(id, in: known.domain.keyDomain))
+    case .changeKeys(let change): return self.change(keys: change)
     case .defineClass(let policy):
       if policy.brokenRule != nil { return refused(.malformed) }
       let id =
@@ -436,9 +437,8 @@ struct Model {
     }
   }
 
-  func domain(named name: String) -> ChunkDomain? {
-    name.isEmpty
-      ? .standard : classes.first { $0.value.name == name }.map { ChunkDomain($0.key) }
+  func classID(named name: String) -> ClassID? {
+    name.isEmpty ? StorageClass.standard : classes.first { $0.value.name == name }?.key
   }
 
   func refused(_ code: RefusalCode) -> CommandOutcome {

@@ -67,7 +67,8 @@ struct ModelTests {
     "setVersioning done", "commitObject version", "deleteObject version", "deleteVersion done",
     "deleteVersion version", "deleteVersion refused noSuchVersion", "copyObject version",
     "copyObject refused isDeleteMarker", "completeMultipart version", "changeUser done",
-    "changeAccessKey done", "changeBucketAccess done",
+    "changeAccessKey done", "changeBucketAccess done", "changeKeys done", "makeDataKey done",
+    "makeDataKey refused unavailable", "changeKeys refused preconditionFailed",
   ]
 
   @Test(
@@ -217,7 +218,11 @@ struct ModelTests {
     #expect(
       left == [
         Key.Family.state.rawValue, Key.Family.node.rawValue, Key.Family.storageClass.rawValue,
+        Key.Family.key.rawValue,
       ])
+    // Of keys those of domains alone.
+    let keys = try store.scan(KeyRange(prefix: Key.family(.key))).map { $0.key[1] }
+    #expect(!keys.isEmpty && keys.allSatisfy { $0 == Key.KeyRow.domain.rawValue })
     #expect(machine.usage == UsageCounters())
   }
 
@@ -462,6 +467,7 @@ struct ModelTests {
     #expect(machine.map.nodes == model.nodes.values.sorted { $0.id < $1.id })
     #expect(machine.map.epoch == model.mapEpoch)
     try model.compareAccess(machine)
+    try model.compareKeys(machine)
     for (id, container) in model.containers where !container.isCondemned {
       #expect(try machine.container(id)?.places == container.places)
       #expect(try machine.rewrite(of: id) == container.rewrite)
@@ -472,7 +478,10 @@ struct ModelTests {
     }
     let prints = (0..<40).map(Workload.fingerprint)
     #expect(try machine.policies() == model.classes)
-    for domain in model.classes.keys.sorted().map({ ChunkDomain($0) }) {
+    let keyDomains = [.plain] + model.keyDomains.keys.sorted()
+    for domain in model.classes.keys.sorted().flatMap({ id in
+      keyDomains.map { ChunkDomain(id, in: $0) }
+    }) {
       let found = try machine.findChunks(prints, in: domain)
       for (index, print) in prints.enumerated() {
         let hint = model.hints[Model.Hint(fingerprint: print, domain: domain)].flatMap {

@@ -76,6 +76,7 @@ struct Workload {
   }
 
   private mutating func internalCommand() -> Command? {
+    if chance(12) { return keyCommand() }
     switch number(0..<27) {
     case 25, 26:
       guard
@@ -188,6 +189,16 @@ struct Workload {
       bucket: chance(3) ? "nowhere" : "bucket-\(number(0..<2))",
       key: chance(2) ? "" : "k/\(number(0..<8))")
   }
+  private mutating func unversionedName() -> ObjectName? {
+    let all = model.buckets.filter { $0.value.versioning == .off }.flatMap { bucket, content in
+      content.objects.keys.map { key in
+        ObjectName(
+          bucket: String(decoding: bucket, as: UTF8.self), key: String(decoding: key, as: UTF8.self)
+        )
+      }
+    }
+    return pick(all.sorted { ($0.bucket, $0.key) < ($1.bucket, $1.key) })
+  }
   private mutating func precondition(_ name: ObjectName) -> Precondition {
     if chance(80) { return .none }
     if chance(50) { return .absent }
@@ -225,7 +236,10 @@ struct Workload {
   }
   /// Mostly one that buckets have, too.
   private mutating func domain() -> ChunkDomain {
-    if chance(2) { return ChunkDomain(raw: chance(50) ? 9 : 1 << 16 | 2) }
+    if chance(2) { return ChunkDomain(raw: chance(50) ? 9 : 9 << 16 | 2) }
+    if chance(15), let id = pick(model.keyDomains.keys.sorted()) {
+      return ChunkDomain(StorageClass.standard, in: id)
+    }
     return chance(80) ? .standard : ChunkDomain(ClassID(UInt16(number(1..<4))))
   }
 
@@ -259,7 +273,7 @@ struct Workload {
         }
         let plain = chunks.reduce(0) { $0 + $1.byteCount }
         let codec = Codec(rawValue: UInt8(chance(50) ? 0 : number(1..<4)))!
-        var stored = 48 + plain
+        var stored = (container.domain.isSealed != chance(1) ? 64 : 48) + plain
         if codec != .raw { stored -= UInt32(number(chance(3) ? 0..<1 : 1..<Int(plain))) }
         groups.append(
           StripeRecord.Group(
@@ -339,13 +353,19 @@ struct Workload {
   private mutating func clientCommand(_ session: UInt64) -> ClientCommand {
     if chance(14) { return multipartCommand(session) }
     if chance(4) { return accessCommand() }
+    // Buckets that never had versions get rare.
+    if chance(2), let name = unversionedName() {
+      return .setAttributes(
+        name: name, version: .unnamed, prefix: "t:", attributes: [.init(name: "t:a", value: "x")])
+    }
     let uploads = model.uploads.filter { $0.value.session == session }.keys.sorted()
     let grants = model.grants.filter { $0.value.session == session }.keys.sorted()
     let upload = chance(2) ? 3 : pick(uploads) ?? 0
     switch number(0..<100) {
     case 0..<6:
       return .createBucket(
-        name: chance(10) ? "B" : "bucket-\(number(0..<2))", storageClass: className())
+        name: chance(10) ? "B" : "bucket-\(number(0..<2))", storageClass: className(),
+        keyDomain: keyDomainName())
     case 6..<8: return .removeBucket(name: "bucket-\(number(0..<3))")
     case 8 where chance(50):
       return .setBucketSetting(
@@ -378,9 +398,12 @@ struct Workload {
             devices: [first, first + 1, first + 2].map { DeviceID($0 * 10) }), domain: domain())
       }
       let record = model.grants[grant]!
+      let domain = model.containers[record.container]!.domain.keyDomain
+      let keys = dataKeys(of: upload, in: domain)
+      if domain != .plain, keys.isEmpty, chance(80) { return makeDataKey(upload, domain) }
       return .registerStripes(
         upload: upload, grant: chance(2) ? 2 : grant, container: record.container,
-        stripes: stripes(record))
+        stripes: stripes(record), dataKeys: keys)
     case 50..<58: return .holdChunks(upload: upload, runs: runs())
     case 58..<66: return .putPage(upload: upload, page: .runs(runs()))
     case 66..<70:

@@ -13,7 +13,9 @@ enum LinkStripe: Sendable {
   /// - Parameter framed: the stripe's data bytes.
   init(framed: [UInt8]) throws(ValueError) {
     let header = try GroupHeader(decoding: framed)
-    guard header.codec == .raw, header.plainByteCount == header.payloadByteCount else {
+    guard header.codec == .raw, header.seal == nil,
+      header.plainByteCount == header.payloadByteCount
+    else {
       throw .invalid("link stripe codec")
     }
     let end = GroupHeader.byteCount + Int(header.payloadByteCount)

@@ -7,7 +7,9 @@ struct EncodedGroup: Sendable {
   /// Its chunks, in order.
   var handles: [ChunkHandle]
   var plainByteCount: Int
+  /// Encrypted where there is a seal, with its tag.
   var payload: Slice
+  var seal: GroupHeader.Seal?
   /// For how many containers it was packed in vain.
   var attemptCount = 0
 
@@ -21,7 +23,7 @@ struct EncodedGroup: Sendable {
   func copy(to target: UnsafeMutableRawPointer) {
     let header = GroupHeader(
       codec: codec, chunkCount: handles.count, plainByteCount: plainByteCount,
-      payloadByteCount: payload.count)
+      payloadByteCount: payload.count, seal: seal)
     header.encoded.withUnsafeBytes {
       target.copyMemory(from: $0.baseAddress!, byteCount: GroupHeader.byteCount)
     }

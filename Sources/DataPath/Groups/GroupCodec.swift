@@ -7,6 +7,8 @@ import Wire
 package enum GroupError: Error, Equatable {
   /// The frame contradicts itself, or what the directory says of it.
   case wrong(String)
+  /// It is not what was sealed with its key: it, its header or its tag was changed.
+  case notAuthentic
 }
 
 /// Codes groups, one after the other with the same memory. Used by one thread at a time.
@@ -52,8 +54,11 @@ package final class GroupCodec: @unchecked Sendable {
   ///   - frame: header and payload, nothing else.
   ///   - codec: as the directory says.
   ///   - plainByteCount: as the directory says; the frame must say the same before a byte is allocated.
+  ///   - key: that the frame names; nil where frames are not sealed. One that is not as expected is refused, so that nobody
+  ///     passes plain bytes off as sealed ones.
   package func decode(
-    _ frame: UnsafeRawBufferPointer, codec: Codec, plainByteCount: Int, in buffers: BufferPool
+    _ frame: UnsafeRawBufferPointer, codec: Codec, plainByteCount: Int, key: DataKey? = nil,
+    in buffers: BufferPool
   ) throws(GroupError) -> Slice {
     guard plainByteCount > 0, plainByteCount <= StorageClass.largestGroup else {
       throw .wrong("a group of \(plainByteCount) plain bytes")
@@ -68,10 +73,22 @@ package final class GroupCodec: @unchecked Sendable {
       throw .wrong("\(error)")
     }
     guard header.codec == codec, Int(header.plainByteCount) == plainByteCount,
-      Int(header.payloadByteCount) == frame.count - GroupHeader.byteCount
+      Int(header.payloadByteCount) == frame.count - GroupHeader.byteCount,
+      GroupHeader.isFrame(
+        UInt64(frame.count), of: UInt64(plainByteCount), codec: codec, isSealed: key != nil)
     else { throw .wrong("a group's header is not as the directory says") }
-    let payload = UnsafeRawBufferPointer(rebasing: frame[GroupHeader.byteCount...])
+    guard header.seal?.keyID == key?.id else {
+      throw .wrong("a group's header names another key, or none")
+    }
+    var payload = UnsafeRawBufferPointer(rebasing: frame[GroupHeader.byteCount...])
     let plain = buffers.slice(plainByteCount)
+    var opened: Slice?
+    if let key {
+      opened = try open(frame, header, key, codec == .raw ? plain : nil, buffers)
+      if codec == .raw { return plain }
+      payload = opened!.withBytes { $0 }
+    }
+    defer { withExtendedLifetime(opened) {} }
     let count: Int
     do throws(CodingError) {
       count = try plain.withMutableBytes { target throws(CodingError) in
@@ -82,6 +99,43 @@ package final class GroupCodec: @unchecked Sendable {
     }
     guard count == plainByteCount else { throw .wrong("a group with \(count) bytes") }
     return plain
+  }
+
+  /// A payload's bytes as they were before they were sealed.
+  ///
+  /// - Parameter target: where they are to go; nil: memory of their own.
+  private func open(
+    _ frame: UnsafeRawBufferPointer, _ header: GroupHeader, _ key: DataKey, _ target: Slice?,
+    _ buffers: BufferPool
+  ) throws(GroupError) -> Slice {
+    let payload = UnsafeRawBufferPointer(rebasing: frame[GroupHeader.byteCount...])
+    let opened = target ?? buffers.slice(payload.count - AES256GCM.tagByteCount)
+    let isAuthentic = opened.withMutableBytes { target in
+      var cipher = AES256GCM(key: key.key)
+      do throws(CodingError) {
+        // As it is stored, so that bits count, too, that mean nothing.
+        try cipher.open(
+          payload, into: target, nonce: header.seal!.nonce,
+          additional: UnsafeRawBufferPointer(
+            rebasing: frame[..<GroupHeader.authenticatedByteCount]))
+        return true
+      } catch {
+        return false
+      }
+    }
+    guard isAuthentic else { throw .notAuthentic }
+    return opened
+  }
+
+  /// Seals a payload; the tag follows the encrypted bytes.
+  package func seal(
+    _ payload: UnsafeRawBufferPointer, into target: UnsafeMutableRawBufferPointer,
+    header: GroupHeader, key: DataKey
+  ) {
+    var cipher = AES256GCM(key: key.key)
+    Array(header.authenticated).withUnsafeBytes {
+      cipher.seal(payload, into: target, nonce: header.seal!.nonce, additional: $0)
+    }
   }
 
   private func decompress(
@@ -137,8 +191,28 @@ final class GroupCodecs: @unchecked Sendable {
     return count.map { target[0..<$0] }
   }
 
-  /// - Parameter frame: all of it in one slice.
-  func decode(_ frame: Slice, codec: Codec, plainByteCount: Int) async -> Result<
+  /// The group sealed: its payload is another then, and as long with its tag as its header says.
+  func seal(_ group: EncodedGroup, _ turn: GroupSealer.Turn) async -> EncodedGroup {
+    let payload = group.payload
+    let target = driver.buffers.slice(payload.count + AES256GCM.tagByteCount)
+    let header = GroupHeader(
+      codec: group.codec, chunkCount: group.handles.count, plainByteCount: group.plainByteCount,
+      payloadByteCount: target.count, seal: turn.seal)
+    await perform(payload.count, .raw) { codec in
+      payload.withBytes { from in
+        target.withMutableBytes { codec.seal(from, into: $0, header: header, key: turn.key) }
+      }
+    }
+    var sealed = group
+    sealed.payload = target
+    sealed.seal = turn.seal
+    return sealed
+  }
+
+  /// - Parameters:
+  ///   - frame: all of it in one slice.
+  ///   - key: that it names; nil where it is not sealed.
+  func decode(_ frame: Slice, codec: Codec, plainByteCount: Int, key: DataKey?) async -> Result<
     Slice, GroupError
   > {
     let buffers = driver.buffers
@@ -146,7 +220,8 @@ final class GroupCodecs: @unchecked Sendable {
       do throws(GroupError) {
         return .success(
           try frame.withBytes { bytes throws(GroupError) in
-            try group.decode(bytes, codec: codec, plainByteCount: plainByteCount, in: buffers)
+            try group.decode(
+              bytes, codec: codec, plainByteCount: plainByteCount, key: key, in: buffers)
           })
       } catch {
         return .failure(error)
@@ -155,9 +230,10 @@ final class GroupCodecs: @unchecked Sendable {
   }
 
   /// The same at once, for the rare case that it cannot wait.
-  func decodeNow(_ frame: Slice, codec: Codec, plainByteCount: Int) -> Slice? {
+  func decodeNow(_ frame: Slice, codec: Codec, plainByteCount: Int, key: DataKey?) -> Slice? {
     try? frame.withBytes { bytes throws(GroupError) in
-      try own.decode(bytes, codec: codec, plainByteCount: plainByteCount, in: driver.buffers)
+      try own.decode(
+        bytes, codec: codec, plainByteCount: plainByteCount, key: key, in: driver.buffers)
     }
   }
 }

@@ -100,7 +100,8 @@ package final class ObjectReader: @unchecked Sendable {
         }
         let segments: [Segment]
         do throws(DataPathError) {
-          segments = try Segment.cut(plan, first: start)
+          segments = try Segment.cut(
+            plan, first: start, try await access.keys.domain(plan.keyDomain))
           try await access.map.prepare(
             epoch: plan.mapEpoch, devices: plan.containers.lazy.flatMap(\.places).map(\.device))
         } catch {
@@ -182,18 +183,21 @@ package final class ObjectReader: @unchecked Sendable {
     var isRepeated = false
     while true {
       let failure: StripeError
-      do throws(StripeError) {
+      do throws(SegmentError) {
         var slices: [Slice] = []
         for one in segments { slices += try await SegmentReader(access: access).read(one) }
         return slices
       } catch {
-        // With too few blocks it is no evidence that some say that they are gone, but a reason to ask.
         switch error {
-        case .notFound, .unreadable:
-          guard attempt < Self.resolveLimit else { throw access.translate(error) }
-        case .corrupt, .cancelled: throw access.translate(error)
+        case .key(let error): throw error
+        case .stripe(let error): failure = error
         }
-        failure = error
+        // With too few blocks it is no evidence that some say that they are gone, but a reason to ask.
+        switch failure {
+        case .notFound, .unreadable:
+          guard attempt < Self.resolveLimit else { throw access.translate(failure) }
+        case .corrupt, .cancelled: throw access.translate(failure)
+        }
       }
       attempt += 1
       let before = Set(segments.map(\.target))
@@ -220,7 +224,8 @@ package final class ObjectReader: @unchecked Sendable {
     let end = segment.first + segment.byteCount
     while first < end {
       let plan = try await resolve(name, identity, first..<end).get()
-      let more = try Segment.cut(plan, first: first)
+      let more = try Segment.cut(
+        plan, first: first, try await access.keys.domain(plan.keyDomain))
       let covered = more.reduce(0) { $0 + $1.byteCount }
       // More would overwrite a neighbour's.
       guard covered > 0, covered <= end - first else {

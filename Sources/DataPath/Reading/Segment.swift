@@ -12,12 +12,16 @@ struct Segment: Sendable {
   var first: UInt64
   var byteCount: UInt64
   var parts: [Part]
+  /// In which its groups are sealed and its chunks named; nil: they are plain.
+  var keyDomain: KeyedDomain?
 
   /// What is read and judged as one: a chunk that is stored as it is, or a group that must be decoded whole.
   struct Part: Sendable {
     /// In the stripe's data bytes: the chunk's bytes, or the group's frame.
     var range: Range<Int>
     var codec: Codec
+    /// Whether `range` is a frame.
+    var isFrame: Bool
     var plainByteCount: Int
     /// In the order of the object.
     var pieces: [Piece]
@@ -35,7 +39,7 @@ struct Segment: Sendable {
   var range: Range<Int> { parts[0].range.lowerBound..<parts[parts.count - 1].range.upperBound }
   /// What it takes in memory: what is read, and what groups decode to.
   var memoryByteCount: Int {
-    parts.reduce(range.count) { $0 + ($1.codec == .raw ? 0 : $1.plainByteCount) }
+    parts.reduce(range.count) { $0 + ($1.isFrame ? $1.plainByteCount : 0) }
   }
 
   /// Unread bytes between two parts that are read along rather than asked for separately.
@@ -43,9 +47,13 @@ struct Segment: Sendable {
   /// Plain bytes of groups in one segment: a stripe of well compressed ones may hold many times its size.
   private static let plainLimit = 4 << 20
 
-  /// - Parameter first: the object's byte that the plan begins with.
+  /// - Parameters:
+  ///   - first: the object's byte that the plan begins with.
+  ///   - keyDomain: the one that the plan names, with its key.
   /// - Throws: ``DataPathError/corrupt(_:)`` when the plan contradicts itself.
-  static func cut(_ plan: ResolveRange.Answer, first: UInt64) throws(DataPathError) -> [Segment] {
+  static func cut(_ plan: ResolveRange.Answer, first: UInt64, _ keyDomain: KeyedDomain?)
+    throws(DataPathError) -> [Segment]
+  {
     var segments: [Segment] = []
     var offset = first
     var lastStripe: UInt32?
@@ -56,7 +64,7 @@ struct Segment: Sendable {
         throw .corrupt("container of a stripe")
       }
       let container = plan.containers[Int(stripe.containerIndex)]
-      let part = try part(of: piece, in: stripe)
+      let part = try part(of: piece, in: stripe, isSealed: keyDomain != nil)
       guard piece.take > 0,
         UInt64(piece.skip) + UInt64(piece.take) <= UInt64(piece.chunkByteCount),
         stripe.layout.scheme == container.scheme,
@@ -69,7 +77,8 @@ struct Segment: Sendable {
           Segment(
             target: StripeTarget(
               container: container.container, places: container.places, stripe: stripe.stripe),
-            layout: stripe.layout, first: offset, byteCount: 0, parts: [part]))
+            layout: stripe.layout, first: offset, byteCount: 0, parts: [part],
+            keyDomain: keyDomain))
       }
       segments[segments.count - 1].byteCount += UInt64(piece.take)
       lastStripe = piece.stripeIndex
@@ -78,9 +87,9 @@ struct Segment: Sendable {
     return segments
   }
 
-  private static func part(of piece: ResolveRange.Piece, in stripe: ResolveRange.StripePlan)
-    throws(DataPathError) -> Part
-  {
+  private static func part(
+    of piece: ResolveRange.Piece, in stripe: ResolveRange.StripePlan, isSealed: Bool
+  ) throws(DataPathError) -> Part {
     guard let codec = Codec(rawValue: piece.codec) else {
       throw .corrupt("codec \(piece.codec) is not known here")
     }
@@ -89,29 +98,31 @@ struct Segment: Sendable {
     let frame = Int(piece.groupOffset)..<Int(piece.groupOffset) + Int(piece.groupByteCount)
     guard frame.upperBound <= stripe.layout.byteCount, frame.count > GroupHeader.byteCount,
       end <= Int(piece.groupPlainByteCount),
-      codec == .raw
-        ? frame.count == GroupHeader.byteCount + Int(piece.groupPlainByteCount)
-        : Int(piece.groupPlainByteCount) <= StorageClass.largestGroup
+      Int(piece.groupPlainByteCount) <= StorageClass.largestGroup,
+      GroupHeader.isFrame(
+        UInt64(frame.count), of: UInt64(piece.groupPlainByteCount), codec: codec,
+        isSealed: isSealed)
     else { throw .corrupt("group of a piece") }
     let wanted = Int(piece.skip)..<Int(piece.skip) + Int(piece.take)
-    // One chunk of a raw group can be had without the others.
-    if codec == .raw {
+    // One chunk of a raw group can be had without the others; of one that is sealed only all.
+    if codec == .raw && !isSealed {
       let start = frame.lowerBound + GroupHeader.byteCount + place
       return Part(
-        range: start..<start + (end - place), codec: .raw, plainByteCount: end - place,
+        range: start..<start + (end - place), codec: .raw, isFrame: false,
+        plainByteCount: end - place,
         pieces: [
           Piece(chunk: 0..<end - place, fingerprint: piece.fingerprint, wanted: wanted)
         ])
     }
     return Part(
-      range: frame, codec: codec, plainByteCount: Int(piece.groupPlainByteCount),
+      range: frame, codec: codec, isFrame: true, plainByteCount: Int(piece.groupPlainByteCount),
       pieces: [Piece(chunk: place..<end, fingerprint: piece.fingerprint, wanted: wanted)])
   }
 
   /// Takes the next part in, when it lies behind the last one or is the same; false when it does not fit.
   private mutating func append(_ part: Part) -> Bool {
     let last = parts[parts.count - 1]
-    if part.codec != .raw, part.range == last.range, part.codec == last.codec,
+    if part.isFrame, part.range == last.range, part.codec == last.codec,
       part.plainByteCount == last.plainByteCount
     {
       parts[parts.count - 1].pieces += part.pieces
@@ -119,8 +130,8 @@ struct Segment: Sendable {
     }
     let gap = part.range.lowerBound - last.range.upperBound
     guard gap >= 0, gap <= Self.gapLimit else { return false }
-    if part.codec != .raw {
-      let plain = parts.reduce(0) { $0 + ($1.codec == .raw ? 0 : $1.plainByteCount) }
+    if part.isFrame {
+      let plain = parts.reduce(0) { $0 + ($1.isFrame ? $1.plainByteCount : 0) }
       guard plain + part.plainByteCount <= Self.plainLimit else { return false }
     }
     parts.append(part)
@@ -153,7 +164,7 @@ struct Segment: Sendable {
 
   /// For each part whether all its pieces are as their fingerprints say, in the plain bytes given. Nothing is copied; chunks that
   /// lie in one slice are hashed together, the few that lie across two blocks by themselves.
-  static func areRight(_ parts: [(part: Part, plain: [Slice])]) -> [Bool] {
+  func areRight(_ parts: [(part: Part, plain: [Slice])]) -> [Bool] {
     var chunks: [[Slice]] = []
     for (part, plain) in parts {
       for piece in part.pieces {
@@ -162,7 +173,8 @@ struct Segment: Sendable {
         chunks.append(cursor.take(piece.chunk.count))
       }
     }
-    var found = fingerprints(of: chunks)[...]
+    var found = Self.fingerprints(of: chunks)[...]
+    if let keyDomain { found = found.map { keyDomain.keyed($0) }[...] }
     return parts.map { part, _ in
       var isRight = true
       for piece in part.pieces where found.removeFirst() != piece.fingerprint { isRight = false }

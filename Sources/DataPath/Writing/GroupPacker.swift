@@ -3,7 +3,7 @@ import Coding
 import Messages
 import Ring
 
-/// Gathers the new chunks of one domain into groups, has them compressed, and hands them to its ``StripePacker``. Shared by all
+/// Gathers the new chunks of one domain into groups, has them compressed and, in a key domain, sealed, and hands them to its ``StripePacker``. Shared by all
 /// objects of a writer, so that many small ones share a group. Loop-confined.
 ///
 /// Chunks gather in the order they come. A chunk that a sample says will not shrink goes its own way, as a raw group of its own, and
@@ -23,6 +23,9 @@ final class GroupPacker: @unchecked Sendable {
   private let options: StripePacker.Options
   /// As it was when the writer asked; a later change counts for the next upload.
   private let storageClass: StorageClass
+  private let groupLimit: Int
+  /// Nil in a plain domain.
+  private let sealer: GroupSealer?
   private let stripes: StripePacker
   private var open: OpenGroup?
   /// Closed and not handed on yet, by turn.
@@ -49,12 +52,14 @@ final class GroupPacker: @unchecked Sendable {
 
   init(
     _ access: ClusterAccess, upload: UploadIdentity, tasks: OwnedTasks,
-    _ bucket: GetBucket.Answer, options: StripePacker.Options
+    _ bucket: GetBucket.Answer, domain: KeyedDomain?, options: StripePacker.Options
   ) {
     self.access = access
     self.tasks = tasks
     self.options = options
     storageClass = bucket.storageClass
+    groupLimit = storageClass.groupLimit(isSealed: domain != nil)
+    sealer = domain.map { GroupSealer(access, upload: upload, tasks: tasks, domain: $0) }
     stripes = StripePacker(
       access, upload: upload, tasks: tasks, domain: bucket.domain, options: options)
   }
@@ -68,19 +73,19 @@ final class GroupPacker: @unchecked Sendable {
     if let abandoned { return handle.settle(.failure(abandoned)) }
     let slice = bytes.slice
     guard storageClass.codec != .raw, Compressibility.isWorthTrying(slice) else {
-      return await stripes.pack(
+      return await store(
         EncodedGroup(
           codec: .raw, handles: [handle], plainByteCount: slice.count, payload: slice))
     }
     if let open,
-      open.byteCount + slice.count > storageClass.groupLimit
+      open.byteCount + slice.count > groupLimit
         || open.handles.count >= StorageClass.groupChunkLimit
     {
       close()
     }
     if open == nil {
       open = OpenGroup(
-        buffer: access.driver.buffers.take(max(slice.count, storageClass.groupLimit)))
+        buffer: access.driver.buffers.take(max(slice.count, groupLimit)))
     }
     let target = open!.buffer.base + open!.byteCount
     slice.withBytes { target.copyMemory(from: $0.baseAddress!, byteCount: $0.count) }
@@ -99,17 +104,31 @@ final class GroupPacker: @unchecked Sendable {
     tasks.spawn("compress group") { [self] in
       let plain = Slice(buffer: group.buffer, offset: 0, count: group.byteCount)
       let payload = await access.codecs.compress(plain, storageClass)
+      let encoded = EncodedGroup(
+        codec: payload == nil ? .raw : storageClass.codec, handles: group.handles,
+        plainByteCount: group.byteCount, payload: payload ?? plain)
+      let stored = abandoned == nil ? await sealed(encoded) : nil
       while handedOn != turn { await handed.wait() }
-      if abandoned == nil {
-        await stripes.pack(
-          EncodedGroup(
-            codec: payload == nil ? .raw : storageClass.codec, handles: group.handles,
-            plainByteCount: group.byteCount, payload: payload ?? plain))
-      }
+      if let stored, abandoned == nil { await stripes.pack(stored) }
       closed[turn] = nil
       handedOn += 1
       handed.wakeAll()
       if isFlushing && closed.isEmpty { endFlush() }
+    }
+  }
+
+  private func store(_ group: EncodedGroup) async {
+    if let group = await sealed(group) { await stripes.pack(group) }
+  }
+
+  /// The group as it is to be stored; nil when there is no key for it, which its chunks are told.
+  private func sealed(_ group: EncodedGroup) async -> EncodedGroup? {
+    guard let sealer else { return group }
+    do throws(DataPathError) {
+      return await access.codecs.seal(group, try await sealer.next(group.payload.count))
+    } catch {
+      group.settle(.failure(error))
+      return nil
     }
   }
 

@@ -18,7 +18,9 @@ extension ObjectWriter {
     if unlessIdentical, let existing, existing.attributes == attributes,
       existing.byteCount == source.byteCount
     {
-      let found = try await hash(source)
+      let keyDomain = try await access.keys.domain(
+        try await buckets.bucket(name.bucket).domain.keyDomain)
+      let found = try await hash(source, keyDomain)
       if found == existing.contentHash {
         return PutResult(
           identity: existing.identity, byteCount: existing.byteCount, contentHash: found,
@@ -63,7 +65,9 @@ extension ObjectWriter {
       attemptCount += 1
       let upload = upload
       do throws(DataPathError) {
-        let share = upload.share(for: try await buckets.bucket(bucket))
+        let found = try await buckets.bucket(bucket)
+        let keyDomain = try await access.keys.domain(found.domain.keyDomain)
+        let share = upload.share(for: found, keyDomain)
         return try await body(upload, share)
       } catch {
         let isOtherClass = error.refusalCode == .otherClass
@@ -129,13 +133,16 @@ extension ObjectWriter {
     }
     defer { stopProducing() }
 
-    var reader = PieceReader(source, self)
+    var reader = PieceReader(source, self, share.keyDomain)
     let hash = ContentHash()
     var first = try await reader.next()
     guard first != nil else {
       return StoredObject(content: .inline([]), byteCount: 0, contentHash: hash.finish())
     }
-    if !hasRoot, reader.isAtEnd, isInlined(first!.bytes.count, among: packer.producerCount) {
+    // What is inlined is plain in the log and its checkpoints.
+    if !hasRoot, reader.isAtEnd, share.keyDomain == nil,
+      isInlined(first!.bytes.count, among: packer.producerCount)
+    {
       let bytes = first!.bytes.array
       return StoredObject(
         content: .inline(bytes), byteCount: UInt64(bytes.count),
@@ -335,8 +342,10 @@ extension ObjectWriter {
 
   /// The content hash of all of a source. One that is small enough to be inlined is one chunk, and so it is here: a
   /// chunk has at least 32 KiB, but at the end.
-  private func hash(_ source: any ByteSource) async throws(DataPathError) -> Fingerprint {
-    var reader = PieceReader(source, self)
+  private func hash(_ source: any ByteSource, _ keyDomain: KeyedDomain?)
+    async throws(DataPathError) -> Fingerprint
+  {
+    var reader = PieceReader(source, self, keyDomain)
     let hash = ContentHash()
     while try await hashNext(&reader, hash) {
       if Task.isCancelled { throw .cancelled }

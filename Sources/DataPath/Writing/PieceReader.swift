@@ -27,6 +27,8 @@ struct Piece: Sendable {
 struct PieceReader {
   private let source: any ByteSource
   private let writer: ObjectWriter
+  /// Under whose key chunks are named; nil: by their bytes alone.
+  private let keyDomain: KeyedDomain?
   /// Bytes read that belong to the next piece.
   private var rest: Slice?
   private var left: UInt64?
@@ -35,8 +37,9 @@ struct PieceReader {
   private var isQuick = false
   private static let quickTime = Duration.milliseconds(250)
 
-  init(_ source: any ByteSource, _ writer: ObjectWriter) {
+  init(_ source: any ByteSource, _ writer: ObjectWriter, _ keyDomain: KeyedDomain?) {
     self.source = source
+    self.keyDomain = keyDomain
     self.writer = writer
     left = source.byteCount
   }
@@ -79,7 +82,8 @@ struct PieceReader {
     let driver = writer.access.driver
     let kernel =
       filled >= 1 << 20 ? HashKernel.settle(now: { driver.now }) : HashKernel.current
-    let (lengths, fingerprints) = Self.cut(buffer[0..<filled], isEnd: isAtEnd, kernel: kernel)
+    var (lengths, fingerprints) = Self.cut(buffer[0..<filled], isEnd: isAtEnd, kernel: kernel)
+    if let keyDomain { fingerprints = fingerprints.map { keyDomain.keyed($0) } }
     let offset = lengths.reduce(0, +)
     if offset < filled {
       // Copied, so that the buffer goes when its chunks do.

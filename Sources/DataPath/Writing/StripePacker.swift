@@ -323,7 +323,8 @@ final class StripePacker: @unchecked Sendable {
         _ = try await access.coordinator.execute(
           .registerStripes(
             upload: try await upload.number(), grant: container.grant.id,
-            container: container.grant.container, stripes: ready.map(\.record)))
+            container: container.grant.container, stripes: ready.map(\.record),
+            dataKeys: Set(ready.flatMap(\.groups).compactMap(\.seal?.keyID)).sorted()))
         outcome = .success(())
       } catch {
         outcome = .failure(error)

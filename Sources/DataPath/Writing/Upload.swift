@@ -27,10 +27,12 @@ final class Upload: @unchecked Sendable {
   }
 
   /// What stores for buckets of that domain.
-  func share(for bucket: GetBucket.Answer) -> UploadShare {
+  ///
+  /// - Parameter keyDomain: the bucket's, with its key; nil: it is plain.
+  func share(for bucket: GetBucket.Answer, _ keyDomain: KeyedDomain?) -> UploadShare {
     if let known = shares[bucket.domain] { return known }
     let share = UploadShare(
-      access, identity, tasks: tasks, finder: finder, bucket, options: options)
+      access, identity, tasks: tasks, finder: finder, bucket, keyDomain, options: options)
     shares[bucket.domain] = share
     if let failure { share.abandon(failure) }
     return share
@@ -59,6 +61,8 @@ final class Upload: @unchecked Sendable {
 final class UploadShare: @unchecked Sendable {
   // Loop-confined.
   let domain: ChunkDomain
+  /// Nil: it is plain.
+  let keyDomain: KeyedDomain?
   let packer: GroupPacker
   let holder: ChunkHolder
   /// Chunks of this upload, so that duplicates within it are found before the index knows them.
@@ -69,11 +73,13 @@ final class UploadShare: @unchecked Sendable {
 
   init(
     _ access: ClusterAccess, _ identity: UploadIdentity, tasks: OwnedTasks, finder: ChunkFinder,
-    _ bucket: GetBucket.Answer, options: StripePacker.Options
+    _ bucket: GetBucket.Answer, _ keyDomain: KeyedDomain?, options: StripePacker.Options
   ) {
     let domain = bucket.domain
     self.domain = domain
-    let packer = GroupPacker(access, upload: identity, tasks: tasks, bucket, options: options)
+    self.keyDomain = keyDomain
+    let packer = GroupPacker(
+      access, upload: identity, tasks: tasks, bucket, domain: keyDomain, options: options)
     self.packer = packer
     holder = ChunkHolder(access, upload: identity, tasks: tasks) { handle, bytes in
       finder.forget(handle.fingerprint, in: domain)

@@ -13,16 +13,21 @@ package final class ClusterBackend: ObjectBackend, @unchecked Sendable {
   private let onClose: @Sendable () async -> Void
   /// Opens what users' secrets are sealed in; nil: there are no users.
   let secrets: SecretBox?
+  /// Of buckets that are made through it; empty: none.
+  private let keyDomain: String
 
   /// - Parameters:
   ///   - secrets: of the cluster whose users may ask; nil: none but those of the gateway's configuration.
+  ///   - keyDomain: of buckets that are made through it; empty: they are not encrypted.
   ///   - onClose: called when nothing uses `access` any more.
   package init(
     _ access: ClusterAccess, options: ObjectWriter.Options = ObjectWriter.Options(),
-    secrets: SecretBox? = nil, onClose: @escaping @Sendable () async -> Void = {}
+    secrets: SecretBox? = nil, keyDomain: String = "",
+    onClose: @escaping @Sendable () async -> Void = {}
   ) {
     self.access = access
     self.secrets = secrets
+    self.keyDomain = keyDomain
     self.onClose = onClose
     reader = ObjectReader(access)
     writers = WriterRotation(access, options: options)
@@ -77,7 +82,7 @@ package final class ClusterBackend: ObjectBackend, @unchecked Sendable {
     }
   }
   package func createBucket(_ name: String) async throws(BackendError) {
-    try await change(.createBucket(name: name))
+    try await change(.createBucket(name: name, keyDomain: keyDomain))
   }
   package func removeBucket(_ name: String) async throws(BackendError) {
     try await change(.removeBucket(name: name))

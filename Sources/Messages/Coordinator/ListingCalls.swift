@@ -227,21 +227,26 @@ package struct ListBuckets: Call {
     /// Milliseconds since 1970.
     package var created: UInt64
     package var storageClass: String
+    /// Empty: it is not encrypted.
+    package var keyDomain: String
 
-    package init(name: String, created: UInt64, storageClass: String) {
+    package init(name: String, created: UInt64, storageClass: String, keyDomain: String = "") {
       self.name = name
       self.created = created
       self.storageClass = storageClass
+      self.keyDomain = keyDomain
     }
     package func encode(into writer: inout ByteWriter) {
       writer.string(name)
       writer.varint(created)
       writer.string(storageClass)
+      writer.string(keyDomain)
     }
     package init(from reader: inout ByteReader) throws(ValueError) {
       name = try reader.string()
       created = try reader.varint()
       storageClass = try reader.string()
+      keyDomain = try reader.string()
     }
   }
 }

@@ -54,13 +54,17 @@ package struct ResolveRange: Call {
     package var pieces: [Piece]
     /// Whether they cover all of it.
     package var isLast: Bool
+    /// Of all of them: unless it is the plain one, each group is sealed.
+    package var keyDomain: KeyDomainID
 
     package init(
       identity: UInt64, objectByteCount: UInt64, contentHash: Fingerprint,
       attributes: ObjectAttributes, modified: UInt64, name: VersionName = .unnamed,
       mapEpoch: UInt64, inline: [UInt8],
-      containers: [ContainerPlan], stripes: [StripePlan], pieces: [Piece], isLast: Bool
+      containers: [ContainerPlan], stripes: [StripePlan], pieces: [Piece], isLast: Bool,
+      keyDomain: KeyDomainID = .plain
     ) {
+      self.keyDomain = keyDomain
       self.identity = identity
       self.objectByteCount = objectByteCount
       self.contentHash = contentHash
@@ -87,6 +91,7 @@ package struct ResolveRange: Call {
       writer.list(stripes)
       writer.list(pieces)
       writer.bool(isLast)
+      writer.value(keyDomain)
     }
     package init(from reader: inout ByteReader) throws(ValueError) {
       identity = try reader.varint()
@@ -101,6 +106,7 @@ package struct ResolveRange: Call {
       stripes = try reader.list()
       pieces = try reader.list()
       isLast = try reader.bool()
+      keyDomain = try reader.value()
     }
   }
   package struct ContainerPlan: Hashable, Sendable, WireValue {

@@ -349,14 +349,19 @@ extension FinalChecks {
     }
     var found: [Fingerprint] = []
     let codec = GroupCodec()
+    let keyDomain = try await client.access.keys.domain(container.domain.keyDomain)
     for group in stripe.groups {
       let plain: Slice
       do {
+        let frame = Int(group.offset)..<Int(group.offset) + Int(group.storedByteCount)
+        let key = try await key(of: bytes[frame], client)
         plain = try bytes.withUnsafeBytes { bytes in
-          let frame = Int(group.offset)..<Int(group.offset) + Int(group.storedByteCount)
-          return try codec.decode(
+          try codec.decode(
             UnsafeRawBufferPointer(rebasing: bytes[frame]), codec: group.codec,
-            plainByteCount: group.plainByteCount, in: client.driver.buffers)
+            plainByteCount: group.plainByteCount, key: key, in: client.driver.buffers)
+        }
+        guard key?.domain == keyDomain?.id else {
+          throw DataPathError.corrupt("a group of another key domain")
         }
       } catch {
         throw failure("chunks match their fingerprints", "\(place): \(error)")
@@ -372,11 +377,22 @@ extension FinalChecks {
         return Fingerprint.of(chunks)
       }
     }
+    if let keyDomain { found = found.map { keyDomain.keyed($0) } }
     for (chunk, found) in zip(stripe.groups.flatMap(\.chunks), found)
     where found != chunk.fingerprint {
       throw failure(
         "chunks match their fingerprints", "\(place): \(chunk.fingerprint) reads as \(found)")
     }
+  }
+
+  /// The key that a frame names; nil when it names none.
+  private func key(of frame: ArraySlice<UInt8>, _ client: SwarmClient) async throws -> DataKey? {
+    guard let seal = try GroupHeader(decoding: Array(frame.prefix(GroupHeader.byteCount))).seal
+    else { return nil }
+    guard let key = try await client.access.keys.dataKey(seal.keyID) else {
+      throw DataPathError.corrupt("data key \(seal.keyID) is not there")
+    }
+    return key
   }
 
   // MARK: The log

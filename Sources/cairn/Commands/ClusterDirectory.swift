@@ -4,6 +4,7 @@ import Ring
 ///
 ///     DIR/client.toml            how clients reach the cluster
 ///     DIR/cluster.key            the cluster's key, mode 0600
+///     DIR/master.keys            what the keys of key domains are wrapped with, mode 0600
 ///     DIR/lock                   held by the `cluster up` that is at work
 ///     DIR/etcd/                  config.toml, pid, log, data/; when there are several coordinators
 ///     DIR/coordinator-1/ …       config.toml, pid, log, data/
@@ -38,6 +39,7 @@ struct ClusterDirectory: Sendable {
 
   var clientPath: String { path + "/client.toml" }
   var keyPath: String { path + "/cluster.key" }
+  var masterKeysPath: String { path + "/master.keys" }
   var accessKeysPath: String { daemon(.gateway, 1).folder + "/access-keys" }
 
   /// Makes the directory when it is not there, and keeps other `cluster up` out until the file is closed.

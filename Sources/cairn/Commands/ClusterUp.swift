@@ -1,4 +1,5 @@
 import Coding
+import Coordinator
 import Messages
 import Ring
 import Service
@@ -174,6 +175,12 @@ private func create(
     try await driver.makeDirectories(directory.path, mode: 0o700)
     let key = ClusterKey.make(driver)
     try await driver.replaceFile(directory.keyPath, with: Array((key.hex + "\n").utf8), mode: 0o600)
+    // Of buckets' key domains. All coordinators need it, and nobody else.
+    try await driver.replaceFile(
+      directory.masterKeysPath,
+      with: Array(
+        KeyFile.line(masterKeyName(driver), driver.randomBytes(AES256GCM.keyByteCount)).utf8),
+      mode: 0o600)
     let leaders = addresses[0..<coordinators].map { "\"\($0)\"" }.joined(separator: ", ")
     if let client = etcd.first, let peer = etcd.last {
       let daemon = directory.daemon(.arbiter, 1)
@@ -206,6 +213,7 @@ private func create(
         listen = "\(addresses[number - 1])"
         data = "data"
         key_file = "../cluster.key"
+        master_keys = "../master.keys"
         scheme = "\(scheme)"
         expected_nodes = \(nodes)
         security = "\(security)"

@@ -28,6 +28,8 @@ func runCoordinator(_ context: Context) async throws(Failure) {
       key: ClusterKey(secret: [UInt8](repeating: 0, count: ClusterKey.byteCount)), scheme: scheme,
       expectedNodes: try root.value("expected_nodes", default: scheme.width, in: 1...100_000))
     configuration.security = try settings.security(in: root)
+    let masterKeys: String = try root.value("master_keys", default: "")
+    if !masterKeys.isEmpty { configuration.masterKeys = .file(settings.resolve(masterKeys)) }
     // Nodes say hello every second, and clients keep their sessions three times in a lifetime.
     configuration.nodeSilence = try root.value(
       "node_silence", default: configuration.nodeSilence, in: .seconds(2) ... .seconds(3600))

@@ -83,6 +83,8 @@ enum GatewayBackend: Sendable {
     var readPolicy = ReadPolicy.dataFirst
     var writeMemory = ByteSize(256 << 20)
     var readMemory = ByteSize(256 << 20)
+    /// Of buckets that clients make.
+    var keyDomain = ""
   }
   case cluster(ClusterSettings)
   /// Plain files below this folder.
@@ -104,6 +106,12 @@ enum GatewayBackend: Sendable {
       cluster.keyFile = try root.required("key_file")
       cluster.security = try settings.security(in: root)
       cluster.readPolicy = try settings.readPolicy(in: root)
+      cluster.keyDomain = try root.value("key_domain", default: "")
+      if !cluster.keyDomain.isEmpty,
+        let rule = KeyDomainRules.brokenRule(name: cluster.keyDomain)
+      {
+        throw root.error("key_domain", "must be a key domain: \(rule)")
+      }
       cluster.writeMemory = try root.value("memory_for_writes", default: cluster.writeMemory)
       cluster.readMemory = try root.value("memory_for_reads", default: cluster.readMemory)
       guard cluster.writeMemory.byteCount >= 8 << 20 else {
@@ -142,7 +150,9 @@ enum GatewayBackend: Sendable {
         readBudgetByteCount: cluster.readMemory.int)
       var options = ObjectWriter.Options(memoryByteCount: cluster.writeMemory.int)
       options.slowPieceByteCount = 256 << 10
-      return ClusterBackend(access, options: options, secrets: SecretBox(key)) {
+      return ClusterBackend(
+        access, options: options, secrets: SecretBox(key), keyDomain: cluster.keyDomain
+      ) {
         await access.close()
         await coordinator.close()
         await wire.close()

@@ -58,9 +58,11 @@ private func listBuckets(_ context: Context, asJSON: Bool) async throws(Failure)
           ? JSON.object([
             ("bucket", .string(bucket.name)), ("created", .string(created)),
             ("class", .string(bucket.storageClass)),
+            ("keyDomain", bucket.keyDomain.isEmpty ? .null : .string(bucket.keyDomain)),
           ]).text
           : "\(created)  \(bucket.storageClass)"
-            + pad("", 10 - bucket.storageClass.count) + "\(Location.scheme)\(bucket.name)")
+            + pad("", 10 - bucket.storageClass.count) + "\(Location.scheme)\(bucket.name)"
+            + (bucket.keyDomain.isEmpty ? "" : ", encrypted in '\(bucket.keyDomain)'"))
     }
     try await client.output.flush()
   }

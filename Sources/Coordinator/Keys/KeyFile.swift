@@ -1,0 +1,144 @@
+import Coding
+package import Messages
+package import Ring
+
+/// Master keys in a file that only its owner may read: a line each, a name, a space and 64 hexadecimal digits; the last one
+/// wraps. Lines that begin with `#` are passed over.
+///
+/// It is read again whenever something is wrapped, or a key is wanted that it did not have: a new key needs no restart.
+/// Loop-confined.
+package final class KeyFile: KeyProvider, @unchecked Sendable {
+  // Loop-confined.
+  private let path: String
+  private let driver: any Driver
+  private var keys: [MasterKey] = []
+
+  package struct MasterKey: Sendable {
+    package var name: String
+    package var secret: [UInt8]
+    package init(name: String, secret: [UInt8]) {
+      self.name = name
+      self.secret = secret
+    }
+  }
+
+  package init(_ path: String, on driver: any Driver) {
+    self.path = path
+    self.driver = driver
+  }
+
+  package func currentKey() async throws(KeyProviderError) -> String { try await newest().name }
+
+  package func wrap(_ secret: [UInt8], binding: [UInt8]) async throws(KeyProviderError)
+    -> MasterWrap
+  {
+    let key = try await newest()
+    return MasterWrap(
+      masterKey: key.name,
+      bytes: SealedSecret.seal(
+        secret, key: key.secret, nonce: driver.randomBytes(AES256GCM.nonceByteCount),
+        binding: binding))
+  }
+
+  package func unwrap(_ wrap: MasterWrap, binding: [UInt8]) async throws(KeyProviderError)
+    -> [UInt8]
+  {
+    if key(named: wrap.masterKey) == nil {
+      do throws(KeyProviderError) {
+        try await load()
+      } catch {
+        throw .unavailable("master key '\(wrap.masterKey)' cannot be had: \(error)")
+      }
+    }
+    guard let key = key(named: wrap.masterKey) else { throw .noSuchKey(wrap.masterKey) }
+    guard let secret = SealedSecret.open(wrap.bytes, key: key.secret, binding: binding) else {
+      throw .notAuthentic(wrap.masterKey)
+    }
+    return secret
+  }
+
+  private func key(named name: String) -> MasterKey? {
+    keys.first { $0.name.utf8.elementsEqual(name.utf8) }
+  }
+
+  private func newest() async throws(KeyProviderError) -> MasterKey {
+    try await load()
+    return keys[keys.count - 1]
+  }
+
+  /// Reads the file.
+  package func load() async throws(KeyProviderError) {
+    let bytes: [UInt8]
+    let mode: UInt32
+    do throws(RingError) {
+      mode = try await driver.status(path).mode
+      bytes = try await driver.readFile(path, limit: 1 << 20)
+    } catch {
+      throw .unavailable("\(path): \(error.reason)")
+    }
+    guard mode & 0o077 == 0 else {
+      throw .unavailable("\(path): others may read it: chmod 600 is wanted")
+    }
+    keys = try Self.parse(bytes, path)
+  }
+
+  /// - Parameter path: for people.
+  package static func parse(_ bytes: [UInt8], _ path: String) throws(KeyProviderError)
+    -> [MasterKey]
+  {
+    var keys: [MasterKey] = []
+    for (index, line) in bytes.split(separator: 10, omittingEmptySubsequences: false).enumerated() {
+      let words = line.split { $0 == 32 || $0 == 9 || $0 == 13 }
+      if words.isEmpty || words[0].first == UInt8(ascii: "#") { continue }
+      guard words.count == 2, let name = name(words[0]), let secret = secret(words[1]) else {
+        throw .unavailable(
+          "\(path), line \(index + 1): a name, a space and 64 hexadecimal digits are wanted")
+      }
+      guard !keys.contains(where: { $0.name == name }) else {
+        throw .unavailable("\(path), line \(index + 1): two keys are called '\(name)'")
+      }
+      keys.append(MasterKey(name: name, secret: secret))
+    }
+    guard !keys.isEmpty else { throw .unavailable("\(path): no master key in it") }
+    return keys
+  }
+
+  /// 1 to 64 letters, digits, dots, hyphens and underscores.
+  private static func name(_ word: ArraySlice<UInt8>) -> String? {
+    let isName =
+      (1...64).contains(word.count)
+      && word.allSatisfy {
+        switch $0 {
+        case UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "a")...UInt8(ascii: "z"),
+          UInt8(ascii: "A")...UInt8(ascii: "Z"), UInt8(ascii: "."), UInt8(ascii: "-"),
+          UInt8(ascii: "_"):
+          true
+        default: false
+        }
+      }
+    return isName ? String(decoding: word, as: UTF8.self) : nil
+  }
+
+  private static func secret(_ word: ArraySlice<UInt8>) -> [UInt8]? {
+    guard word.count == 2 * AES256GCM.keyByteCount else { return nil }
+    var bytes: [UInt8] = []
+    var high: UInt8?
+    for character in word {
+      guard let digit = Character(UnicodeScalar(character)).hexDigitValue else { return nil }
+      if let first = high {
+        bytes.append(first << 4 | UInt8(digit))
+        high = nil
+      } else {
+        high = UInt8(digit)
+      }
+    }
+    return bytes
+  }
+
+  /// The line of a new key.
+  package static func line(_ name: String, _ secret: [UInt8]) -> String {
+    let digits = Array("0123456789abcdef")
+    return "\(name) " + secret.map { "\(digits[Int($0 >> 4)])\(digits[Int($0 & 15)])" }.joined()
+      + "\n"
+  }
+}

@@ -1,0 +1,172 @@
+import Coding
+import Messages
+import Metadata
+import Ring
+import Wire
+
+/// Opens what the state keeps wrapped. Domains' keys stay here in plain once they were opened, in memory alone. Loop-confined.
+///
+///     master key -> domain's key -> fingerprint key
+///                                -> data key's secret -> HMAC over its id -> data key
+///
+/// The last step binds a data key to its id: a wrapped secret put under another id gives another key, so that nobody
+/// who can change the metadata can have two writers seal with one key.
+final class KeyVault: @unchecked Sendable {
+  // Loop-confined.
+  private struct Name: Hashable {
+    var domain: String
+    var version: UInt32
+  }
+  private let driver: any Driver
+  let provider: (any KeyProvider)?
+  private var domainKeys: [Name: [UInt8]] = [:]
+
+  init(_ choice: KeyProviderChoice, driver: any Driver) {
+    self.driver = driver
+    switch choice {
+    case .none: provider = nil
+    case .file(let path): provider = KeyFile(path, on: driver)
+    }
+  }
+
+  /// - Throws: keyUnavailable.
+  func required() throws(Refusal) -> any KeyProvider {
+    guard let provider else {
+      throw Refusal(
+        .keyUnavailable,
+        "this coordinator has no master key: master_keys = \"FILE\" is missing in its configuration"
+      )
+    }
+    return provider
+  }
+
+  private static func binding(_ purpose: String, _ domain: String, _ version: UInt32) -> [UInt8] {
+    Array("cairn \(purpose)\0\(domain)\0\(version)".utf8)
+  }
+
+  // MARK: Opening
+
+  private func domainKey(_ record: KeyDomainRecord, _ version: UInt32) async throws(Refusal)
+    -> [UInt8]
+  {
+    let name = Name(domain: record.name, version: version)
+    if let known = domainKeys[name] { return known }
+    guard let key = record.key(version) else {
+      throw Refusal(.failed, "'\(record.name)' has no key \(version)")
+    }
+    let provider = try required()
+    let secret: [UInt8]
+    do throws(KeyProviderError) {
+      secret = try await provider.unwrap(
+        key.wrap, binding: Self.binding("domain key", record.name, version))
+    } catch {
+      throw Refusal(.keyUnavailable, "key domain '\(record.name)' is closed: \(error)")
+    }
+    guard secret.count == AES256GCM.keyByteCount else {
+      throw Refusal(.keyUnavailable, "key domain '\(record.name)': a key of another size")
+    }
+    domainKeys[name] = secret
+    return secret
+  }
+
+  private func open(
+    _ wrapped: WrappedKey, _ purpose: String, _ record: KeyDomainRecord, _ version: UInt32
+  ) async throws(Refusal) -> [UInt8] {
+    let key = try await domainKey(record, version)
+    guard
+      let secret = SealedSecret.open(
+        wrapped.bytes, key: key, binding: Self.binding(purpose, record.name, version))
+    else {
+      throw Refusal(.keyUnavailable, "a wrapped key of key domain '\(record.name)' was changed")
+    }
+    return secret
+  }
+
+  func fingerprintKey(_ record: KeyDomainRecord) async throws(Refusal) -> [UInt8] {
+    try await open(
+      record.fingerprintKey, "fingerprint key", record, record.newest.version)
+  }
+
+  func dataKey(_ id: UInt64, _ record: DataKeyRecord, _ domain: KeyDomainRecord)
+    async throws(Refusal) -> [UInt8]
+  {
+    let secret = try await open(record.wrapped, "data key", domain, record.version)
+    var writer = ByteWriter()
+    writer.raw(Array("cairn data key\0".utf8))
+    writer.fixed(id)
+    writer.value(record.domain)
+    return HMACSHA256.authenticate(writer.bytes, key: secret)
+  }
+
+  // MARK: Wrapping
+
+  private func wrap(
+    _ secret: [UInt8], _ purpose: String, _ domain: String, under key: [UInt8], _ version: UInt32
+  ) -> WrappedKey {
+    let sealed = SealedSecret.seal(
+      secret, key: key, nonce: driver.randomBytes(AES256GCM.nonceByteCount),
+      binding: Self.binding(purpose, domain, version))
+    return WrappedKey(sealed)!
+  }
+
+  private func wrapByMaster(_ key: [UInt8], _ domain: String, _ version: UInt32)
+    async throws(Refusal) -> MasterWrap
+  {
+    let provider = try required()
+    do throws(KeyProviderError) {
+      return try await provider.wrap(
+        key, binding: Self.binding("domain key", domain, version))
+    } catch {
+      throw Refusal(.keyUnavailable, "\(error)")
+    }
+  }
+
+  /// A domain's first key and its fingerprint key, both random.
+  func newDomain(_ name: String) async throws(Refusal) -> (MasterWrap, fingerprintKey: WrappedKey) {
+    let key = driver.randomBytes(AES256GCM.keyByteCount)
+    return (
+      try await wrapByMaster(key, name, 1),
+      wrap(
+        driver.randomBytes(AES256GCM.keyByteCount), "fingerprint key", name, under: key, 1)
+    )
+  }
+
+  /// A domain's next key, random, and its fingerprint key, the same as before, under it.
+  func nextKey(_ record: KeyDomainRecord) async throws(Refusal) -> (
+    DomainKey, fingerprintKey: WrappedKey
+  ) {
+    let fingerprintKey = try await fingerprintKey(record)
+    let key = driver.randomBytes(AES256GCM.keyByteCount)
+    let version = record.newest.version + 1
+    return (
+      DomainKey(version: version, wrap: try await wrapByMaster(key, record.name, version)),
+      wrap(fingerprintKey, "fingerprint key", record.name, under: key, version)
+    )
+  }
+
+  /// The same key under the provider's current master key.
+  func rewrap(_ version: UInt32, of record: KeyDomainRecord) async throws(Refusal) -> DomainKey {
+    let key = try await domainKey(record, version)
+    return DomainKey(version: version, wrap: try await wrapByMaster(key, record.name, version))
+  }
+
+  /// A data key, random, under the domain's newest key.
+  func newDataKey(_ record: KeyDomainRecord) async throws(Refusal) -> NewDataKey {
+    let version = record.newest.version
+    let key = try await domainKey(record, version)
+    return NewDataKey(
+      version: version,
+      wrapped: wrap(
+        driver.randomBytes(AES256GCM.keyByteCount), "data key", record.name, under: key, version))
+  }
+
+  /// The same data key under the domain's newest key.
+  func rewrap(_ dataKey: DataKeyRecord, of record: KeyDomainRecord) async throws(Refusal)
+    -> WrappedKey
+  {
+    let secret = try await open(dataKey.wrapped, "data key", record, dataKey.version)
+    let version = record.newest.version
+    return wrap(
+      secret, "data key", record.name, under: try await domainKey(record, version), version)
+  }
+}

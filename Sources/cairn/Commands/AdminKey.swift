@@ -1,0 +1,154 @@
+import Coding
+import Coordinator
+import DataPath
+import Messages
+import Ring
+import Service
+
+/// `cairn admin key domain create NAME`.
+func createKeyDomain(_ context: Context) async throws(Failure) {
+  let name = context.arguments.operands[0]
+  if let rule = KeyDomainRules.brokenRule(name: name) { throw .failed(rule, name) }
+  try await Client.with(context) { client throws(Failure) in
+    _ = try await client.ask(CreateKeyDomain(name: name), about: name)
+    if context.arguments.has("--json") {
+      try await client.output.line(JSON.object([("domain", .string(name))]).text)
+      try await client.output.flush()
+    }
+  }
+}
+
+/// `cairn admin key domain list`.
+func listKeyDomains(_ context: Context) async throws(Failure) {
+  try await Client.with(context) { client throws(Failure) in
+    let answer = try await client.ask(
+      ListKeyDomains(level: client.level), at: client.level, about: "key domains")
+    for domain in answer.domains {
+      let dataKeyCount = domain.keys.reduce(0) { $0 + $1.dataKeyCount }
+      let masterKeys = domain.keys.map(\.masterKey).reduce(into: [String]()) {
+        if !$0.contains($1) { $0.append($1) }
+      }
+      if context.arguments.has("--json") {
+        try await client.output.line(
+          JSON.object([
+            ("domain", .string(domain.name)), ("number", .number(UInt64(domain.id.raw))),
+            ("created", .string(rfc3339(.milliseconds(Int64(clamping: domain.created))))),
+            ("dataKeys", .number(dataKeyCount)),
+            (
+              "keys",
+              .array(
+                domain.keys.map { key in
+                  .object([
+                    ("version", .number(UInt64(key.version))),
+                    ("masterKey", .string(key.masterKey)), ("dataKeys", .number(key.dataKeyCount)),
+                  ])
+                })
+            ),
+          ]).text)
+      } else {
+        let isRotating = domain.keys.count > 1 ? ", rotation not finished" : ""
+        try await client.output.line(
+          "\(domain.name): key \(domain.keys[domain.keys.count - 1].version), "
+            + "\(counted(Int(clamping: dataKeyCount), "data key")), master key "
+            + "\(masterKeys.joined(separator: ", "))\(isRotating)")
+      }
+    }
+    try await client.output.flush()
+  }
+}
+
+/// `cairn admin key domain rotate NAME`.
+func rotateKeyDomain(_ context: Context) async throws(Failure) {
+  let name = context.arguments.operands[0]
+  try await rotate(context, domain: name, about: name)
+}
+
+/// `cairn admin key rotate`.
+func rotateMasterKey(_ context: Context) async throws(Failure) {
+  try await rotate(context, domain: nil, about: "master key")
+}
+
+private func rotate(_ context: Context, domain: String?, about subject: String)
+  async throws(Failure)
+{
+  try await Client.with(context) { client throws(Failure) in
+    let answer = try await client.ask(RotateKeys(domain: domain), about: subject)
+    if context.arguments.has("--json") {
+      try await client.output.line(
+        JSON.object([
+          ("masterKey", .string(answer.masterKey)), ("rewrapped", .number(answer.rewrappedCount)),
+        ]).text)
+    } else {
+      let what = domain == nil ? "domain key" : "data key"
+      try await client.output.line(
+        "\(counted(Int(clamping: answer.rewrappedCount), what)) wrapped anew, under master key '\(answer.masterKey)'"
+      )
+    }
+    try await client.output.flush()
+  }
+}
+
+/// `cairn admin key domain set BUCKET (NAME | --none)`.
+func setKeyDomain(_ context: Context) async throws(Failure) {
+  let operands = context.arguments.operands
+  let bucket = try Location.bucketName(operands[0])
+  guard (operands.count == 2) != context.arguments.has("--none") else {
+    throw .usage("a key domain's name is wanted, or --none")
+  }
+  let name = operands.count == 2 ? operands[1] : ""
+  try await Client.with(context) { client throws(Failure) in
+    do throws(DataPathError) {
+      _ = try await client.coordinator.query(SetBucketKeyDomain(bucket: bucket, keyDomain: name))
+    } catch {
+      switch error.refusalCode {
+      case .bucketNotEmpty:
+        let option = name.isEmpty ? "" : " --key-domain \(name)"
+        throw .failed(
+          "bucket is not empty, and what is stored keeps its keys; make one with 'cairn mb\(option)' and 'cairn mv' the objects there",
+          bucket)
+      case .noSuchKeyDomain: throw failure(error, name)
+      default: throw failure(error, bucket)
+      }
+    }
+    if context.arguments.has("--json") {
+      try await client.output.line(
+        JSON.object([
+          ("bucket", .string(bucket)), ("keyDomain", name.isEmpty ? .null : .string(name)),
+        ]).text)
+      try await client.output.flush()
+    }
+  }
+}
+
+/// `cairn admin key new FILE [NAME]`: no cluster is asked.
+func newMasterKey(_ context: Context) async throws(Failure) {
+  let operands = context.arguments.operands
+  let path = operands[0]
+  let name = operands.count == 2 ? operands[1] : masterKeyName(context.driver)
+  let line = Array(
+    KeyFile.line(name, context.driver.randomBytes(AES256GCM.keyByteCount)).utf8)
+  var bytes: [UInt8] = []
+  do throws(RingError) {
+    bytes = try await context.driver.readFile(path, limit: 1 << 20)
+  } catch {
+    guard error.errno == Errno.noEntry else { throw .failed(error.reason, path) }
+  }
+  do throws(KeyProviderError) {
+    if !bytes.isEmpty { _ = try KeyFile.parse(bytes, path) }
+    if let last = bytes.last, last != UInt8(ascii: "\n") { bytes.append(UInt8(ascii: "\n")) }
+    bytes += line
+    _ = try KeyFile.parse(bytes, path)
+  } catch {
+    throw .failed("no key is added: \(error)", name)
+  }
+  do throws(RingError) {
+    try await context.driver.replaceFile(path, with: bytes, mode: 0o600)
+  } catch {
+    throw .failed(error.reason, path)
+  }
+}
+
+/// Today's date.
+func masterKeyName(_ driver: any Driver) -> String {
+  String(rfc3339(driver.wallClock).prefix(10))
+}
