@@ -99,7 +99,9 @@ extension Scenario {
         + workload.largeByteCounts.map { ", one of \($0)" }.joined(),
       "classes "
         + classes.map { "\($0.name) \($0.codec) \($0.groupByteCount >> 10) KiB" }
-        .joined(separator: ", "),
+        .joined(separator: ", ")
+        + (keyDomains.isEmpty ? "" : "; key domains \(keyDomains)")
+        + (rotationInterval.map { ", wrapped anew every \($0)" } ?? ""),
       "reads \(readPolicy)",
       faults.description,
     ]

@@ -63,6 +63,10 @@ package struct Scenario: Sendable {
   package var faults = FaultShape()
   /// Storage classes that buckets have, in turn: those that are not built in are defined before the first.
   package var classes: [StorageClass] = []
+  /// Key domains that buckets have, in turn; "" is none. They are made before the first bucket.
+  package var keyDomains: [String] = []
+  /// How often keys are wrapped anew.
+  var rotationInterval: Duration?
   /// What the operator has it be meanwhile, and when.
   package var schemeChange: (scheme: Scheme, time: Duration)?
   /// How often the operator has all of it checked meanwhile.
@@ -129,9 +133,30 @@ package struct Scenario: Sendable {
     drawClasses()
     drawChecks()
     drawPlacement()
+    drawKeys()
   }
 
   // MARK: drawing
+
+  private mutating func drawKeys() {
+    var random = stream("keys")
+    guard random.chance(1, in: 4) else { return }
+    keyDomains = random.pick([
+      ["drawn-a"], ["", "drawn-a"], ["drawn-a", "drawn-b"], ["drawn-b", "", "drawn-a"],
+    ])
+    if random.chance(2, in: 3) { rotationInterval = .seconds(random.pick([1, 4, 15])) }
+    if random.chance(1, in: 2) {
+      injections.append((.dataKeyFull, random.pick([20_000, 300_000])))
+    }
+  }
+
+  /// Whether buckets may share nothing.
+  var hasSeveralDomains: Bool { classes.count > 1 || keyDomains.count > 1 }
+
+  /// The key domain of a bucket that is made as the `turn`th; empty: none.
+  func keyDomainName(_ turn: Int) -> String {
+    keyDomains.isEmpty ? "" : keyDomains[turn % keyDomains.count]
+  }
 
   private mutating func drawClasses() {
     var random = stream("classes")
@@ -380,7 +405,7 @@ package struct Scenario: Sendable {
     // Per pass of each point; see the notes beside InjectionPoint's cases.
     let usual: [(InjectionPoint, Int)] = [
       (.containerFullEarly, 20_000), (.containerGivenUp, 20_000), (.stripeNotAcknowledged, 20_000),
-      (.stripeShort, 20_000), (.groupShort, 20_000), (.dataKeyFull, 20_000), (.hintMissed, 50_000),
+      (.stripeShort, 20_000), (.groupShort, 20_000), (.hintMissed, 50_000),
       (.commandAnswerLost, 30_000),
       (.readWindowSmall, 330_000), (.bytesWrong, 5_000), (.hedgeEarly, 50_000),
       (.appendAlone, 50_000),

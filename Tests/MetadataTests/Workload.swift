@@ -189,15 +189,29 @@ struct Workload {
       bucket: chance(3) ? "nowhere" : "bucket-\(number(0..<2))",
       key: chance(2) ? "" : "k/\(number(0..<8))")
   }
-  private mutating func unversionedName() -> ObjectName? {
-    let all = model.buckets.filter { $0.value.versioning == .off }.flatMap { bucket, content in
-      content.objects.keys.map { key in
-        ObjectName(
-          bucket: String(decoding: bucket, as: UTF8.self), key: String(decoding: key, as: UTF8.self)
-        )
+  /// What is current in buckets without versions.
+  private func unversioned() -> [(ObjectName, VersionName)] {
+    versions { bucket, version in
+      bucket.versioning == .off && version.record != nil ? .unnamed : nil
+    }
+  }
+  private func markers() -> [(ObjectName, VersionName)] {
+    versions { _, version in version.record == nil ? .identity(version.identity) : nil }
+  }
+  private func versions(
+    _ choose: (Model.Bucket, Model.Version) -> VersionName?
+  ) -> [(ObjectName, VersionName)] {
+    var found: [(ObjectName, VersionName)] = []
+    for (name, bucket) in model.buckets.sorted(by: { $0.value.identity < $1.value.identity }) {
+      for (key, stack) in bucket.stacks.sorted(by: { $0.key.lexicographicallyPrecedes($1.key) }) {
+        let object = ObjectName(
+          bucket: String(decoding: name, as: UTF8.self), key: String(decoding: key, as: UTF8.self))
+        for version in stack {
+          if let choice = choose(bucket, version) { found.append((object, choice)) }
+        }
       }
     }
-    return pick(all.sorted { ($0.bucket, $0.key) < ($1.bucket, $1.key) })
+    return found
   }
   private mutating func precondition(_ name: ObjectName) -> Precondition {
     if chance(80) { return .none }
@@ -353,10 +367,10 @@ struct Workload {
   private mutating func clientCommand(_ session: UInt64) -> ClientCommand {
     if chance(14) { return multipartCommand(session) }
     if chance(4) { return accessCommand() }
-    // Buckets that never had versions get rare.
-    if chance(2), let name = unversionedName() {
+    // Buckets that never had versions get rare, and so are versions that are there and have no attributes.
+    if chance(3), let (name, version) = pick(chance(50) ? unversioned() : markers()) {
       return .setAttributes(
-        name: name, version: .unnamed, prefix: "t:", attributes: [.init(name: "t:a", value: "x")])
+        name: name, version: version, prefix: "t:", attributes: [.init(name: "t:a", value: "x")])
     }
     let uploads = model.uploads.filter { $0.value.session == session }.keys.sorted()
     let grants = model.grants.filter { $0.value.session == session }.keys.sorted()

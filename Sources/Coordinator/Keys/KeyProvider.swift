@@ -33,4 +33,5 @@ package enum KeyProviderChoice: Sendable {
   case none
   /// A file on its disk, by path; see ``KeyFile``.
   case file(String)
+  case made(any KeyProvider)
 }

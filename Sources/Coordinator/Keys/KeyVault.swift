@@ -26,6 +26,7 @@ final class KeyVault: @unchecked Sendable {
     switch choice {
     case .none: provider = nil
     case .file(let path): provider = KeyFile(path, on: driver)
+    case .made(let made): provider = made
     }
   }
 

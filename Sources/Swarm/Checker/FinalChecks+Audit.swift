@@ -363,6 +363,7 @@ extension FinalChecks {
         guard key?.domain == keyDomain?.id else {
           throw DataPathError.corrupt("a group of another key domain")
         }
+        try checkNonce(of: bytes[frame], place)
       } catch {
         throw failure("chunks match their fingerprints", "\(place): \(error)")
       }
@@ -382,6 +383,17 @@ extension FinalChecks {
     where found != chunk.fingerprint {
       throw failure(
         "chunks match their fingerprints", "\(place): \(chunk.fingerprint) reads as \(found)")
+    }
+  }
+
+  /// No two groups are sealed with one key and one nonce; one that was stored twice, after a stripe that failed, is the same.
+  private func checkNonce(of frame: ArraySlice<UInt8>, _ place: String) throws {
+    guard let seal = try GroupHeader(decoding: Array(frame.prefix(GroupHeader.byteCount))).seal
+    else { return }
+    let digest = frame.withUnsafeBytes { Fingerprint(of: $0) }
+    let known = run.sealedFrames.updateValue(digest, forKey: seal)
+    if let known, known != digest {
+      throw failure("no nonce is used twice", "\(place): \(seal)")
     }
   }
 

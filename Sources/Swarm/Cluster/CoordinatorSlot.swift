@@ -39,8 +39,10 @@ final class CoordinatorSlot: DaemonSlot, @unchecked Sendable {
     } else {
       choice = .file
     }
+    var configuration = scenario.coordinatorConfiguration(number)
+    if let keys = cluster?.masterKeys { configuration.masterKeys = .made(keys) }
     let server = CoordinatorServer(
-      driver: process, configuration: scenario.coordinatorConfiguration(number), storage: storage,
+      driver: process, configuration: configuration, storage: storage,
       arbiter: choice, log: Log(driver: process, level: scenario.logLevel))
     self.server = server
     past.append(server)

@@ -22,6 +22,15 @@ final class Operator: @unchecked Sendable {
         await setScheme(change.scheme, client)
       }
     }
+    if let interval = scenario.rotationInterval {
+      begin("rotations end") { [self] client in
+        var random = world.random(named: "operator/keys")
+        while await world.harness.sleep(interval), !isStopping {
+          let domain = scenario.keyDomains[random.below(scenario.keyDomains.count)]
+          await rotate(random.chance(1, in: 2) ? domain : "", client)
+        }
+      }
+    }
     if let interval = scenario.checkInterval {
       begin("checks end") { [self] client in
         var random = world.random(named: "operator/check")
@@ -67,6 +76,21 @@ final class Operator: @unchecked Sendable {
         if error.refusalCode == .tooLittleLeft { return }
       }
       guard await world.harness.sleep(.seconds(1)) else { return }
+    }
+  }
+
+  /// A domain's key, or the master key; one that everything was wrapped anew under makes those before it needless.
+  private func rotate(_ domain: String, _ client: SwarmClient) async {
+    if domain.isEmpty { cluster.masterKeys.current += 1 }
+    let current = cluster.masterKeys.current
+    do throws(DataPathError) {
+      _ = try await client.coordinator.query(RotateKeys(domain: domain.isEmpty ? nil : domain))
+      if domain.isEmpty { cluster.masterKeys.oldest = current }
+    } catch {
+      // Nobody leads, or the lead was lost on the way: the next one goes on.
+      if error.refusalCode == .keyUnavailable || error.refusalCode == .noSuchKeyDomain {
+        cluster.fail("keys open", "rotation of '\(domain)': \(error)")
+      }
     }
   }
 

@@ -25,6 +25,7 @@ package final class SimulatedCluster: @unchecked Sendable {
   /// Whether coordinators' clocks run as they like now.
   private(set) var areClocksWild: Bool
   let register: ArbiterRegister?
+  let masterKeys = SimulatedMasterKeys()
   private(set) lazy var caretaker = Operator(self)
   /// The first thing found wrong by the cluster itself.
   private(set) var failure: TrialFailure?

@@ -178,7 +178,7 @@ final class WorkloadClient: @unchecked Sendable {
       // A put asks for its bucket's class before it changes anything.
       case .noSuchBucket: return operation.isPut && run.mayBeStale ? .failed : .noSuchBucket
       case .otherClass where operation.mayLeaveItsClass || run.mayBeStale:
-        return run.cluster.scenario.classes.count > 1 ? .failed : unexcused(.failed)
+        return run.cluster.scenario.hasSeveralDomains ? .failed : unexcused(.failed)
       case .noSuchKey: return .noSuchKey
       case .preconditionFailed: return .preconditionFailed
       case .bucketExists: return .bucketExists
@@ -246,7 +246,8 @@ final class WorkloadClient: @unchecked Sendable {
       await change(
         operation, .createBucket(bucket),
         .createBucket(
-          name: bucket, storageClass: run.cluster.scenario.className(operation.number)), life)
+          name: bucket, storageClass: run.cluster.scenario.className(operation.number),
+          keyDomain: run.cluster.scenario.keyDomainName(operation.number)), life)
     case .removeBucket(let bucket):
       await change(operation, .removeBucket(bucket), .removeBucket(name: bucket), life)
     case .listBuckets:

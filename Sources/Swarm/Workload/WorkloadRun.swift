@@ -38,6 +38,8 @@ package final class WorkloadRun: @unchecked Sendable {
   private var checkCount = 0
   /// Of the state after the last check.
   var settledDigest: Fingerprint?
+  /// Groups seen at a look at everything, by what they are sealed with.
+  var sealedFrames: [GroupHeader.Seal: Fingerprint] = [:]
   /// Of the state that came back after that.
   var digestAfterDarkness: Fingerprint?
 
@@ -73,11 +75,14 @@ package final class WorkloadRun: @unchecked Sendable {
   package func start() async throws {
     let client = cluster.client(named: "maker")
     for policy in cluster.scenario.classes { try await define(policy, by: client) }
+    for domain in cluster.scenario.keyDomains where !domain.isEmpty {
+      try await makeDomain(domain, by: client)
+    }
     for (turn, bucket) in plan.lastingBuckets.enumerated() {
-      try await make(bucket, cluster.scenario.className(turn), by: client)
+      try await make(bucket, turn, by: client)
     }
     for (turn, bucket) in WorkloadPlan.versionedBuckets.enumerated() {
-      try await make(bucket, cluster.scenario.className(turn), by: client)
+      try await make(bucket, turn, by: client)
       try await keepVersions(bucket, by: client)
     }
     await client.close()
@@ -96,14 +101,17 @@ package final class WorkloadRun: @unchecked Sendable {
 
   /// Makes a bucket. What faults did to a founding may take a while to pass: a connection that was forgotten is given up
   /// after 20 s, and until then the log may be refused a device.
-  private func make(_ bucket: String, _ storageClass: String, by client: SwarmClient) async throws {
+  private func make(_ bucket: String, _ turn: Int, by client: SwarmClient) async throws {
+    let scenario = cluster.scenario
     let end = world.now + (cluster.scenario.isFoundedUnderFaults ? .seconds(60) : .zero)
     var isInDoubt = false
     while true {
       let entry = history.invoke("maker", .createBucket(bucket), at: world.now)
       do throws(DataPathError) {
         _ = try await client.coordinator.execute(
-          .createBucket(name: bucket, storageClass: storageClass))
+          .createBucket(
+            name: bucket, storageClass: scenario.className(turn),
+            keyDomain: scenario.keyDomainName(turn)))
         return history.answer(entry, .done, at: world.now)
       } catch {
         if isInDoubt && error.refusalCode == .bucketExists {
@@ -136,6 +144,23 @@ package final class WorkloadRun: @unchecked Sendable {
       } catch {
         guard cluster.scenario.isFoundedUnderFaults, world.now < end else {
           throw TrialFailure(property: "liveness", detail: "no class: \(error)", at: world.now)
+        }
+      }
+      await world.sleep(.milliseconds(500))
+    }
+  }
+
+  private func makeDomain(_ name: String, by client: SwarmClient) async throws {
+    let end = world.now + .seconds(60)
+    while true {
+      do throws(DataPathError) {
+        _ = try await client.coordinator.query(CreateKeyDomain(name: name))
+        return
+      } catch {
+        // It was made, and the answer lost.
+        if error.refusalCode == .keyDomainExists { return }
+        guard cluster.scenario.isFoundedUnderFaults, world.now < end else {
+          throw TrialFailure(property: "liveness", detail: "no key domain: \(error)", at: world.now)
         }
       }
       await world.sleep(.milliseconds(500))
