@@ -70,6 +70,8 @@ extension Leadership {
       "blocks are missing",
       ["device": device, "container": shard.container, "count": missing.count])
     repairs.missing[shard] = (device, Set(missing.map(\.stripe)))
+    // A mend that is under way may have written them before they went: its end says nothing of them.
+    repairs.mends[shard]?.stripes.subtract(missing.map(\.stripe))
     return true
   }
 }
