@@ -198,6 +198,12 @@ struct Workload {
   private func markers() -> [(ObjectName, VersionName)] {
     versions { _, version in version.record == nil ? .identity(version.identity) : nil }
   }
+  /// What there is in buckets with versions.
+  private func kept() -> [(ObjectName, VersionName)] {
+    versions { bucket, version in
+      bucket.versioning == .off || version.record == nil ? nil : .identity(version.identity)
+    }
+  }
   private func versions(
     _ choose: (Model.Bucket, Model.Version) -> VersionName?
   ) -> [(ObjectName, VersionName)] {
@@ -368,7 +374,7 @@ struct Workload {
     if chance(14) { return multipartCommand(session) }
     if chance(4) { return accessCommand() }
     // Buckets that never had versions get rare, and so are versions that are there and have no attributes.
-    if chance(3), let (name, version) = pick(chance(50) ? unversioned() : markers()) {
+    if chance(3), let (name, version) = pick([unversioned(), markers(), kept()][number(0..<3)]) {
       return .setAttributes(
         name: name, version: version, prefix: "t:", attributes: [.init(name: "t:a", value: "x")])
     }
