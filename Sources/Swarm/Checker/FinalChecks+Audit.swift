@@ -364,6 +364,8 @@ extension FinalChecks {
           throw DataPathError.corrupt("a group of another key domain")
         }
         try checkNonce(of: bytes[frame], place)
+      } catch let failure as TrialFailure {
+        throw failure
       } catch {
         throw failure("chunks match their fingerprints", "\(place): \(error)")
       }
