@@ -1,3 +1,5 @@
+import Messages
+
 @testable import Gateway
 @testable import HTTP
 
@@ -28,9 +30,45 @@ enum HeadFuzz {
     if let framing = try? HTTPBodyFraming(request: head), framing != other.framing {
       return "a careless reader finds another end of the body than \(framing)"
     }
-    _ = try? S3Request(head, domain: "example.org")
+    guard let request = try? S3Request(head, domain: "example.org") else { return nil }
+    return read(request)
+  }
+
+  /// What operations read of a request before its body.
+  private static func read(_ request: S3Request) -> String? {
+    _ = try? BodyClaims(request)
+    _ = try? OperationTable.needs(request)
+    _ = try? S3Service.copySource(request)
+    _ = try? S3Lock.read(request, now: 1)
+    _ = try? S3Service.initialAccess(request)
+    for byteCount in [0, 1, 10, UInt64(5) << 40] {
+      guard let range = (try? request.header("Range"))??.byteRange?.resolve(byteCount) else {
+        continue
+      }
+      guard !range.isEmpty, range.upperBound <= byteCount else {
+        return "a range beyond the object"
+      }
+    }
+    for prefix in ["", "x-amz-copy-source-"] {
+      try? Conditions(request, prefix: prefix).check(etag: "e", modified: 1000, isRead: true)
+    }
+    if let tags = try? S3Tags(header: (try? request.header("x-amz-tagging")) ?? "") {
+      guard S3Tags(ObjectAttributes(user: tags.attributes)).pairs.count == tags.pairs.count else {
+        return "tags are others when they are kept"
+      }
+    }
+    if let facts = try? ObjectFacts(request, now: 1) {
+      let answer = HTTPResponseHead(status: 200, reason: "OK", fields: HTTPFields(facts.fields))
+      guard let again = try? HTTPHeadParser.response(answer.encoded[...]),
+        again.fields.lines.count == facts.fields.count
+      else { return "what is kept of a head makes an answer of another shape" }
+    }
     return nil
   }
+}
+
+extension String {
+  fileprivate var byteRange: ByteRange? { ByteRange(self) }
 }
 
 /// A head as a reader takes it that forgives everything: lines end at LF, are folded, have spaces before their colons, numbers
