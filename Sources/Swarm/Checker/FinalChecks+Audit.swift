@@ -279,9 +279,12 @@ extension FinalChecks {
         do {
           try await audit(stripe, of: record, holders, client)
         } catch {
-          // Shards may move meanwhile, and what they leave is deleted.
-          guard let moved = try moved(record) else { throw error }
-          try await audit(stripe, of: moved, self.holders(), client)
+          // Dead stripes may go meanwhile; and shards may move, and what they leave is deleted.
+          guard let now = try current(record.id),
+            now.stripes.contains(where: { $0.stripe == stripe.stripe })
+          else { continue }
+          guard now.record.places != record.places else { throw error }
+          try await audit(stripe, of: now.record, self.holders(), client)
         }
       }
     }

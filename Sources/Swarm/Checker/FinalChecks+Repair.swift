@@ -27,19 +27,21 @@ extension FinalChecks {
     }
   }
 
-  /// The container as it is now, when its shards are elsewhere than they were; nil when they are not.
-  func moved(_ record: ContainerRecord) throws -> ContainerRecord? {
-    let now = try StateAudit.containers(in: leadingStore()).first { $0.record.id == record.id }
-    return now.flatMap { $0.record.places == record.places ? nil : $0.record }
+  /// The container as it is now; nil when it is forgotten.
+  func current(_ id: ContainerID) throws -> (record: ContainerRecord, stripes: [StripeRecord])? {
+    try StateAudit.containers(in: leadingStore()).first { $0.record.id == id }
   }
 
+  /// Whether the container is elsewhere by now, is forgotten, or has left dead stripes behind since it was looked at.
   func isMoving(
     _ shard: ShardKey, _ containers: [(record: ContainerRecord, stripes: [StripeRecord])]
   ) throws -> Bool {
     guard let known = containers.first(where: { $0.record.id == shard.container }) else {
       return false
     }
-    return try moved(known.record) != nil
+    guard let now = try current(shard.container) else { return true }
+    return now.record.places != known.record.places
+      || now.stripes.map(\.stripe) != known.stripes.map(\.stripe)
   }
 
   private static let healLimit = Duration.seconds(240)
