@@ -43,6 +43,7 @@ package final class CoordinatorServer: @unchecked Sendable {
   private var isStopping = false
   private var mainTask: SpawnedTask?
   private var watchTask: SpawnedTask?
+  private var keyWatchTask: SpawnedTask?
   private let ended = Promise<CoordinatorEnd>()
   var placementTurn: UInt64 = 0
   let placementGroups = PlacementGroupCache()
@@ -94,6 +95,7 @@ package final class CoordinatorServer: @unchecked Sendable {
       "coordinator started",
       ["name": configuration.name, "address": address, "kernel": driver.features])
     watchTask = driver.spawn("watch devices") { [self] in await watchDevices() }
+    keyWatchTask = driver.spawn("watch keys") { [self] in await watchKeys() }
     mainTask = driver.spawn("coordinator") { [self] in
       let end = await run()
       ended.fulfil(end)
@@ -118,7 +120,9 @@ package final class CoordinatorServer: @unchecked Sendable {
     await arbiter.release()
     _ = await ended.get()
     watchTask?.cancel()
+    keyWatchTask?.cancel()
     await watchTask?.wait()
+    await keyWatchTask?.wait()
     await client.close()
     await log.flush()
   }

@@ -179,12 +179,16 @@ let commandTable: [CommandSpec] = [
     ],
     operands: 1...Int.max, run: remove),
   CommandSpec(
-    path: ["cp"], summary: "Copy an object inside the cluster; no byte moves.",
+    path: ["cp"],
+    summary:
+      "Copy an object inside the cluster; within a storage class and key domain no byte moves.",
     usage: "cairn://BUCKET/KEY cairn://BUCKET/KEY",
     details: "A target without a key or with one that ends in a slash gets the source's last name.",
     options: [versionOption, json, session, config], operands: 2...2, run: copy),
   CommandSpec(
-    path: ["mv"], summary: "Rename an object inside the cluster, in one step.",
+    path: ["mv"],
+    summary:
+      "Rename an object inside the cluster, in one step within a storage class and key domain.",
     usage: "cairn://BUCKET/KEY cairn://BUCKET/KEY",
     details: "A target without a key or with one that ends in a slash gets the source's last name.",
     options: [json, session, config], operands: 2...2, run: move),
@@ -283,7 +287,8 @@ let commandTable: [CommandSpec] = [
     path: ["admin", "key", "new"], summary: "Add a master key to a file, or make the file.",
     usage: "FILE [NAME]",
     details: """
-      For the master_keys of coordinators, of which each needs the same file. A name is today's date if none is given. The last key of
+      For the master_keys of coordinators, of which each needs the same file. Without NAME it is called by
+      today's date and four digits. The last key of
       the file wraps; the others are needed until 'cairn admin key rotate' was carried out. Without the file nothing that is
       encrypted can be read: keep a copy where the cluster is not.
       """,
@@ -513,8 +518,8 @@ let commandTable: [CommandSpec] = [
     usage: "ENGINE [--OPTION=VALUE...] [JOBFILE...]",
     details: """
       ENGINE is raw (files and devices through the event loop alone), store (a device's storage engine), node (a storage
-      node over the wire), cluster (objects), net (loopback connections) or meta (the coordinator). Options, job files and
-      the JSON have fio's names; what fio has and bench does not is refused by name. docs/bench.md tells the differences.
+      node over the wire), cluster (objects), net (loopback connections), meta (the coordinator) or s3 (objects through a
+      gateway). Options, job files and the JSON have fio's names; what fio has and bench does not is refused by name. docs/bench.md tells the differences.
       Nothing that holds data is written to unless --overwrite-existing-data is given.
       """,
     options: benchOptions, operands: 0...Int.max, parsesItself: true, run: bench),

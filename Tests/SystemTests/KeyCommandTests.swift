@@ -93,6 +93,58 @@ struct KeyCommandTests {
     try cluster.succeed("admin", "fsck")
   }
 
+  @Test(
+    "a master key of the same name that is another is noticed: by rotation, which saves what is open, by creation, and in the log"
+  )
+  func otherKey() throws {
+    let cluster = try RealCluster(nodes: 3)
+    let keys = cluster.directory + "/master.keys"
+    let first = try String(contentsOfFile: keys, encoding: .utf8)
+    let name = String(first.prefix { $0 != " " })
+    try cluster.succeed("admin", "key", "domain", "create", "one")
+    try cluster.succeed("mb", "--key-domain", "one", "sealed")
+    try cluster.succeed("put", "-", "cairn://sealed/k", input: Data("precious".utf8))
+    try FileManager.default.removeItem(atPath: keys)
+    try cluster.succeed("admin", "key", "new", keys, name)
+    // Nothing more is made that only the new one opens.
+    let refused = try cluster.run(["admin", "key", "domain", "create", "two"])
+    #expect(refused.status == 1 && refused.error.contains("'one' is closed"), "\(refused.error)")
+    let rotated = try cluster.succeed("admin", "key", "rotate").text
+    #expect(rotated.hasPrefix("1 domain key wrapped anew"), "\(rotated)")
+    func restart() throws {
+      try cluster.succeed("cluster", "down", "--dir", cluster.directory)
+      try cluster.succeed("cluster", "up", "--dir", cluster.directory)
+    }
+    try restart()
+    #expect(try cluster.succeed("cat", "cairn://sealed/k").text == "precious")
+    // The old one again: now it is the wrong one, and nothing is open any more.
+    let second = try String(contentsOfFile: keys, encoding: .utf8)
+    try Data(first.utf8).write(to: URL(fileURLWithPath: keys))
+    try restart()
+    let closed = try cluster.run(["admin", "key", "rotate"])
+    #expect(closed.status == 1 && closed.error.contains("'one' is closed"), "\(closed.error)")
+    let log = cluster.directory + "/coordinator-1/log"
+    while try !String(contentsOfFile: log, encoding: .utf8).contains("cannot be opened") {
+      usleep(50_000)
+    }
+    try Data(second.utf8).write(to: URL(fileURLWithPath: keys))
+    try restart()
+    #expect(try cluster.succeed("cat", "cairn://sealed/k").text == "precious")
+  }
+
+  @Test("keys that are added at once are all there, in the file that a link leads to")
+  func manyNewKeys() throws {
+    let cluster = try RealCluster(nodes: 1)
+    let (file, link) = (cluster.folder + "/real", cluster.folder + "/link")
+    try cluster.succeed("admin", "key", "new", file, "k0")
+    try FileManager.default.createSymbolicLink(atPath: link, withDestinationPath: file)
+    let running = try (1...8).map { try cluster.start(["admin", "key", "new", link, "k\($0)"]) }
+    for one in running { #expect(one.wait().status == 0) }
+    let names = try String(contentsOfFile: file, encoding: .utf8).split(separator: "\n")
+      .map { String($0.prefix { $0 != " " }) }
+    #expect(names.sorted() == (0...8).map { "k\($0)" })
+  }
+
   @Test("what cannot be is refused with one line that says what to do")
   func refusals() throws {
     let cluster = try RealCluster(nodes: 3)
@@ -109,7 +161,8 @@ struct KeyCommandTests {
       (["admin", "key", "domain", "set", "sealed", "--none"], 1, "cairn mv"),
       (["admin", "key", "domain", "set", "nowhere", "finance"], 1, "no such bucket: nowhere"),
       (["admin", "key", "domain", "set", "sealed"], 2, "--none"),
-      (["admin", "key", "new", keys, "not a name"], 1, "no key is added"),
+      (["admin", "key", "new", keys, "not a name"], 1, "a master key's name"),
+      (["admin", "key", "new", keys, "#2027"], 1, "a master key's name"),
       (["admin", "key", "new", "/nowhere/at/all", "name"], 1, "/nowhere/at/all"),
     ]
     for (words, status, text) in cases {

@@ -55,6 +55,10 @@ extension CoordinatorServer {
     if let rule = KeyDomainRules.brokenRule(name: request.name) {
       throw Refusal(.invalidName, rule)
     }
+    // A provider that does not open what there is has the wrong keys: what they wrapped would be closed when it has the right ones.
+    if let closed = try await closedDomains(.strong).first {
+      throw Refusal(.keyUnavailable, "no key domain is made while another is closed: \(closed)")
+    }
     let (wrap, fingerprintKey) = try await vault.newDomain(request.name)
     try await change(
       .create(name: request.name, wrap: wrap, fingerprintKey: fingerprintKey), leadership)
@@ -77,13 +81,7 @@ extension CoordinatorServer {
 
   func rotateKeys(_ request: RotateKeys) async throws(Refusal) -> RotateKeys.Answer {
     let leadership = try leading()
-    let provider = try vault.required()
-    let current: String
-    do throws(KeyProviderError) {
-      current = try await provider.currentKey()
-    } catch {
-      throw Refusal(.keyUnavailable, "\(error)")
-    }
+    let current = try await reloadKeys()
     let count: UInt64
     if let name = request.domain {
       count = try await rotateDomain(name, leadership)
@@ -96,7 +94,63 @@ extension CoordinatorServer {
     return RotateKeys.Answer(masterKey: current, rewrappedCount: count)
   }
 
-  /// Domains' keys under the current master key.
+  /// - Returns: the name of the master key that wraps now.
+  @discardableResult
+  private func reloadKeys() async throws(Refusal) -> String {
+    let provider = try vault.required()
+    do throws(KeyProviderError) {
+      return try await provider.currentKey()
+    } catch {
+      throw Refusal(.keyUnavailable, "\(error)")
+    }
+  }
+
+  /// Why key domains cannot be opened by what the key provider has, a line for each that cannot.
+  private func closedDomains(_ level: ReadLevel) async throws(Refusal) -> [String] {
+    let all = try await query(level) { (machine) throws(StoreError) in
+      try machine.allKeyDomains()
+    }
+    if all.isEmpty { return [] }
+    do throws(Refusal) {
+      try await reloadKeys()
+    } catch {
+      return [error.reason]
+    }
+    var closed: [String] = []
+    for (_, record) in all {
+      for key in record.keys {
+        guard let reason = await vault.closedReason(key.key, of: record) else { continue }
+        closed.append(reason)
+        break
+      }
+    }
+    return closed
+  }
+
+  /// Says in the log when key domains cannot be opened, before somebody wants to: a standby will lead one day.
+  func watchKeys() async {
+    var told: [String] = []
+    var pause = Duration.seconds(5)
+    while await driver.sleep(pause), !isStopping {
+      let closed: [String]
+      do throws(Refusal) {
+        closed = try await closedDomains(.eventual)
+      } catch {
+        continue
+      }
+      pause = .seconds(60)
+      guard closed != told else { continue }
+      for reason in closed where !told.contains(reason) {
+        log.warning("a key domain cannot be opened", ["reason": reason])
+      }
+      if closed.isEmpty { log.info("all key domains can be opened") }
+      told = closed
+    }
+  }
+
+  /// Domains' keys under the current master key, and those that the provider cannot open any more, but that were opened before.
+  ///
+  /// - Throws: after all that could be wrapped anew were, when some could not.
   private func rotateMaster(_ current: String, _ leadership: Leadership) async throws(Refusal)
     -> UInt64
   {
@@ -104,14 +158,31 @@ extension CoordinatorServer {
       try machine.allKeyDomains()
     }
     var rewraps: [KeyChange.Rewrap] = []
+    var closed: [Refusal] = []
     for (id, record) in all {
-      for key in record.keys where key.key.wrap.masterKey != current {
-        rewraps.append(
-          KeyChange.Rewrap(
-            domain: id, key: try await vault.rewrap(key.key.version, of: record)))
+      for key in record.keys {
+        // The name alone says little: a file that was made anew may have another key under it.
+        if key.key.wrap.masterKey == current,
+          await vault.closedReason(key.key, of: record) == nil
+        {
+          continue
+        }
+        do throws(Refusal) {
+          rewraps.append(
+            KeyChange.Rewrap(
+              domain: id, key: try await vault.rewrap(key.key.version, of: record)))
+        } catch {
+          closed.append(error)
+        }
       }
     }
     if !rewraps.isEmpty { try await change(.rewrap(rewraps), leadership) }
+    if let first = closed.first {
+      let others = closed.count > 1 ? ", and \(closed.count - 1) more" : ""
+      throw Refusal(
+        code: first.code,
+        reason: "\(first.reason)\(others); \(counted(rewraps.count, "other")) wrapped anew")
+    }
     return UInt64(rewraps.count)
   }
 

@@ -103,6 +103,9 @@ package final class KeyFile: KeyProvider, @unchecked Sendable {
     return keys
   }
 
+  /// Whether a key may be called so.
+  package static func isName(_ text: String) -> Bool { name(Array(text.utf8)[...]) != nil }
+
   /// 1 to 64 letters, digits, dots, hyphens and underscores.
   private static func name(_ word: ArraySlice<UInt8>) -> String? {
     let isName =

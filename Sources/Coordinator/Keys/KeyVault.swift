@@ -61,13 +61,34 @@ final class KeyVault: @unchecked Sendable {
       secret = try await provider.unwrap(
         key.wrap, binding: Self.binding("domain key", record.name, version))
     } catch {
-      throw Refusal(.keyUnavailable, "key domain '\(record.name)' is closed: \(error)")
+      throw Self.closed(record, error)
     }
     guard secret.count == AES256GCM.keyByteCount else {
       throw Refusal(.keyUnavailable, "key domain '\(record.name)': a key of another size")
     }
     domainKeys[name] = secret
     return secret
+  }
+
+  /// Why the provider cannot open a key of a domain, for people; nil when it can. What was opened before does not count: after
+  /// a restart it is gone.
+  func closedReason(_ key: DomainKey, of record: KeyDomainRecord) async -> String? {
+    do throws(Refusal) {
+      let provider = try required()
+      do throws(KeyProviderError) {
+        _ = try await provider.unwrap(
+          key.wrap, binding: Self.binding("domain key", record.name, key.version))
+        return nil
+      } catch {
+        throw Self.closed(record, error)
+      }
+    } catch {
+      return error.reason
+    }
+  }
+
+  private static func closed(_ record: KeyDomainRecord, _ error: KeyProviderError) -> Refusal {
+    Refusal(.keyUnavailable, "key domain '\(record.name)' is closed: \(error)")
   }
 
   private func open(

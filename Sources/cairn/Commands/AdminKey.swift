@@ -121,34 +121,28 @@ func setKeyDomain(_ context: Context) async throws(Failure) {
 }
 
 /// `cairn admin key new FILE [NAME]`: no cluster is asked.
+///
+/// The line is added to the file that is there, through links, so that whose it is and who may read it stay as they are.
 func newMasterKey(_ context: Context) async throws(Failure) {
   let operands = context.arguments.operands
   let path = operands[0]
-  let name = operands.count == 2 ? operands[1] : masterKeyName(context.driver)
-  let line = Array(
-    KeyFile.line(name, context.driver.randomBytes(AES256GCM.keyByteCount)).utf8)
-  var bytes: [UInt8] = []
-  do throws(RingError) {
-    bytes = try await context.driver.readFile(path, limit: 1 << 20)
-  } catch {
-    guard error.errno == Errno.noEntry else { throw .failed(error.reason, path) }
+  let driver = context.driver
+  let name = operands.count == 2 ? operands[1] : masterKeyName(driver)
+  guard KeyFile.isName(name) else {
+    throw .failed("a master key's name has 1 to 64 letters, digits, '.', '-' and '_'", name)
   }
   do throws(KeyProviderError) {
-    if !bytes.isEmpty { _ = try KeyFile.parse(bytes, path) }
-    if let last = bytes.last, last != UInt8(ascii: "\n") { bytes.append(UInt8(ascii: "\n")) }
-    bytes += line
-    _ = try KeyFile.parse(bytes, path)
+    try await KeyFile.add(
+      name, driver.randomBytes(AES256GCM.keyByteCount), to: path, on: driver)
   } catch {
     throw .failed("no key is added: \(error)", name)
   }
-  do throws(RingError) {
-    try await context.driver.replaceFile(path, with: bytes, mode: 0o600)
-  } catch {
-    throw .failed(error.reason, path)
-  }
 }
 
-/// Today's date.
+/// Today's date, and something that makes it no other key's name.
 func masterKeyName(_ driver: any Driver) -> String {
-  String(rfc3339(driver.wallClock).prefix(10))
+  let digits = String(driver.random() >> 48, radix: 16)
+  return rfc3339(driver.wallClock).prefix(10) + "-"
+    + String(repeating: "0", count: 4 - digits.count)
+    + digits
 }

@@ -106,11 +106,12 @@ enum GatewayBackend: Sendable {
       cluster.keyFile = try root.required("key_file")
       cluster.security = try settings.security(in: root)
       cluster.readPolicy = try settings.readPolicy(in: root)
-      cluster.keyDomain = try root.value("key_domain", default: "")
-      if !cluster.keyDomain.isEmpty,
-        let rule = KeyDomainRules.brokenRule(name: cluster.keyDomain)
-      {
-        throw root.error("key_domain", "must be a key domain: \(rule)")
+      // An empty name is no way to say that nothing is encrypted: the line may have lost it.
+      if let keyDomain: String = try root.optional("key_domain") {
+        if let rule = KeyDomainRules.brokenRule(name: keyDomain) {
+          throw root.error("key_domain", "must be a key domain: \(rule)")
+        }
+        cluster.keyDomain = keyDomain
       }
       cluster.writeMemory = try root.value("memory_for_writes", default: cluster.writeMemory)
       cluster.readMemory = try root.value("memory_for_reads", default: cluster.readMemory)
