@@ -40,7 +40,7 @@ package final class CoordinatorServer: @unchecked Sendable {
   private(set) var takeOverDetail = ""
   private(set) var isTakingOver = false
   private var server: WireServer?
-  private var isStopping = false
+  private(set) var isStopping = false
   private var mainTask: SpawnedTask?
   private var watchTask: SpawnedTask?
   private var keyWatchTask: SpawnedTask?

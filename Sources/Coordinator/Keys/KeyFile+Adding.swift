@@ -1,5 +1,5 @@
 import Glibc
-import Ring
+package import Ring
 
 extension KeyFile {
   /// Adds a key to the end of a file, one process at a time, and syncs it. The file is made, with mode 0600, when it is not
