@@ -72,9 +72,13 @@ final class GroupSealer: @unchecked Sendable {
       do throws(DataPathError) {
         let outcome = try await access.coordinator.execute(
           .makeDataKey(upload: try await upload.number(), domain: domain.id, key: nil))
-        guard case .number(let id) = outcome, let made = try await access.keys.dataKey(id),
-          made.domain == domain.id
-        else { throw .corrupt("answer to makeDataKey") }
+        guard case .number(let id) = outcome else { throw .corrupt("answer to makeDataKey") }
+        guard let made = try await access.keys.dataKey(id) else {
+          // The session expired meanwhile, and with the upload its key went.
+          throw .refused(
+            code: RefusalCode.noSuchUpload.rawValue, reason: "the upload's data key is gone")
+        }
+        guard made.domain == domain.id else { throw .corrupt("answer to makeDataKey") }
         key = made
         nonceCount = 0
         byteCount = 0
