@@ -89,8 +89,9 @@ struct KillTests {
     try cluster.killDaemons { $0.role == "coordinator" }
     let killed = Date()
     let finished = upload.wait()
-    // Its patience is 30 s.
-    #expect(Date().timeIntervalSince(killed) < 50)
+    // Its patience is 30 s: for what was asked for when the coordinator died, and for what is asked for next. With a wait for each
+    // thing held it took two minutes.
+    #expect(Date().timeIntervalSince(killed) < 80)
     #expect(finished.status == 1)
     #expect(finished.errorLines.count == 1, "\(finished.error)")
     try cluster.up()
