@@ -49,7 +49,10 @@ extension CoordinatorServer {
     return Done()
   }
 
-  private func record(_ command: Command, _ leadership: Leadership) async throws(Refusal) {
+  /// Has the log carry out what changes the cluster itself.
+  ///
+  /// - Throws: what the state machine refused.
+  func record(_ command: Command, _ leadership: Leadership) async throws(Refusal) {
     let (_, outcome) = try await leadership.submit(command)
     if case .refused(let code, let reason) = outcome { throw Refusal(code: code, reason: reason) }
   }

@@ -339,7 +339,7 @@ package struct StripeRecord: Hashable, Sendable, WireValue {
 
 /// The frame around each group in a stripe's data bytes, before its payload: 48 bytes, little-endian.
 ///
-///     0  magic "CnGr"          4  version 1        5  codec          6  encryption (0 none)   7  reserved 0
+///     0  magic "CnGr"          4  version 1        5  codec          6  encryption (1 yes)    7  reserved 0
 ///     8  chunk count           12 plain bytes      16 payload bytes  20 reserved 0
 ///     24 key id (0 none)       32 nonce (12)       44 CRC32C of bytes 0 ..< 44
 package struct GroupHeader: Hashable, Sendable {
@@ -388,6 +388,11 @@ package struct GroupHeader: Hashable, Sendable {
       : storedByteCount > least && storedByteCount < least + plainByteCount
   }
 
+  /// Whether the payload is the plain bytes as they are.
+  package var isPlain: Bool {
+    codec == .raw && seal == nil && plainByteCount == payloadByteCount
+  }
+
   /// What is authenticated beside the payload: all of the header but its checksum. Nothing of it says where the group is, so
   /// that groups can be moved without keys.
   package var authenticated: ArraySlice<UInt8> { encoded[..<Self.authenticatedByteCount] }
@@ -430,7 +435,7 @@ package struct GroupHeader: Hashable, Sendable {
     default: throw .invalid("group header's encryption")
     }
     let checksum: UInt32 = try reader.fixed()
-    guard checksum == CRC32C.checksum(Array(bytes[0..<44])) else {
+    guard checksum == CRC32C.checksum(Array(bytes[..<Self.authenticatedByteCount])) else {
       throw .invalid("group header checksum")
     }
   }

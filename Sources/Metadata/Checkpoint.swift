@@ -73,11 +73,7 @@ package struct CheckpointPiece: Equatable, Sendable, WireValue {
   package init(framed: [UInt8]) throws(ValueError) {
     let header = try GroupHeader(decoding: framed)
     let end = GroupHeader.byteCount + Int(header.payloadByteCount)
-    guard header.codec == .raw, header.seal == nil,
-      header.plainByteCount == header.payloadByteCount
-    else {
-      throw .invalid("checkpoint codec")
-    }
+    guard header.isPlain else { throw .invalid("checkpoint codec") }
     guard framed.count >= end else { throw .truncated }
     try self.init(decoding: Array(framed[GroupHeader.byteCount..<end]))
   }

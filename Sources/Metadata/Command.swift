@@ -260,11 +260,7 @@ package struct LogBatch: Hashable, Sendable, WireValue {
   /// - Parameter framed: a stripe's data bytes; what follows the frame is ignored.
   package init(framed: [UInt8]) throws(ValueError) {
     let header = try GroupHeader(decoding: framed)
-    guard header.codec == .raw, header.seal == nil,
-      header.plainByteCount == header.payloadByteCount
-    else {
-      throw .invalid("batch codec")
-    }
+    guard header.isPlain else { throw .invalid("batch codec") }
     let end = GroupHeader.byteCount + Int(header.payloadByteCount)
     guard framed.count >= end else { throw .truncated }
     try self.init(decoding: Array(framed[GroupHeader.byteCount..<end]))

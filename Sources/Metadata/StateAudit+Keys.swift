@@ -1,6 +1,7 @@
 internal import Cluster
 internal import Messages
 
+/// Key domains and data keys: counted, used and ended as they should be.
 extension StateAudit {
   /// Data keys are there as long as an upload or a container has them, and counted right.
   func keysHold() throws(StoreError) {

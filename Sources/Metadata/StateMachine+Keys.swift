@@ -47,9 +47,7 @@ extension StateMachine {
   {
     if let rule = KeyDomainRules.brokenRule(name: name) { return .refused(.invalidName, rule) }
     let all = try allKeyDomains()
-    guard !all.contains(where: { $0.record.name.utf8.elementsEqual(name.utf8) }) else {
-      return .refused(.keyDomainExists, name)
-    }
+    guard try keyDomain(named: name) == nil else { return .refused(.keyDomainExists, name) }
     guard all.count < KeyDomainRules.countLimit else {
       return .refused(
         .unavailable, "a cluster has at most \(KeyDomainRules.countLimit) key domains")

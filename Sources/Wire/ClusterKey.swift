@@ -20,39 +20,12 @@ package struct ClusterKey: Sendable, Equatable, CustomStringConvertible, CustomR
 
   /// Reads 64 hexadecimal digits; nil when `hex` is anything else.
   package init?(hex: String) {
-    let digits = Array(hex.utf8)
-    guard digits.count == 2 * Self.byteCount else { return nil }
-    var bytes: [UInt8] = []
-    bytes.reserveCapacity(Self.byteCount)
-    for index in stride(from: 0, to: digits.count, by: 2) {
-      guard let high = Self.digit(digits[index]), let low = Self.digit(digits[index + 1]) else {
-        return nil
-      }
-      bytes.append(high << 4 | low)
-    }
-    secret = bytes
-  }
-
-  private static func digit(_ character: UInt8) -> UInt8? {
-    switch character {
-    case UInt8(ascii: "0")...UInt8(ascii: "9"): character - UInt8(ascii: "0")
-    case UInt8(ascii: "a")...UInt8(ascii: "f"): character - UInt8(ascii: "a") + 10
-    case UInt8(ascii: "A")...UInt8(ascii: "F"): character - UInt8(ascii: "A") + 10
-    default: nil
-    }
+    guard let secret = hexBytes(hex), secret.count == Self.byteCount else { return nil }
+    self.secret = secret
   }
 
   /// 64 lower-case digits: the form in which the key is kept in its file.
-  package var hex: String {
-    let digits = Array("0123456789abcdef".utf8)
-    var text: [UInt8] = []
-    text.reserveCapacity(2 * secret.count)
-    for byte in secret {
-      text.append(digits[Int(byte >> 4)])
-      text.append(digits[Int(byte & 15)])
-    }
-    return String(decoding: text, as: UTF8.self)
-  }
+  package var hex: String { hexText(secret) }
 
   /// 32 bytes for one purpose (HKDF-SHA-256, the purpose as `info`). Knowing one subkey tells nothing
   /// about the key or another subkey.

@@ -43,11 +43,8 @@ struct KeyFileTests {
     ] {
       #expect(throws: KeyProviderError.self, "\(bad)") { try parse(bad) }
     }
-    do {
-      _ = try parse(good + "# fine\nnot fine\n")
-    } catch let error as KeyProviderError {
-      #expect("\(error)".contains("line 3"))
-    }
+    let error = #expect(throws: KeyProviderError.self) { try parse(good + "# fine\nnot fine\n") }
+    #expect("\(String(describing: error))".contains("line 3"))
     for _ in 0..<300 {
       var bytes = Array(good.utf8)
       bytes[Int(random.next() % UInt64(bytes.count))] = UInt8(truncatingIfNeeded: random.next())

@@ -3,6 +3,7 @@ import TestSupport
 
 @testable import Metadata
 
+/// Commands about key domains and data keys.
 extension Workload {
   private static let names = ["d-1", "d-2"]
 

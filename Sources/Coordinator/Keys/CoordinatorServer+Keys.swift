@@ -60,28 +60,24 @@ extension CoordinatorServer {
       throw Refusal(.keyUnavailable, "no key domain is made while another is closed: \(closed)")
     }
     let (wrap, fingerprintKey) = try await vault.newDomain(request.name)
-    try await change(
-      .create(name: request.name, wrap: wrap, fingerprintKey: fingerprintKey), leadership)
+    try await record(
+      .changeKeys(.create(name: request.name, wrap: wrap, fingerprintKey: fingerprintKey)),
+      leadership)
     log.info("key domain made", ["domain": request.name, "master_key": wrap.masterKey])
     return Done()
   }
 
   func setBucketKeyDomain(_ request: SetBucketKeyDomain) async throws(Refusal) -> Done {
-    try await change(
-      .setBucket(bucket: request.bucket, keyDomain: request.keyDomain), try leading())
+    try await record(
+      .changeKeys(.setBucket(bucket: request.bucket, keyDomain: request.keyDomain)), try leading())
     return Done()
-  }
-
-  private func change(_ change: KeyChange, _ leadership: Leadership) async throws(Refusal) {
-    let (_, outcome) = try await leadership.submit(.changeKeys(change))
-    if case .refused(let code, let reason) = outcome { throw Refusal(code: code, reason: reason) }
   }
 
   // MARK: Rotation
 
   func rotateKeys(_ request: RotateKeys) async throws(Refusal) -> RotateKeys.Answer {
     let leadership = try leading()
-    let current = try await reloadKeys()
+    let current = try await vault.currentKey()
     let count: UInt64
     if let name = request.domain {
       count = try await rotateDomain(name, leadership)
@@ -94,17 +90,6 @@ extension CoordinatorServer {
     return RotateKeys.Answer(masterKey: current, rewrappedCount: count)
   }
 
-  /// - Returns: the name of the master key that wraps now.
-  @discardableResult
-  private func reloadKeys() async throws(Refusal) -> String {
-    let provider = try vault.required()
-    do throws(KeyProviderError) {
-      return try await provider.currentKey()
-    } catch {
-      throw Refusal(.keyUnavailable, "\(error)")
-    }
-  }
-
   /// Why key domains cannot be opened by what the key provider has, a line for each that cannot.
   private func closedDomains(_ level: ReadLevel) async throws(Refusal) -> [String] {
     let all = try await query(level) { (machine) throws(StoreError) in
@@ -112,7 +97,7 @@ extension CoordinatorServer {
     }
     if all.isEmpty { return [] }
     do throws(Refusal) {
-      try await reloadKeys()
+      _ = try await vault.currentKey()
     } catch {
       return [error.reason]
     }
@@ -176,7 +161,7 @@ extension CoordinatorServer {
         }
       }
     }
-    if !rewraps.isEmpty { try await change(.rewrap(rewraps), leadership) }
+    if !rewraps.isEmpty { try await record(.changeKeys(.rewrap(rewraps)), leadership) }
     if let first = closed.first {
       let others = closed.count > 1 ? ", and \(closed.count - 1) more" : ""
       throw Refusal(
@@ -193,7 +178,8 @@ extension CoordinatorServer {
     var (id, record) = try await domain(named: name)
     if record.keys.count == 1 {
       let (key, fingerprintKey) = try await vault.nextKey(record)
-      try await change(.addKey(id, key: key, fingerprintKey: fingerprintKey), leadership)
+      try await self.record(
+        .changeKeys(.addKey(id, key: key, fingerprintKey: fingerprintKey)), leadership)
       (id, record) = try await domain(named: name)
     }
     var count: UInt64 = 0
@@ -209,8 +195,8 @@ extension CoordinatorServer {
           KeyChange.Rewrapped(id: key, wrapped: try await vault.rewrap(dataKey, of: record)))
       }
       if !rewrapped.isEmpty {
-        try await change(
-          .rewrapDataKeys(id, version: record.newest.version, rewrapped), leadership)
+        try await self.record(
+          .changeKeys(.rewrapDataKeys(id, version: record.newest.version, rewrapped)), leadership)
         count += UInt64(rewrapped.count)
       }
       first = next

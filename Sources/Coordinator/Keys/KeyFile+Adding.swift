@@ -1,6 +1,7 @@
 import Glibc
 package import Ring
 
+/// A new master key in a file that others may be reading, or adding to.
 extension KeyFile {
   /// Adds a key to the end of a file, one process at a time, and syncs it. The file is made, with mode 0600, when it is not
   /// there; it is reached through links and stays whose it is, so that who can read it still can.

@@ -90,27 +90,26 @@ package final class KeyFile: KeyProvider, @unchecked Sendable {
     for (index, line) in bytes.split(separator: 10, omittingEmptySubsequences: false).enumerated() {
       let words = line.split { $0 == 32 || $0 == 9 || $0 == 13 }
       if words.isEmpty || words[0].first == UInt8(ascii: "#") { continue }
-      guard words.count == 2, let name = name(words[0]), let secret = secret(words[1]) else {
+      let texts = words.map { String(decoding: $0, as: UTF8.self) }
+      guard texts.count == 2, isName(texts[0]), let secret = hexBytes(texts[1]),
+        secret.count == AES256GCM.keyByteCount
+      else {
         throw .unavailable(
           "\(path), line \(index + 1): a name, a space and 64 hexadecimal digits are wanted")
       }
-      guard !keys.contains(where: { $0.name == name }) else {
-        throw .unavailable("\(path), line \(index + 1): two keys are called '\(name)'")
+      guard !keys.contains(where: { $0.name == texts[0] }) else {
+        throw .unavailable("\(path), line \(index + 1): two keys are called '\(texts[0])'")
       }
-      keys.append(MasterKey(name: name, secret: secret))
+      keys.append(MasterKey(name: texts[0], secret: secret))
     }
     guard !keys.isEmpty else { throw .unavailable("\(path): no master key in it") }
     return keys
   }
 
-  /// Whether a key may be called so.
-  package static func isName(_ text: String) -> Bool { name(Array(text.utf8)[...]) != nil }
-
   /// 1 to 64 letters, digits, dots, hyphens and underscores.
-  private static func name(_ word: ArraySlice<UInt8>) -> String? {
-    let isName =
-      (1...64).contains(word.count)
-      && word.allSatisfy {
+  package static func isName(_ text: String) -> Bool {
+    (1...64).contains(text.utf8.count)
+      && text.utf8.allSatisfy {
         switch $0 {
         case UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "a")...UInt8(ascii: "z"),
           UInt8(ascii: "A")...UInt8(ascii: "Z"), UInt8(ascii: "."), UInt8(ascii: "-"),
@@ -119,29 +118,10 @@ package final class KeyFile: KeyProvider, @unchecked Sendable {
         default: false
         }
       }
-    return isName ? String(decoding: word, as: UTF8.self) : nil
-  }
-
-  private static func secret(_ word: ArraySlice<UInt8>) -> [UInt8]? {
-    guard word.count == 2 * AES256GCM.keyByteCount else { return nil }
-    var bytes: [UInt8] = []
-    var high: UInt8?
-    for character in word {
-      guard let digit = Character(UnicodeScalar(character)).hexDigitValue else { return nil }
-      if let first = high {
-        bytes.append(first << 4 | UInt8(digit))
-        high = nil
-      } else {
-        high = UInt8(digit)
-      }
-    }
-    return bytes
   }
 
   /// The line of a new key.
   package static func line(_ name: String, _ secret: [UInt8]) -> String {
-    let digits = Array("0123456789abcdef")
-    return "\(name) " + secret.map { "\(digits[Int($0 >> 4)])\(digits[Int($0 & 15)])" }.joined()
-      + "\n"
+    "\(name) \(hexText(secret))\n"
   }
 }

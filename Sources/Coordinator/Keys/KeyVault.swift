@@ -18,7 +18,7 @@ final class KeyVault: @unchecked Sendable {
     var version: UInt32
   }
   private let driver: any Driver
-  let provider: (any KeyProvider)?
+  private let provider: (any KeyProvider)?
   private var domainKeys: [Name: [UInt8]] = [:]
 
   init(_ choice: KeyProviderChoice, driver: any Driver) {
@@ -31,7 +31,7 @@ final class KeyVault: @unchecked Sendable {
   }
 
   /// - Throws: keyUnavailable.
-  func required() throws(Refusal) -> any KeyProvider {
+  private func required() throws(Refusal) -> any KeyProvider {
     guard let provider else {
       throw Refusal(
         .keyUnavailable,
@@ -39,6 +39,16 @@ final class KeyVault: @unchecked Sendable {
       )
     }
     return provider
+  }
+
+  /// The name of the master key that wraps now, as the provider has it at this moment.
+  func currentKey() async throws(Refusal) -> String {
+    let provider = try required()
+    do throws(KeyProviderError) {
+      return try await provider.currentKey()
+    } catch {
+      throw Refusal(.keyUnavailable, "\(error)")
+    }
   }
 
   private static func binding(_ purpose: String, _ domain: String, _ version: UInt32) -> [UInt8] {
@@ -55,18 +65,25 @@ final class KeyVault: @unchecked Sendable {
     guard let key = record.key(version) else {
       throw Refusal(.failed, "'\(record.name)' has no key \(version)")
     }
+    let secret = try await unwrapped(key, of: record)
+    domainKeys[name] = secret
+    return secret
+  }
+
+  private func unwrapped(_ key: DomainKey, of record: KeyDomainRecord) async throws(Refusal)
+    -> [UInt8]
+  {
     let provider = try required()
     let secret: [UInt8]
     do throws(KeyProviderError) {
       secret = try await provider.unwrap(
-        key.wrap, binding: Self.binding("domain key", record.name, version))
+        key.wrap, binding: Self.binding("domain key", record.name, key.version))
     } catch {
-      throw Self.closed(record, error)
+      throw Refusal(.keyUnavailable, "key domain '\(record.name)' is closed: \(error)")
     }
     guard secret.count == AES256GCM.keyByteCount else {
       throw Refusal(.keyUnavailable, "key domain '\(record.name)': a key of another size")
     }
-    domainKeys[name] = secret
     return secret
   }
 
@@ -74,21 +91,11 @@ final class KeyVault: @unchecked Sendable {
   /// a restart it is gone.
   func closedReason(_ key: DomainKey, of record: KeyDomainRecord) async -> String? {
     do throws(Refusal) {
-      let provider = try required()
-      do throws(KeyProviderError) {
-        _ = try await provider.unwrap(
-          key.wrap, binding: Self.binding("domain key", record.name, key.version))
-        return nil
-      } catch {
-        throw Self.closed(record, error)
-      }
+      _ = try await unwrapped(key, of: record)
+      return nil
     } catch {
       return error.reason
     }
-  }
-
-  private static func closed(_ record: KeyDomainRecord, _ error: KeyProviderError) -> Refusal {
-    Refusal(.keyUnavailable, "key domain '\(record.name)' is closed: \(error)")
   }
 
   private func open(

@@ -13,11 +13,7 @@ enum LinkStripe: Sendable {
   /// - Parameter framed: the stripe's data bytes.
   init(framed: [UInt8]) throws(ValueError) {
     let header = try GroupHeader(decoding: framed)
-    guard header.codec == .raw, header.seal == nil,
-      header.plainByteCount == header.payloadByteCount
-    else {
-      throw .invalid("link stripe codec")
-    }
+    guard header.isPlain else { throw .invalid("link stripe codec") }
     let end = GroupHeader.byteCount + Int(header.payloadByteCount)
     guard framed.count >= end else { throw .truncated }
     if framed[GroupHeader.byteCount..<end].starts(with: Array("CnRt".utf8)) {

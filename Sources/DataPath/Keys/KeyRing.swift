@@ -3,39 +3,6 @@ package import Messages
 import Ring
 import Wire
 
-/// A key domain as readers and writers know it: chunks in it are named by keyed fingerprints, so that nobody without the key can
-/// tell by them what is stored.
-package struct KeyedDomain: Sendable, Equatable {
-  package var id: KeyDomainID
-  /// 32 bytes.
-  package var fingerprintKey: [UInt8]
-
-  package init(id: KeyDomainID, fingerprintKey: [UInt8]) {
-    self.id = id
-    self.fingerprintKey = fingerprintKey
-  }
-
-  /// HMAC-SHA-256 over the plain fingerprint: chunks are hashed several at a time as in plain domains, and four blocks more for each
-  /// cost less than 1 % of a chunk of 32 KiB.
-  package func keyed(_ fingerprint: Fingerprint) -> Fingerprint {
-    Fingerprint(HMACSHA256.authenticate(fingerprint.bytes, key: fingerprintKey))!
-  }
-}
-
-/// A key that groups are sealed with.
-package struct DataKey: Sendable, Equatable {
-  package var id: UInt64
-  package var domain: KeyDomainID
-  /// 32 bytes.
-  package var key: [UInt8]
-
-  package init(id: UInt64, domain: KeyDomainID, key: [UInt8]) {
-    self.id = id
-    self.domain = domain
-    self.key = key
-  }
-}
-
 /// The keys that this process was given, in memory alone. What is not known is asked for, many at once. Loop-confined.
 package final class KeyRing: @unchecked Sendable {
   // Loop-confined.
@@ -129,12 +96,8 @@ package final class KeyRing: @unchecked Sendable {
           return .corrupt("answer to a question for keys")
         }
         if dataKeys.count + plain.dataKeys.count > Self.dataKeyLimit { dataKeys = [:] }
-        for domain in plain.domains {
-          domains[domain.id] = KeyedDomain(id: domain.id, fingerprintKey: domain.fingerprintKey)
-        }
-        for key in plain.dataKeys {
-          dataKeys[key.id] = DataKey(id: key.id, domain: key.domain, key: key.key)
-        }
+        for domain in plain.domains { domains[domain.id] = domain }
+        for key in plain.dataKeys { dataKeys[key.id] = key }
       } catch {
         return error
       }
@@ -142,3 +105,18 @@ package final class KeyRing: @unchecked Sendable {
     return nil
   }
 }
+
+/// A key domain as readers and writers know it: chunks in it are named by keyed fingerprints, so that nobody without the key can
+/// tell by them what is stored.
+package typealias KeyedDomain = PlainKeys.Domain
+
+extension KeyedDomain {
+  /// HMAC-SHA-256 over the plain fingerprint: chunks are hashed several at a time as in plain domains, and four blocks more for each
+  /// cost less than 1 % of a chunk of 32 KiB.
+  package func keyed(_ fingerprint: Fingerprint) -> Fingerprint {
+    Fingerprint(HMACSHA256.authenticate(fingerprint.bytes, key: fingerprintKey))!
+  }
+}
+
+/// A key that groups are sealed with.
+package typealias DataKey = PlainKeys.DataKey

@@ -1,3 +1,4 @@
+import Coding
 import HTTP
 import Messages
 import Ring

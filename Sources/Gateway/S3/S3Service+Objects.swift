@@ -1,3 +1,4 @@
+import Coding
 import DataPath
 import HTTP
 import Messages

@@ -2,7 +2,7 @@ package import HTTP
 import Ring
 import Service
 
-/// Signs requests as a client does, with the Authorization header; the body's bytes are not signed. For benchmarks and tests.
+/// Signs requests as a client does, with the Authorization header. For benchmarks and tests.
 package struct S3Signer: Sendable {
   private let key: AccessKey
   private let region: String

@@ -134,48 +134,41 @@ package final class WorkloadRun: @unchecked Sendable {
     }
   }
 
-  /// Defines a class, for as long as it takes a cluster that was founded under faults.
   private func define(_ policy: StorageClass, by client: SwarmClient) async throws {
-    let end = world.now + .seconds(60)
-    while true {
-      do throws(DataPathError) {
-        _ = try await client.coordinator.query(DefineClass(storageClass: policy))
-        return
-      } catch {
-        guard cluster.scenario.isFoundedUnderFaults, world.now < end else {
-          throw TrialFailure(property: "liveness", detail: "no class: \(error)", at: world.now)
-        }
-      }
-      await world.sleep(.milliseconds(500))
+    try await untilFounded("no class") { () async throws(DataPathError) in
+      _ = try await client.coordinator.query(DefineClass(storageClass: policy))
     }
   }
 
   private func makeDomain(_ name: String, by client: SwarmClient) async throws {
-    let end = world.now + .seconds(60)
-    while true {
+    try await untilFounded("no key domain") { () async throws(DataPathError) in
       do throws(DataPathError) {
         _ = try await client.coordinator.query(CreateKeyDomain(name: name))
-        return
       } catch {
         // It was made, and the answer lost.
-        if error.refusalCode == .keyDomainExists { return }
-        guard cluster.scenario.isFoundedUnderFaults, world.now < end else {
-          throw TrialFailure(property: "liveness", detail: "no key domain: \(error)", at: world.now)
-        }
+        guard error.refusalCode == .keyDomainExists else { throw error }
       }
-      await world.sleep(.milliseconds(500))
     }
   }
 
   private func keepVersions(_ bucket: String, by client: SwarmClient) async throws {
+    try await untilFounded("no versions") { () async throws(DataPathError) in
+      _ = try await client.coordinator.execute(.setVersioning(bucket: bucket, .enabled))
+    }
+  }
+
+  /// Asks again for as long as it takes a cluster that was founded under faults.
+  private func untilFounded(
+    _ failure: String, _ ask: () async throws(DataPathError) -> Void
+  ) async throws {
     let end = world.now + .seconds(60)
     while true {
       do throws(DataPathError) {
-        _ = try await client.coordinator.execute(.setVersioning(bucket: bucket, .enabled))
-        return
+        return try await ask()
       } catch {
         guard cluster.scenario.isFoundedUnderFaults, world.now < end else {
-          throw TrialFailure(property: "liveness", detail: "no versions: \(error)", at: world.now)
+          throw TrialFailure(
+            property: "liveness", detail: "\(failure): \(error)", at: world.now)
         }
       }
       await world.sleep(.milliseconds(500))

@@ -141,8 +141,5 @@ func newMasterKey(_ context: Context) async throws(Failure) {
 
 /// Today's date, and something that makes it no other key's name.
 func masterKeyName(_ driver: any Driver) -> String {
-  let digits = String(driver.random() >> 48, radix: 16)
-  return rfc3339(driver.wallClock).prefix(10) + "-"
-    + String(repeating: "0", count: 4 - digits.count)
-    + digits
+  rfc3339(driver.wallClock).prefix(10) + "-" + hexText(driver.randomBytes(2))
 }

@@ -82,8 +82,8 @@ package final class EtcdArbiter: Arbiter, @unchecked Sendable {
     scheme = site.configuration.scheme
     holder = site.configuration.name
     address = site.configuration.address
-    tag = hex(site.configuration.key.subkey("etcd prefix").prefix(8))
-    instance = hex(site.driver.randomBytes(8)[...])
+    tag = hexText(site.configuration.key.subkey("etcd prefix").prefix(8))
+    instance = hexText(site.driver.randomBytes(8))
     prefix = configuration.prefix
     epochKey = configuration.prefix + "/epoch"
     leaseKey = configuration.prefix + "/lease"
@@ -508,7 +508,4 @@ package final class EtcdArbiter: Arbiter, @unchecked Sendable {
   }
 }
 
-func hex(_ bytes: ArraySlice<UInt8>) -> String {
-  bytes.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
-}
 private func hex(_ number: UInt64) -> String { String(number, radix: 16) }
