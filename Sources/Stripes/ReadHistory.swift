@@ -6,6 +6,7 @@ struct ReadHistory {
     var underWay = 0
     /// A moving average, in microseconds.
     var took: Double?
+    /// When it was last learned.
     var answeredAt: Duration = .zero
   }
   private var entries: [DeviceID: Entry] = [:]
@@ -15,17 +16,27 @@ struct ReadHistory {
 
   mutating func began(_ device: DeviceID) { entries[device, default: Entry()].underWay += 1 }
 
-  /// - Parameter took: nil when no answer came of which the time says something.
-  mutating func ended(_ device: DeviceID, took: Duration?, now: Duration) {
+  /// How a read ended.
+  enum Ending {
+    case answered
+    /// Nobody waited any longer: it would have taken more.
+    case givenUp
+    /// By something that says nothing of the time.
+    case failed
+  }
+
+  mutating func ended(_ device: DeviceID, _ ending: Ending, after took: Duration, now: Duration) {
     guard var entry = entries[device] else { return }
     entry.underWay -= 1
-    if let took {
-      let micros =
-        Double(took.components.seconds) * 1e6 + Double(took.components.attoseconds) / 1e12
-      let isFresh = now - entry.answeredAt < Self.memory
-      entry.took = isFresh ? entry.took.map { $0 + (micros - $0) / 8 } ?? micros : micros
-      entry.answeredAt = now
+    let micros =
+      Double(took.components.seconds) * 1e6 + Double(took.components.attoseconds) / 1e12
+    let known = now - entry.answeredAt < Self.memory ? entry.took : nil
+    switch ending {
+    case .answered: entry.took = known.map { $0 + (micros - $0) / 8 } ?? micros
+    case .givenUp: entry.took = max(known ?? 0, micros)
+    case .failed: entry.took = known
     }
+    if ending != .failed { entry.answeredAt = now }
     entries[device] = entry
   }
 

@@ -33,8 +33,9 @@ enum ReadPreference {
         // None too many: of wanted blocks there are at most as many as are needed, and one at least is dropped.
         for (index, own) in ranges { ranges[index] = union(own + rebuilt) }
       }
-      let cost = ranges.reduce(0.0) { sum, entry in
-        sum + costs[entry.key] * Double(perRequest + entry.value.reduce(0) { $0 + $1.count })
+      // In their order, for sums depend on it.
+      let cost = ranges.keys.sorted().reduce(0.0) { sum, index in
+        sum + costs[index] * Double(perRequest + ranges[index]!.reduce(0) { $0 + $1.count })
       }
       return (Set(ranges.keys), cost)
     }

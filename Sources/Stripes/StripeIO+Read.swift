@@ -115,9 +115,9 @@ extension StripeIO {
     let device = target.device(part.index)
     let key = target.block(part.index)
     let started = driver.now
-    var took: Duration?
+    var ending = ReadHistory.Ending.failed
     history.began(device)
-    defer { history.ended(device, took: took, now: driver.now) }
+    defer { history.ended(device, ending, after: driver.now - started, now: driver.now) }
     do throws(WireError) {
       let (answer, body, sums) = try await call(
         ReadBlock(
@@ -131,7 +131,7 @@ extension StripeIO {
         onCorruption?(device, key)
         return .failed(part, .corrupt)
       }
-      took = driver.now - started
+      ending = .answered
       latency.record(driver.now - started, byteCount: part.range.count)
       return .arrived(part, body[0])
     } catch {
@@ -146,8 +146,11 @@ extension StripeIO {
           return .failed(part, .corrupt)
         default: suspects.failed(device, now: driver.now)
         }
-      case .cancelled: break
-      case .unreachable, .disconnected, .deadline, .malformed, .wrongKey, .version:
+      case .cancelled: ending = .givenUp
+      case .deadline:
+        ending = .givenUp
+        suspects.failed(device, now: driver.now)
+      case .unreachable, .disconnected, .malformed, .wrongKey, .version:
         suspects.failed(device, now: driver.now)
       }
       return .failed(part, .silent)

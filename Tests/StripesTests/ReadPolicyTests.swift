@@ -47,7 +47,8 @@ struct ReadPolicyTests {
       now += Double.random(in: 0..<2, using: &random) / trial.rate * 1e6
       for read in underWay where read.end <= now {
         history.ended(
-          DeviceID(UInt64(read.device)), took: .nanoseconds(Int64(read.took * 1000)),
+          DeviceID(UInt64(read.device)), .answered,
+          after: .nanoseconds(Int64(read.took * 1000)),
           now: .nanoseconds(Int64(read.end * 1000)))
       }
       underWay.removeAll { $0.end <= now }
@@ -145,6 +146,29 @@ struct ReadPolicyTests {
     #expect(found["response-time"]!.amplification < 1.6, "\(found)")
     #expect(
       found["response-time"]!.percentile99 < found["data-first"]!.percentile99, "\(found)")
+  }
+
+  @Test(
+    "a device whose reads are always given up counts as slow as these were, while that is recent")
+  func givenUp() {
+    var history = ReadHistory()
+    let device = DeviceID(1)
+    func ended(_ ending: ReadHistory.Ending, after millis: Int, at seconds: Int) {
+      history.began(device)
+      history.ended(device, ending, after: .milliseconds(millis), now: .seconds(seconds))
+    }
+    func known(at seconds: Int) -> Double? {
+      history.reads(of: device, now: .seconds(seconds)).microseconds
+    }
+    ended(.answered, after: 1, at: 10)
+    ended(.givenUp, after: 20, at: 11)
+    #expect(known(at: 11) == 20_000)
+    // Whoever left at once says nothing against that, and a failure nothing at all.
+    ended(.givenUp, after: 2, at: 12)
+    ended(.failed, after: 300, at: 13)
+    #expect(known(at: 13) == 20_000)
+    #expect(known(at: 18) == nil)
+    #expect(history.reads(of: device, now: .seconds(18)).underWay == 0)
   }
 
   @Test(
