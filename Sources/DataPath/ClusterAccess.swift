@@ -35,7 +35,7 @@ package final class ClusterAccess: @unchecked Sendable {
       driver: driver, deadline: stripes.readDeadline, most: readBudgetByteCount)
     codecs = GroupCodecs(driver)
     groups = GroupCache()
-    keys = KeyRing(coordinator)
+    keys = KeyRing(coordinator, map)
     let reports = DamageReports(driver: driver, wire: coordinator.wire, directory: map)
     damageReports = reports
     stripes.onCorruption = { reports.add($0, $1) }

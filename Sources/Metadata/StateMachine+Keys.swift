@@ -105,7 +105,8 @@ extension StateMachine {
     guard try uploads.get(upload) != nil else { return .noSuchUpload(upload.number) }
     guard var domain = try keyDomains.get(id) else { return .refused(.noSuchKeyDomain, "\(id)") }
     guard let key else { return .refused(.keyUnavailable, "no key was made") }
-    guard domain.key(key.version) != nil else {
+    // One under an older key would outlive the rotation that has looked for all of them.
+    guard domain.newest.version == key.version else {
       return .refused(.unavailable, "'\(domain.name)' has another key now; ask again")
     }
     let held = KeyRange(prefix: Key.keys(.uploadKey, of: upload.number))

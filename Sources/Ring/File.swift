@@ -215,6 +215,11 @@ extension Driver {
       throw error
     }
     try await rename(fresh, to: path)
+    try await synchronizeEntry(of: path)
+  }
+
+  /// Makes it durable that there is something at `path`: syncs the directory that it is in.
+  package func synchronizeEntry(of path: String) async throws(RingError) {
     let cut = path.utf8.lastIndex(of: UInt8(ascii: "/"))
     let parent = cut.map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? "."
     try await synchronizeDirectory(parent)

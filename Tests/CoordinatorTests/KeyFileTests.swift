@@ -90,6 +90,10 @@ struct KeyFileTests {
       await #expect(throws: KeyProviderError.notAuthentic("first")) {
         try await wrong.unwrap(wrap, binding: [1])
       }
+      // It is mended while it is in use; and a file of comments alone is one that keys can be added to.
+      try await write("# what wraps what\n")
+      try await KeyFile.add("first", first, to: "/keys", on: process)
+      #expect(try await wrong.unwrap(wrap, binding: [1]) == secret)
       process.kill()
     }
   }

@@ -74,7 +74,7 @@ extension Model {
   {
     guard let domain = keyDomains[id] else { return refused(.noSuchKeyDomain) }
     guard let key else { return refused(.keyUnavailable) }
-    guard domain.keys[key.version] != nil else { return refused(.unavailable) }
+    guard domain.newest == key.version else { return refused(.unavailable) }
     dataKeys[position] = DataKey(
       domain: id, version: key.version, wrapped: key.wrapped, upload: upload)
     return .number(position)

@@ -38,14 +38,14 @@ extension Workload {
       return .changeKeys(
         .addKey(
           chance(95) ? id : KeyDomainID(9),
-          key: DomainKey(version: domain.newest + (chance(90) ? 1 : 2), wrap: masterWrap()),
+          key: DomainKey(version: domain.newest + (chance(70) ? 1 : 2), wrap: masterWrap()),
           fingerprintKey: wrappedKey()))
     case 5, 6, 7:
-      let keys = model.dataKeys.filter { $0.value.domain == id || chance(5) }.keys.sorted()
-        .filter { _ in chance(60) }
+      let keys = model.dataKeys.keys.sorted()
+        .filter { (model.dataKeys[$0]!.domain == id || chance(5)) && chance(60) }
       return .changeKeys(
         .rewrapDataKeys(
-          chance(95) ? id : KeyDomainID(9), version: chance(95) ? domain.newest : 1,
+          chance(95) ? id : KeyDomainID(9), version: chance(85) ? domain.newest : 1,
           (keys + (chance(5) ? [3] : [])).map {
             KeyChange.Rewrapped(id: $0, wrapped: wrappedKey())
           }))

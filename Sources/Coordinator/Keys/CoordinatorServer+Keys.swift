@@ -133,6 +133,9 @@ extension CoordinatorServer {
     }
   }
 
+  /// Each has at most some 4 KiB.
+  private static let rewrapsAtOnce = 32
+
   /// Domains' keys under the current master key, and those that the provider cannot open any more, but that were opened before.
   ///
   /// - Throws: after all that could be wrapped anew were, when some could not.
@@ -161,7 +164,11 @@ extension CoordinatorServer {
         }
       }
     }
-    if !rewraps.isEmpty { try await record(.changeKeys(.rewrap(rewraps)), leadership) }
+    // Some at a time: a command fits a batch of the log.
+    for first in stride(from: 0, to: rewraps.count, by: Self.rewrapsAtOnce) {
+      let some = rewraps[first..<min(first + Self.rewrapsAtOnce, rewraps.count)]
+      try await record(.changeKeys(.rewrap(Array(some))), leadership)
+    }
     if let first = closed.first {
       let others = closed.count > 1 ? ", and \(closed.count - 1) more" : ""
       throw Refusal(

@@ -41,13 +41,13 @@ extension KeyFile {
     var added = Array(line(name, secret).utf8)
     if let last = held.last, last != UInt8(ascii: "\n") { added.insert(UInt8(ascii: "\n"), at: 0) }
     do throws(KeyProviderError) {
-      if !held.isEmpty { _ = try parse(held, file.path) }
       _ = try parse(held + added, file.path)
     } catch {
       return .failure(error)
     }
     try await file.write([Slice(copying: added)], at: UInt64(held.count))
     try await file.synchronize(dataOnly: false)
+    if held.isEmpty { try await driver.synchronizeEntry(of: file.path) }
     return .success(())
   }
 }

@@ -50,10 +50,14 @@ package final class KeyFile: KeyProvider, @unchecked Sendable {
         throw .unavailable("master key '\(wrap.masterKey)' cannot be had: \(error)")
       }
     }
-    guard let key = key(named: wrap.masterKey) else { throw .noSuchKey(wrap.masterKey) }
-    guard let secret = SealedSecret.open(wrap.bytes, key: key.secret, binding: binding) else {
-      throw .notAuthentic(wrap.masterKey)
+    func opened() throws(KeyProviderError) -> [UInt8]? {
+      guard let key = key(named: wrap.masterKey) else { throw .noSuchKey(wrap.masterKey) }
+      return SealedSecret.open(wrap.bytes, key: key.secret, binding: binding)
     }
+    if let secret = try opened() { return secret }
+    // The file may have been mended since.
+    try await load()
+    guard let secret = try opened() else { throw .notAuthentic(wrap.masterKey) }
     return secret
   }
 

@@ -7,6 +7,7 @@ import Wire
 package final class KeyRing: @unchecked Sendable {
   // Loop-confined.
   private let coordinator: CoordinatorClient
+  private let map: MapCache
   private let tasks: OwnedTasks
   private var domains: [KeyDomainID: KeyedDomain] = [:]
   private var dataKeys: [UInt64: DataKey] = [:]
@@ -21,8 +22,9 @@ package final class KeyRing: @unchecked Sendable {
   /// About 400 KiB; then all are asked for anew.
   private static let dataKeyLimit = 4096
 
-  init(_ coordinator: CoordinatorClient) {
+  init(_ coordinator: CoordinatorClient, _ map: MapCache) {
     self.coordinator = coordinator
+    self.map = map
     tasks = OwnedTasks(coordinator.driver)
   }
 
@@ -58,7 +60,12 @@ package final class KeyRing: @unchecked Sendable {
       isAsking = true
       tasks.spawn("ask for keys") { [self] in await askAll() }
     }
-    if let error = await promise.get() { throw error }
+    let error = await withTaskCancellationHandler {
+      await promise.get()
+    } onCancel: {
+      promise.fulfil(.cancelled)
+    }
+    if let error { throw error }
   }
 
   private func askAll() async {
@@ -75,7 +82,23 @@ package final class KeyRing: @unchecked Sendable {
     isAsking = false
   }
 
+  /// Asks at the level that readers have, and the leader for what others do not know yet.
   private func fetch(_ wanted: [Wanted]) async -> DataPathError? {
+    var wanted = wanted
+    if map.level != .strong {
+      _ = await fetch(wanted, at: map.level)
+      wanted.removeAll {
+        switch $0 {
+        case .domain(let id): domains[id] != nil
+        case .dataKey(let id): dataKeys[id] != nil
+        }
+      }
+      if wanted.isEmpty { return nil }
+    }
+    return await fetch(wanted, at: .strong)
+  }
+
+  private func fetch(_ wanted: [Wanted], at level: ReadLevel) async -> DataPathError? {
     var ids: [KeyDomainID] = []
     var keys: [UInt64] = []
     for one in wanted {
@@ -85,17 +108,18 @@ package final class KeyRing: @unchecked Sendable {
       case .domain, .dataKey: break
       }
     }
+    if dataKeys.count + keys.count > Self.dataKeyLimit { dataKeys = [:] }
     while !ids.isEmpty || !keys.isEmpty {
       let request = GetKeys(
-        domains: Array(ids.prefix(GetKeys.limit)), dataKeys: Array(keys.prefix(GetKeys.limit)))
+        level: level, domains: Array(ids.prefix(GetKeys.limit)),
+        dataKeys: Array(keys.prefix(GetKeys.limit)))
       ids.removeFirst(request.domains.count)
       keys.removeFirst(request.dataKeys.count)
       do throws(DataPathError) {
-        let answer = try await coordinator.query(request)
+        let answer = try await coordinator.query(request, at: level)
         guard let plain = answer.opened(key: coordinator.wire.keyTransport) else {
           return .corrupt("answer to a question for keys")
         }
-        if dataKeys.count + plain.dataKeys.count > Self.dataKeyLimit { dataKeys = [:] }
         for domain in plain.domains { domains[domain.id] = domain }
         for key in plain.dataKeys { dataKeys[key.id] = key }
       } catch {
