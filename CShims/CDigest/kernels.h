@@ -1,6 +1,7 @@
-/* The kernels behind cairn_sha256_many. Each runs `count` blocks of 64 bytes of several messages: states[i] is the
-   hash of message i so far, eight words as FIPS 180-4 numbers them; inputs[i] its next block. */
+/* The kernels behind cairn_sha256_many. Each runs `count` blocks of 64 bytes of several messages:
+   states[i] is the hash of message i so far, eight words as FIPS 180-4 numbers them; inputs[i] its next block. */
 #pragma once
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -12,6 +13,14 @@ typedef void cairn_sha256_compress(uint32_t *const *states, const uint8_t *const
 extern const uint32_t cairn_sha256_constants[64];
 
 #if defined(__x86_64__)
+/* What this processor has and this kernel of the system saves. */
+struct cairn_features {
+  bool sha, avx, avx2, avx512;
+};
+
+/* Some hundred cycles under a hypervisor, where CPUID traps. */
+struct cairn_features cairn_features(void);
+
 /* SHA extensions, one, two and three messages. */
 cairn_sha256_compress cairn_sha256_ni1, cairn_sha256_ni2;
 /* As above with AVX's three-operand forms, without which three messages are slower than two. */

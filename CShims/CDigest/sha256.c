@@ -16,35 +16,13 @@ const uint32_t cairn_sha256_constants[64] __attribute__((aligned(64))) = {
 
 #if defined(__x86_64__)
 
-#include <cpuid.h>
-
 #define BLOCK CAIRN_SHA256_BLOCK
 #define MOST 16
 /* With fewer messages than this a run of the wide kernel, which costs the same for one as for sixteen, is slower than
    the SHA extensions. */
 #define WORTH_WIDE 12
 
-struct features {
-  bool sha, avx, avx512;
-};
-
-static struct features features(void) {
-  struct features found = {false, false, false};
-  unsigned a, b, c, d, extended;
-  if (!__get_cpuid(1, &a, &b, &c, &d)) return found;
-  if (!__get_cpuid_count(7, 0, &a, &extended, &d, &d)) return found;
-  found.sha = (c & bit_SSSE3) && (c & bit_SSE4_1) && (extended & bit_SHA);
-  if (!(c & bit_OSXSAVE)) return found;
-  /* Whether the system saves those registers: XMM and YMM; the masks and both parts of ZMM. */
-  unsigned low, high;
-  __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-  found.avx = (c & bit_AVX) && (low & 0x06) == 0x06;
-  found.avx512 = found.avx && (low & 0xe0) == 0xe0 && (extended & bit_AVX512F) && (extended & bit_AVX512BW)
-                 && (extended & bit_AVX512VL);
-  return found;
-}
-
-static bool suits(struct features has, enum cairn_sha256_kernel kernel) {
+static bool suits(struct cairn_features has, enum cairn_sha256_kernel kernel) {
   switch (kernel) {
   case CAIRN_SHA256_TWO: return has.sha;
   case CAIRN_SHA256_THREE: return has.sha && has.avx;
@@ -55,7 +33,7 @@ static bool suits(struct features has, enum cairn_sha256_kernel kernel) {
   return false;
 }
 
-bool cairn_sha256_is_available(enum cairn_sha256_kernel kernel) { return suits(features(), kernel); }
+bool cairn_sha256_is_available(enum cairn_sha256_kernel kernel) { return suits(cairn_features(), kernel); }
 
 /* How many messages run side by side, and what runs so many of them. */
 struct plan {
@@ -69,7 +47,7 @@ static bool is_planned[5];
 static struct plan plan_for(enum cairn_sha256_kernel kernel) {
   /* Threads that meet here write the same. */
   if (__atomic_load_n(&is_planned[kernel], __ATOMIC_ACQUIRE)) return plans[kernel];
-  const struct features has = features();
+  const struct cairn_features has = cairn_features();
   if (!suits(has, kernel)) __builtin_trap();
   struct plan plan = {0};
   switch (kernel) {

@@ -20,7 +20,7 @@ private final class Taker: HTTPHandler, @unchecked Sendable {
   }
   func answer(_ exchange: HTTPExchange) async {
     let pool = exchange.driver.buffers
-    let source = BodySource(exchange.body, claims, payload, pool: pool)
+    let source = BodySource(exchange.body, claims, payload, pool: pool, lanes: DigestLanes())
     var count = 0
     var status = 200
     do {
@@ -32,6 +32,7 @@ private final class Taker: HTTPHandler, @unchecked Sendable {
         // As a writer does that was told how much comes.
         if let wanted = source.byteCount, count >= wanted { break }
       }
+      try await source.check()
     } catch {
       status = 400
     }

@@ -1,4 +1,4 @@
-/* SHA-256 of several messages at once.
+/* SHA-256 and MD5 of several messages at once.
 
    The SHA instructions of one message wait for each other; those of a second and a third message fill the gaps.
    Where there are none, AVX-512 hashes sixteen messages, one to a lane. docs/decisions/0010-kernels.md has what was
@@ -30,6 +30,14 @@ bool cairn_sha256_is_available(enum cairn_sha256_kernel kernel);
 void cairn_sha256_many(
     enum cairn_sha256_kernel kernel, const void *const *messages, const size_t *byte_counts, size_t count,
     uint8_t *digests);
+
+/* How many messages cairn_md5_lanes takes at once: 8, with AVX2, or 0 where it must not be called. */
+int cairn_md5_lane_count(void);
+
+/* Runs the next `block_count` blocks of 64 bytes of each of `count` messages, at most cairn_md5_lane_count() of them.
+   states[i] are message i's A, B, C and D (RFC 1321, section 3.3). An idle lane costs what a busy one does. */
+void cairn_md5_lanes(
+    uint32_t *const *states, const void *const *messages, size_t count, size_t block_count);
 
 /* `value`, of which the compiler no longer knows how it came about. It regroups a + (b + c) as (a + b) + c where a + b
    is wanted too; where `a` is what everything waits for, that costs an addition in each turn. */

@@ -28,7 +28,7 @@ extension ObjectWriter {
   /// - Throws: ``DataPathError``; then the part is as before, but after `outcomeUnknown` it may be this one.
   package func putPart(
     _ multipart: MultipartName, number: UInt32, source: any ByteSource,
-    describe: @escaping @Sendable () throws(DataPathError) -> PartWords
+    describe: @escaping @Sendable () async throws(DataPathError) -> PartWords
   ) async throws(DataPathError) -> PutPartResult {
     try await attempt(rewinding: source, bucket: multipart.name.bucket) {
       upload, share throws(DataPathError) in
@@ -36,7 +36,7 @@ extension ObjectWriter {
       var page: UInt64 = 0
       if case .root(let root) = stored.content { page = root }
       return try await putPart(
-        multipart, number, page: page, stored.byteCount, try describe(), in: upload,
+        multipart, number, page: page, stored.byteCount, try await describe(), in: upload,
         orElse: Self.gone)
     }
   }

@@ -40,13 +40,13 @@ extension ObjectWriter {
   package func put(
     _ name: ObjectName, source: any ByteSource, precondition: Precondition,
     unlessIdentical: Bool = false,
-    describe: @escaping @Sendable () throws(DataPathError) -> ObjectAttributes
+    describe: @escaping @Sendable () async throws(DataPathError) -> ObjectAttributes
   ) async throws(DataPathError) -> PutResult {
     try await attempt(rewinding: source, bucket: name.bucket) {
       upload, share throws(DataPathError) in
       let stored = try await store(source, in: upload, share)
       let made = try await commit(
-        name, stored, in: upload, try describe(), precondition, unlessIdentical)
+        name, stored, in: upload, try await describe(), precondition, unlessIdentical)
       return PutResult(
         identity: made.identity, byteCount: stored.byteCount, contentHash: stored.contentHash,
         wasIdentical: false, version: made.name)

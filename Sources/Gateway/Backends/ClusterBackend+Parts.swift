@@ -29,7 +29,7 @@ extension ClusterBackend: PartBackend {
 
   package func putPart(
     _ upload: UploadName, number: UInt32, source: any ByteSource,
-    describe: @escaping @Sendable () throws(DataPathError) -> PartWords
+    describe: @escaping @Sendable () async throws(DataPathError) -> PartWords
   ) async throws(BackendError) {
     let multipart = try Self.multipart(upload)
     _ = try await write { writer throws(DataPathError) in

@@ -103,7 +103,7 @@ package final class ClusterBackend: ObjectBackend, @unchecked Sendable {
 
   package func put(
     _ name: ObjectName, source: any ByteSource, precondition: Precondition,
-    describe: @escaping @Sendable () throws(DataPathError) -> ObjectAttributes
+    describe: @escaping @Sendable () async throws(DataPathError) -> ObjectAttributes
   ) async throws(BackendError) -> MadeVersion {
     try await expectLeader()
     return try await write { writer throws(DataPathError) in

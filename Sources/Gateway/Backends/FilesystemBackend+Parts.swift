@@ -68,7 +68,7 @@ extension FilesystemBackend {
 
   package func putPart(
     _ upload: UploadName, number: UInt32, source: any ByteSource,
-    describe: @escaping @Sendable () throws(DataPathError) -> PartWords
+    describe: @escaping @Sendable () async throws(DataPathError) -> PartWords
   ) async throws(BackendError) {
     try await require(upload)
     let folder = try folder(upload)
@@ -76,7 +76,7 @@ extension FilesystemBackend {
     do throws(BackendError) {
       let words: PartWords
       do throws(DataPathError) {
-        words = try describe()
+        words = try await describe()
       } catch {
         throw BackendError(error)
       }

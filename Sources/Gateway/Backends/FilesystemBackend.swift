@@ -254,14 +254,14 @@ package final class FilesystemBackend: ObjectBackend, @unchecked Sendable {
 
   package func put(
     _ name: ObjectName, source: any ByteSource, precondition: Precondition,
-    describe: @escaping @Sendable () throws(DataPathError) -> ObjectAttributes
+    describe: @escaping @Sendable () async throws(DataPathError) -> ObjectAttributes
   ) async throws(BackendError) -> MadeVersion {
     try await requireBucket(name.bucket)
     let written = try await write([source])
     do throws(BackendError) {
       let attributes: ObjectAttributes
       do throws(DataPathError) {
-        attributes = try describe()
+        attributes = try await describe()
       } catch {
         throw BackendError(error)
       }

@@ -58,7 +58,7 @@ package protocol PartBackend: AnyObject, Sendable {
   /// - Parameter describe: what to keep with it; asked when the source has ended.
   func putPart(
     _ upload: UploadName, number: UInt32, source: any ByteSource,
-    describe: @escaping @Sendable () throws(DataPathError) -> PartWords
+    describe: @escaping @Sendable () async throws(DataPathError) -> PartWords
   ) async throws(BackendError)
   /// Makes bytes of an object a part. Moves none where the backend can spare it.
   ///

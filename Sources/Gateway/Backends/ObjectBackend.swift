@@ -19,7 +19,7 @@ package protocol ObjectBackend: PartBackend, SettingsBackend, VersionBackend, Ac
   /// - Throws: `source` when the source failed; `preconditionFailed`; `bucketNotFound`. The old object is then untouched.
   func put(
     _ name: ObjectName, source: any ByteSource, precondition: Precondition,
-    describe: @escaping @Sendable () throws(DataPathError) -> ObjectAttributes
+    describe: @escaping @Sendable () async throws(DataPathError) -> ObjectAttributes
   ) async throws(BackendError) -> MadeVersion
   /// - Parameter wanted: the bytes that a ``read(_:_:into:)`` is likely to ask for; may end after the object. Empty: none.
   /// - Throws: `notFound`, `deleted`, `bucketNotFound`; of a version that is named `versionNotFound`, `isDeleteMarker`.

@@ -7,14 +7,14 @@ import Service
 /// The bytes of an object on their way from a client, checked against all that the client said of them. Each digest is
 /// made once, on this pass. Loop-confined.
 ///
-/// What is wrong is told when the source ends, so before anything is visible.
+/// What is wrong is told when the source ends or by ``check()``, so before anything is visible.
 final class BodySource: ByteSource, @unchecked Sendable {
   // Loop-confined.
   private let body: any BytePull
   private let bodyByteCount: UInt64?
   private let pieces: ChunkedPayload?
   private let wanted: BodyClaims
-  private let md5 = RunningDigest(.md5)
+  private let md5: BodyDigest
   private let sha256: RunningDigest?
   private let checksum: RunningDigest?
   private var count: UInt64 = 0
@@ -23,25 +23,28 @@ final class BodySource: ByteSource, @unchecked Sendable {
   private var isAtEnd = false
   /// Why reading failed.
   private(set) var failure: S3Error?
-  /// Once it has ended.
+  /// After ``check()``.
   private(set) var md5Digest: [UInt8] = []
+  /// Once it has ended.
   private(set) var checksumValue: String?
   var checksumName: String? { wanted.checksum?.name }
 
   let byteCount: UInt64?
 
   convenience init(
-    _ body: HTTPRequestBody, _ wanted: BodyClaims, _ payload: Payload, pool: BufferPool
+    _ body: HTTPRequestBody, _ wanted: BodyClaims, _ payload: Payload, pool: BufferPool,
+    lanes: DigestLanes
   ) {
-    self.init(pull: body, length: body.byteCount, wanted, payload, pool: pool)
+    self.init(pull: body, length: body.byteCount, wanted, payload, pool: pool, lanes: lanes)
   }
 
   /// - Parameter length: of `body`; nil when its end alone tells.
   init(
     pull body: any BytePull, length: UInt64?, _ wanted: BodyClaims, _ payload: Payload,
-    pool: BufferPool
+    pool: BufferPool, lanes: DigestLanes
   ) {
     self.body = body
+    md5 = BodyDigest(lanes)
     bodyByteCount = length
     self.wanted = wanted
     switch payload {
@@ -62,12 +65,13 @@ final class BodySource: ByteSource, @unchecked Sendable {
 
   func read(into slice: Slice) async throws(DataPathError) -> Int {
     if isAtEnd { return 0 }
+    await md5.prepare(for: slice)
     let found = try await receive(into: slice)
     slice[0..<found].withBytes { bytes in
-      md5.update(bytes)
       sha256?.update(bytes)
       checksum?.update(bytes)
     }
+    await md5.update(slice[0..<found])
     count += UInt64(found)
     guard count <= wanted.byteLimit else { throw fail(S3Error(.entityTooLarge)) }
     if let byteCount, count > byteCount { throw fail(S3Error(.incompleteBody)) }
@@ -106,10 +110,15 @@ final class BodySource: ByteSource, @unchecked Sendable {
     return .source(error.message)
   }
 
+  /// Makes the MD5 and holds it against the one that the client said. Once, when the source has ended and before what it
+  /// brought is visible; the later, the more bodies share the work.
+  func check() async throws(DataPathError) {
+    md5Digest = await md5.finish()
+    if let expected = wanted.md5, expected != md5Digest { throw fail(S3Error(.badDigest)) }
+  }
+
   private func finish() throws(DataPathError) {
     if let byteCount, byteCount != count { throw fail(S3Error(.incompleteBody)) }
-    md5Digest = md5.finish()
-    if let expected = wanted.md5, expected != md5Digest { throw fail(S3Error(.badDigest)) }
     if let signedDigest, let sha256, sha256.finish() != signedDigest {
       throw fail(S3Error(.contentSHA256Mismatch))
     }

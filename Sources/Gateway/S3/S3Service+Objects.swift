@@ -136,7 +136,9 @@ extension S3Service {
     let made: MadeVersion
     do throws(BackendError) {
       made = try await backend.put(name, source: source, precondition: precondition) {
-        () throws(DataPathError) -> ObjectAttributes in facts.with(source).attributes
+        () async throws(DataPathError) -> ObjectAttributes in
+        try await source.check()
+        return facts.with(source).attributes
       }
     } catch {
       throw source.failure ?? S3Error(backend: error)
@@ -149,7 +151,8 @@ extension S3Service {
   func source(_ call: Call, _ claims: BodyClaims, byteLimit: UInt64) throws(S3Error) -> BodySource {
     var claims = claims
     claims.byteLimit = byteLimit
-    let source = BodySource(call.exchange.body, claims, call.payload, pool: driver.buffers)
+    let source = BodySource(
+      call.exchange.body, claims, call.payload, pool: driver.buffers, lanes: digestLanes)
     if let count = source.byteCount, count > byteLimit {
       throw S3Error(.entityTooLarge).with("ProposedSize", String(count))
         .with("MaxSizeAllowed", String(byteLimit))

@@ -73,8 +73,9 @@ extension S3Service {
     let keepsChecksum = facts.algorithm != nil
     do throws(BackendError) {
       try await backend.putPart(upload, number: number, source: source) {
-        () throws(DataPathError) -> PartWords in
-        PartWords(
+        () async throws(DataPathError) -> PartWords in
+        try await source.check()
+        return PartWords(
           digest: source.md5Digest,
           checksum: keepsChecksum ? source.checksumValue.flatMap(Base64.decode) ?? [] : [])
       }

@@ -126,11 +126,13 @@ extension S3Service {
     var claims = try BodyClaims(put.request)
     claims.byteLimit = min(Self.putByteLimit, policy?.byteCounts?.upperBound ?? .max)
     let least = policy?.byteCounts?.lowerBound ?? 0
-    let source = BodySource(pull: form, length: nil, claims, .unsigned, pool: driver.buffers)
+    let source = BodySource(
+      pull: form, length: nil, claims, .unsigned, pool: driver.buffers, lanes: digestLanes)
     do throws(BackendError) {
       _ = try await backend.put(name, source: source, precondition: .none) {
-        () throws(DataPathError) -> ObjectAttributes in
+        () async throws(DataPathError) -> ObjectAttributes in
         guard source.readByteCount >= least else { throw .source("too small") }
+        try await source.check()
         return facts.with(source).attributes
       }
     } catch {

@@ -10,6 +10,7 @@ package final class S3Service: HTTPHandler, @unchecked Sendable {
   let configuration: GatewayConfiguration
   let backend: any ObjectBackend
   let driver: any Driver
+  let digestLanes = DigestLanes()
   let gatekeeper: Gatekeeper
   /// Asked for before anybody knows who asks, so not from the backend each time.
   let corsRules: AccessCache<S3CORS>
@@ -288,13 +289,16 @@ package final class S3Service: HTTPHandler, @unchecked Sendable {
     var claims = try BodyClaims(call.request)
     claims.byteLimit = UInt64(limit)
     let source = BodySource(
-      call.exchange.body, claims, call.payload, pool: driver.buffers)
+      call.exchange.body, claims, call.payload, pool: driver.buffers, lanes: digestLanes)
     var bytes: [UInt8] = []
     let piece = driver.buffers.slice(min(limit, 64 << 10))
     while true {
       do throws(DataPathError) {
         let count = try await source.read(into: piece)
-        if count == 0 { return bytes }
+        if count == 0 {
+          try await source.check()
+          return bytes
+        }
         bytes += piece[0..<count].array
       } catch {
         throw source.failure ?? S3Error(.incompleteBody)
