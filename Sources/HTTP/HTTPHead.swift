@@ -9,25 +9,36 @@ package struct HTTPFields: Sendable, Equatable {
       self.name = name
       self.value = value
     }
+
+    /// Whether that is its name, but for the case of ASCII letters; names have no others (RFC 9110, 5.6.2).
+    package func isNamed(_ wanted: String) -> Bool {
+      name.utf8.count == wanted.utf8.count
+        && name.utf8.elementsEqual(wanted.utf8) { lowerCase($0) == lowerCase($1) }
+    }
   }
 
   package init(_ lines: [Line] = []) { self.lines = lines }
 
   /// All values of that name, in order.
   package func values(_ name: String) -> [String] {
-    let wanted = name.lowercased()
-    return lines.filter { $0.name.lowercased() == wanted }.map(\.value)
+    var found: [String] = []
+    for line in lines where line.isNamed(name) { found.append(line.value) }
+    return found
   }
   /// Nil when there is none, or more than one.
   package subscript(name: String) -> String? {
-    let found = values(name)
-    return found.count == 1 ? found[0] : nil
+    var found: String?
+    for line in lines where line.isNamed(name) {
+      if found != nil { return nil }
+      found = line.value
+    }
+    return found
   }
+  package func has(_ name: String) -> Bool { lines.contains { $0.isNamed(name) } }
   package mutating func add(_ name: String, _ value: String) { lines.append(Line(name, value)) }
   /// All of that name.
   package mutating func remove(_ name: String) {
-    let wanted = name.lowercased()
-    lines.removeAll { $0.name.lowercased() == wanted }
+    lines.removeAll { $0.isNamed(name) }
   }
 
   /// Whether a list such as `Connection: keep-alive, close` names `token`.
@@ -38,6 +49,10 @@ package struct HTTPFields: Sendable, Equatable {
       }
     }
   }
+}
+
+private func lowerCase(_ byte: UInt8) -> UInt8 {
+  (UInt8(ascii: "A")...UInt8(ascii: "Z")).contains(byte) ? byte | 0x20 : byte
 }
 
 extension Substring {
@@ -93,9 +108,18 @@ package struct HTTPResponseHead: Sendable, Equatable {
 }
 
 private func encode(_ first: String, _ fields: HTTPFields) -> [UInt8] {
-  var text = first + "\r\n"
-  for line in fields.lines { text += "\(plain(line.name)): \(plain(line.value))\r\n" }
-  return Array((text + "\r\n").utf8)
+  var bytes: [UInt8] = []
+  bytes.reserveCapacity(512)
+  bytes += first.utf8
+  bytes += [carriageReturn, newline]
+  for line in fields.lines {
+    bytes += plain(line.name).utf8
+    bytes += [UInt8(ascii: ":"), space]
+    bytes += plain(line.value).utf8
+    bytes += [carriageReturn, newline]
+  }
+  bytes += [carriageReturn, newline]
+  return bytes
 }
 
 /// With spaces for control characters: what is kept somewhere and told in a field must not begin another one, or a body.

@@ -90,7 +90,7 @@ struct S3Request {
   }
 
   /// Whether there is such a header, once or more often.
-  func names(header: String) -> Bool { !fields.values(header).isEmpty }
+  func names(header: String) -> Bool { fields.has(header) }
 
   /// The value of a header; nil when it is not there.
   func header(_ name: String) throws(S3Error) -> String? {

@@ -39,7 +39,7 @@ extension S3Service {
       guard value.utf8.allSatisfy({ $0 >= 32 && $0 != 127 || $0 == 9 }) else {
         throw S3Error(.invalidArgument, "\(item) holds a control character.")
       }
-      fields.removeAll { $0.name.lowercased() == header.lowercased() }
+      fields.removeAll { $0.isNamed(header) }
       fields.append(.init(header, value))
     }
     var bytes = 0..<found.byteCount

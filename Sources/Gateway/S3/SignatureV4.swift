@@ -40,23 +40,38 @@ enum SignatureV4 {
     hexText(HMACSHA256.authenticate(Array(text.utf8), key: key))
   }
 
-  static func stringToSign(canonical: String, date: String, scope: Scope) -> String {
-    "\(algorithm)\n\(date)\n\(scope.text)\n\(Fingerprint(of: Array(canonical.utf8)).hex)"
+  static func stringToSign(canonical: [UInt8], date: String, scope: Scope) -> String {
+    "\(algorithm)\n\(date)\n\(scope.text)\n\(Fingerprint(of: canonical).hex)"
   }
 
   /// - Parameters:
   ///   - signedHeaders: lower case, in order.
   ///   - leavingOut: a query item that is not signed: the signature itself.
+  /// - Returns: UTF-8.
   static func canonicalRequest(
     _ request: S3Request, signedHeaders: [String], payload: String, leavingOut: String? = nil
-  ) -> String {
-    var text = request.method + "\n"
-    text += URLCoding.encode(request.pathBytes, keepingSlash: true) + "\n"
-    text += canonicalQuery(request.query, leavingOut: leavingOut) + "\n"
+  ) -> [UInt8] {
+    let newline = UInt8(ascii: "\n")
+    var text = Array(request.method.utf8)
+    text.append(newline)
+    text += URLCoding.encode(request.pathBytes, keepingSlash: true).utf8
+    text.append(newline)
+    text += canonicalQuery(request.query, leavingOut: leavingOut).utf8
+    text.append(newline)
     for name in signedHeaders {
-      text += name + ":" + request.fields.values(name).map(folded).joined(separator: ",") + "\n"
+      text += name.utf8
+      text.append(UInt8(ascii: ":"))
+      for (index, value) in request.fields.values(name).enumerated() {
+        if index > 0 { text.append(UInt8(ascii: ",")) }
+        append(folded: value, to: &text)
+      }
+      text.append(newline)
     }
-    return text + "\n" + signedHeaders.joined(separator: ";") + "\n" + payload
+    text.append(newline)
+    text += signedHeaders.joined(separator: ";").utf8
+    text.append(newline)
+    text += payload.utf8
+    return text
   }
 
   private static func canonicalQuery(_ items: [S3Request.QueryItem], leavingOut: String?)
@@ -73,8 +88,15 @@ enum SignatureV4 {
   }
 
   /// Without spaces at its ends, each run of spaces within it as one.
-  private static func folded(_ value: String) -> String {
-    value.split(separator: " ").joined(separator: " ")
+  private static func append(folded value: String, to text: inout [UInt8]) {
+    let start = text.count
+    var isAfterSpace = true
+    for byte in value.utf8 {
+      let isSpace = byte == UInt8(ascii: " ")
+      if !(isSpace && isAfterSpace) { text.append(byte) }
+      isAfterSpace = isSpace
+    }
+    if isAfterSpace && text.count > start { text.removeLast() }
   }
 }
 
@@ -119,19 +141,22 @@ struct SignedClaim {
     if header.hasPrefix("AWS ") { throw Self.versionTwo }
     guard header.hasPrefix(SignatureV4.algorithm + " ") else { throw Self.versionTwo }
     var found: [String: String] = [:]
-    for part in header.dropFirst(SignatureV4.algorithm.utf8.count + 1).split(separator: ",") {
-      let sides = part.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
-      let name = sides[0].filter { $0 != " " }
-      guard sides.count == 2, found.updateValue(String(sides[1]), forKey: name) == nil else {
-        throw S3Error(.authorizationHeaderMalformed)
-      }
+    // By bytes: to find where characters end takes longer than all else here.
+    let parts = header.utf8.dropFirst(SignatureV4.algorithm.utf8.count + 1)
+      .split(separator: UInt8(ascii: ","))
+    for part in parts {
+      let sides = part.split(
+        separator: UInt8(ascii: "="), maxSplits: 1, omittingEmptySubsequences: false)
+      let name = Self.withoutSpaces(sides[0])
+      guard sides.count == 2, found.updateValue(String(Substring(sides[1])), forKey: name) == nil
+      else { throw S3Error(.authorizationHeaderMalformed) }
     }
     guard let credential = found["Credential"], let headers = found["SignedHeaders"],
       let signature = found["Signature"], let scope = SignatureV4.Scope(credential)
     else { throw S3Error(.authorizationHeaderMalformed) }
     self.scope = scope
-    self.signature = signature.filter { $0 != " " }
-    signedHeaders = headers.split(separator: ";").map { $0.lowercased() }
+    self.signature = Self.withoutSpaces(signature.utf8)
+    signedHeaders = Self.names(headers)
     if let date = try request.header("x-amz-date") {
       self.date = date
     } else if let text = try request.header("Date"), let time = CivilTime(http: text) {
@@ -146,6 +171,14 @@ struct SignedClaim {
     }
     self.payload = payload
     try check(request)
+  }
+
+  private static func withoutSpaces(_ text: some Sequence<UInt8>) -> String {
+    String(decoding: text.filter { $0 != UInt8(ascii: " ") }, as: UTF8.self)
+  }
+
+  private static func names(_ list: String) -> [String] {
+    list.utf8.split(separator: UInt8(ascii: ";")).map { Substring($0).lowercased() }
   }
 
   private init(query request: S3Request) throws(S3Error) {
@@ -173,7 +206,7 @@ struct SignedClaim {
     self.scope = scope
     date = try item("X-Amz-Date")
     signature = try item("X-Amz-Signature")
-    signedHeaders = try item("X-Amz-SignedHeaders").split(separator: ";").map { $0.lowercased() }
+    signedHeaders = Self.names(try item("X-Amz-SignedHeaders"))
     lifetime = .seconds(seconds)
     payload = try request.header("x-amz-content-sha256") ?? "UNSIGNED-PAYLOAD"
     try check(request)
@@ -187,6 +220,7 @@ struct SignedClaim {
     guard signedHeaders.contains("host") else { throw malformed }
     // Else somebody in between could add one.
     for line in request.fields.lines {
+      guard let first = line.name.utf8.first, first | 0x20 == UInt8(ascii: "x") else { continue }
       let name = line.name.lowercased()
       guard
         !name.hasPrefix("x-amz-") || signedHeaders.contains(name)
@@ -213,7 +247,8 @@ struct SignedClaim {
     else {
       throw S3Error(.signatureDoesNotMatch)
         .with("AWSAccessKeyId", scope.accessKey).with("StringToSign", text)
-        .with("SignatureProvided", signature).with("CanonicalRequest", canonical)
+        .with("SignatureProvided", signature)
+        .with("CanonicalRequest", String(decoding: canonical, as: UTF8.self))
     }
     return key
   }
