@@ -383,7 +383,7 @@ struct CommandTests {
   func trees() throws {
     let cluster = try RealCluster(nodes: 3)
     let tree = cluster.folder + "/tree"
-    try makeTree(at: tree, seed: 11, byteCount: 3 << 20)
+    try makeTree(at: tree, seed: Seed(11), byteCount: 3 << 20)
     try cluster.succeed("mb", "bucket")
     try cluster.succeed("mb", "--class", "hot", "quick")
     try cluster.succeed("put", "-r", tree, "cairn://bucket/a/p")
