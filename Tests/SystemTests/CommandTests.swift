@@ -190,6 +190,40 @@ struct CommandTests {
     }
   }
 
+  @Test("an object that is replaced all the while can be read: each time one whole state of it")
+  func replacedWhileRead() throws {
+    let cluster = try RealCluster(nodes: 3)
+    try cluster.succeed("mb", "bucket")
+    // Longer than what is kept in the metadata, so that two questions are asked.
+    let states = (0..<2).map { state in
+      Data((0..<6000).map { "state \(state) line \($0)\n" }.joined().utf8)
+    }
+    for (index, state) in states.enumerated() {
+      try state.write(to: URL(fileURLWithPath: cluster.folder + "/state-\(index)"))
+    }
+    try cluster.succeed("put", cluster.folder + "/state-0", "cairn://bucket/k")
+    let reads = try (0..<4).map { _ in
+      try cluster.start(["cat"] + Array(repeating: "cairn://bucket/k", count: 200))
+    }
+    var count = 0
+    while reads.contains(where: { $0.process.isRunning }) {
+      count += 1
+      try cluster.succeed("put", cluster.folder + "/state-\(count % 2)", "cairn://bucket/k")
+    }
+    #expect(count > 2)
+    for read in reads {
+      let finished = read.wait()
+      #expect(finished.status == 0, "\(finished.error)")
+      var rest = finished.output[...]
+      var found = 0
+      while let state = states.first(where: { rest.starts(with: $0) }) {
+        rest = rest.dropFirst(state.count)
+        found += 1
+      }
+      #expect(found == 200 && rest.isEmpty)
+    }
+  }
+
   @Test("wrong input is refused with one line and the right exit status")
   func refusals() throws {
     let cluster = try RealCluster(nodes: 3)
