@@ -55,15 +55,17 @@ package final class ServerCertificate: @unchecked Sendable {
   private static func read(_ chain: String, _ key: String, _ driver: any Driver)
     async throws(Failure) -> Pair
   {
-    var found: [[UInt8]] = []
-    for path in [chain, key] {
-      do throws(RingError) {
-        found.append(try await driver.readFile(path, limit: fileByteLimit))
-      } catch {
-        throw Failure(reason: "cannot be read: \(error.reason)", path: path)
-      }
+    let found: [UInt8]
+    do throws(RingError) {
+      found = try await driver.readFile(chain, limit: fileByteLimit)
+    } catch {
+      throw Failure(reason: "cannot be read: \(error.reason)", path: chain)
     }
-    return (found[0], found[1])
+    do throws(SecretFileError) {
+      return (found, try await driver.readSecret(key, limit: fileByteLimit))
+    } catch {
+      throw Failure(reason: error.reason("its key"), path: key)
+    }
   }
 
   private static func make(_ pair: Pair, _ path: String) throws(Failure) -> TLSCertificate {

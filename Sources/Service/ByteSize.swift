@@ -16,10 +16,10 @@ package struct ByteSize: Sendable, Hashable, Comparable, CustomStringConvertible
 
   /// Reads a decimal number with at most 9 places, and a unit: B, KiB … EiB (powers of 1,024; also K,
   /// M, G, T, P, E), kB, KB, MB … EB (powers of 1,000), or none for bytes. A space may stand between.
-  /// Parts of a byte are rounded down. Nil for anything else, and for more than 2^64 - 1.
+  /// Parts of a byte are rounded down; a number of bytes has none. Nil for anything else, and for more than 2^64 - 1.
   package init?(_ text: String) {
     guard let (number, unit) = Decimal.split(text), let scale = Self.scale(unit),
-      let byteCount = number.times(scale)
+      scale > 1 || number.places == 0, let byteCount = number.times(scale)
     else { return nil }
     self.byteCount = byteCount
   }

@@ -52,7 +52,9 @@ package struct ConfigurationFile: Sendable {
     guard let document else {
       let text = String(
         decoding: message.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
-      throw ConfigurationError(oneLine(text), path: path, line: line == 0 ? nil : Int(line))
+      throw ConfigurationError(
+        unquoted(bytes, line: Int(line)) ?? oneLine(text), path: path,
+        line: line == 0 ? nil : Int(line))
     }
     defer { cairn_toml_free(document) }
     return (0..<cairn_toml_count(document)).map { index in
@@ -62,6 +64,35 @@ package struct ConfigurationFile: Sendable {
         path: String(cString: entry.path), kind: Kind(rawValue: UInt8(bitPattern: entry.kind))!,
         text: String(decoding: text, as: UTF8.self), line: Int(entry.line))
     }
+  }
+
+  /// The commonest mistake, said so that it can be mended: a line `key = word` without quotes. Nil when it is another.
+  private static func unquoted(_ bytes: [UInt8], line: Int) -> String? {
+    let lines = bytes.split(separator: 10, omittingEmptySubsequences: false)
+    guard lines.indices.contains(line - 1) else { return nil }
+    let parts = lines[line - 1].split(separator: UInt8(ascii: "="), maxSplits: 1)
+    guard parts.count == 2 else { return nil }
+    let (key, word) = (trimmed(parts[0]), trimmed(parts[1]))
+    let signs = Set("-_./:+@".utf8)
+    func isLetter(_ byte: UInt8) -> Bool {
+      (UInt8(ascii: "a")...UInt8(ascii: "z")).contains(byte | 0x20)
+    }
+    func isPlain(_ byte: UInt8) -> Bool {
+      isLetter(byte) || (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte)
+        || signs.contains(byte)
+    }
+    guard !key.isEmpty, !word.isEmpty, key.allSatisfy(isPlain), word.allSatisfy(isPlain),
+      word.contains(where: isLetter)
+    else { return nil }
+    let text = String(decoding: word, as: UTF8.self)
+    return "the value of '\(String(decoding: key, as: UTF8.self))' wants quotes: \"\(text)\""
+  }
+
+  /// Without spaces around it, and without a comment behind it.
+  private static func trimmed(_ part: ArraySlice<UInt8>) -> ArraySlice<UInt8> {
+    func isSpace(_ byte: UInt8) -> Bool { byte == 32 || byte == 9 || byte == 13 }
+    let words = part.prefix { $0 != UInt8(ascii: "#") }.drop(while: isSpace)
+    return words.dropLast(words.reversed().prefix(while: isSpace).count)
   }
 
   /// The whole file.
@@ -173,6 +204,11 @@ package struct ConfigurationTable: Sendable {
     ConfigurationError(
       "'\(path(key))' \(reason)", path: content.path,
       line: content.entries[path(key)]?.line ?? line)
+  }
+
+  /// "FILE:LINE" of `key`, for errors that show when more is known than the file.
+  package func place(of key: String) -> String {
+    "\(content.path):\(content.entries[path(key)]?.line ?? line)"
   }
 
   /// The table `[key]`, nil when it is absent.

@@ -61,9 +61,13 @@ final class Client: @unchecked Sendable {
         driver: context.driver, coordinator: coordinator, map: map,
         stripes: StripeIO(
           driver: context.driver, client: wire, directory: map,
-          options: StripeIO.Options(policy: configuration.readPolicy))), wire: wire,
+          options: StripeIO.Options(policy: configuration.reading.policy))), wire: wire,
       session: session, key: configuration.key)
     do throws(Failure) {
+      if configuration.reading.needsCheck {
+        let found = try await client.ask(GetMap(level: level), at: level, about: "the map").map
+        try configuration.reading.check(found.nodes)
+      }
       try await body(client)
       await client.close()
     } catch {

@@ -13,7 +13,7 @@ struct ClientConfiguration: Sendable {
   var coordinators: [SocketAddress]
   var key: ClusterKey
   var security: TransportSecurity
-  var readPolicy: ReadPolicy
+  var reading: ReadSettings
 
   /// `--config`, `CAIRN_CONFIG`, or `./.cairn/client.toml`.
   static func path(_ arguments: Arguments) -> String {
@@ -31,16 +31,16 @@ struct ClientConfiguration: Sendable {
         path)
     }
     let settings = try await Settings(path, on: driver)
-    let (coordinators, keyFile, security, readPolicy) = try settings.read {
+    let (coordinators, keyFile, security, reading) = try settings.read {
       root throws(ConfigurationError) in
       (
         try settings.addresses("coordinators", in: root),
         try root.required("key_file", as: String.self), try settings.security(in: root),
-        try settings.readPolicy(in: root)
+        try ReadSettings(root)
       )
     }
     return ClientConfiguration(
       coordinators: coordinators, key: try await settings.key(keyFile, on: driver),
-      security: security, readPolicy: readPolicy)
+      security: security, reading: reading)
   }
 }

@@ -182,16 +182,22 @@ let commandTable: [CommandSpec] = [
     path: ["cp"],
     summary:
       "Copy an object inside the cluster; within a storage class and key domain no byte moves.",
-    usage: "cairn://BUCKET/KEY cairn://BUCKET/KEY",
-    details: "A target without a key or with one that ends in a slash gets the source's last name.",
-    options: [versionOption, json, session, config], operands: 2...2, run: copy),
+    usage: "[-r] cairn://BUCKET/KEY cairn://BUCKET/KEY",
+    details: """
+      A target without a key or with one that ends in a slash gets the source's last name. 'cp -r cairn://a/p cairn://b/q' makes
+      q/<path below p> of everything below p. What fails is named, and the rest is copied all the same.
+      """,
+    options: [recursive, versionOption, json, session, config], operands: 2...2, run: copy),
   CommandSpec(
     path: ["mv"],
     summary:
       "Rename an object inside the cluster, in one step within a storage class and key domain.",
-    usage: "cairn://BUCKET/KEY cairn://BUCKET/KEY",
-    details: "A target without a key or with one that ends in a slash gets the source's last name.",
-    options: [json, session, config], operands: 2...2, run: move),
+    usage: "[-r] cairn://BUCKET/KEY cairn://BUCKET/KEY",
+    details: """
+      A target without a key or with one that ends in a slash gets the source's last name. 'mv -r cairn://a/p cairn://b/q' makes
+      q/<path below p> of everything below p, one object after the other: what fails is named and stays where it was.
+      """,
+    options: [recursive, json, session, config], operands: 2...2, run: move),
   CommandSpec(
     path: ["df"], summary: "Show what is stored and what it takes.", usage: "[--json]",
     options: [json, consistency, session, config], run: usage),

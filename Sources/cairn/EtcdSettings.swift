@@ -59,6 +59,10 @@ struct EtcdSettings {
   /// Reads what the table names.
   func load(_ settings: Settings, on driver: any Driver) async throws(Failure) -> EtcdConfiguration
   {
+    func secretBytes(_ file: String?, _ what: String) async throws(Failure) -> [UInt8]? {
+      guard let file else { return nil }
+      return try await secret(what, in: settings.resolve(file), limit: 1 << 20, on: driver)
+    }
     func bytes(_ file: String?) async throws(Failure) -> [UInt8]? {
       guard let file else { return nil }
       let path = settings.resolve(file)
@@ -70,7 +74,9 @@ struct EtcdSettings {
     }
     var configuration = EtcdConfiguration(endpoints: endpoints, prefix: prefix)
     if let authorities = try await bytes(authorities) {
-      let (certificate, key) = (try await bytes(certificate), try await bytes(key))
+      let (certificate, key) = (
+        try await bytes(certificate), try await secretBytes(key, "the key that [etcd] names")
+      )
       do throws(TLSTrust.Failure) {
         configuration.trust = try TLSTrust(
           authorities: authorities, certificate: certificate, key: key, driver: driver)
@@ -79,7 +85,9 @@ struct EtcdSettings {
       }
     }
     configuration.user = user
-    if let password = try await bytes(passwordFile) {
+    if let password = try await secretBytes(
+      passwordFile, "the password that [etcd] names")
+    {
       guard let text = String(validating: password, as: UTF8.self) else {
         throw .failed("the password is not UTF-8", passwordFile ?? "")
       }

@@ -33,9 +33,10 @@ struct Location: Equatable {
 
   /// - Parameter word: from the command line, in the form of ``PathText``. A key that `put -r` made of a name that is no
   ///   UTF-8 can be given as `ls` prints it.
+  /// - Throws: a ``Failure/usage(_:)`` for what is no location, or names no bucket that there can be.
   init(_ word: String) throws(Failure) {
     guard let text = String(validating: PathText.bytes(word), as: UTF8.self) else {
-      throw .failed("key is not UTF-8", word)
+      throw .usage("key is not UTF-8: \(word)")
     }
     guard text.utf8.starts(with: Self.scheme.utf8) else {
       throw .usage("not a cairn://BUCKET/KEY location: \(text)")
@@ -45,6 +46,12 @@ struct Location: Equatable {
     bucket = String(decoding: rest[..<cut], as: UTF8.self)
     key = String(decoding: rest[cut...].dropFirst(), as: UTF8.self)
     if bucket.isEmpty { throw .usage("no bucket in location: \(text)") }
+    try NameKind.bucket.check(bucket, shown: text)
+  }
+
+  init(bucket: String, key: String) {
+    self.bucket = bucket
+    self.key = key
   }
 
   static func == (a: Self, b: Self) -> Bool {
@@ -58,17 +65,23 @@ struct Location: Equatable {
     return location
   }
 
-  /// Keys are 1 to 1,024 bytes of UTF-8.
-  static func checkKey(_ key: String, shown: String) throws(Failure) {
-    if key.isEmpty { throw .failed("empty key", shown) }
-    if key.utf8.count > 1024 {
-      throw .failed("key is \(key.utf8.count) bytes long, 1024 are allowed", shown)
-    }
+  /// Keys are 1 to 1,024 bytes of UTF-8. The rule that `key` breaks, for people; nil when it breaks none.
+  static func brokenRule(key: String) -> String? {
+    if key.isEmpty { return "empty key" }
+    return key.utf8.count > 1024 ? "key is \(key.utf8.count) bytes long, 1024 are allowed" : nil
   }
 
-  /// `put` and `get` also take bare "BUCKET" and "cairn://BUCKET" where a bucket is meant.
+  /// - Throws: a ``Failure/usage(_:)``.
+  static func checkKey(_ key: String, shown: String) throws(Failure) {
+    if let rule = brokenRule(key: key) { throw .usage("\(rule): \(shown)") }
+  }
+
+  /// A bucket, bare or as "cairn://BUCKET".
   static func bucketName(_ text: String) throws(Failure) -> String {
-    guard text.utf8.starts(with: scheme.utf8) else { return text }
+    guard text.utf8.starts(with: scheme.utf8) else {
+      try NameKind.bucket.check(text)
+      return text
+    }
     let location = try Location(text)
     if !location.key.isEmpty { throw .usage("a bucket is wanted, not a key: \(text)") }
     return location.bucket
@@ -80,6 +93,15 @@ struct Location: Equatable {
     var whole = self
     whole.key += lastComponent(of: source.key)
     return whole
+  }
+
+  /// What keys below this one begin with; with an empty key all do.
+  var prefix: String { key.isEmpty || endsInSlash(key) ? key : key + "/" }
+
+  /// Whether `other` is this or below it.
+  func holds(_ other: Location) -> Bool {
+    bucket.utf8.elementsEqual(other.bucket.utf8)
+      && (key.utf8.elementsEqual(other.key.utf8) || other.key.utf8.starts(with: prefix.utf8))
   }
 
   var text: String { Self.scheme + bucket + "/" + key }

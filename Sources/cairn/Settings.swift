@@ -63,21 +63,6 @@ struct Settings: Sendable {
     return security
   }
 
-  /// Which blocks are read first, and where the reader stands.
-  func readPolicy(in table: ConfigurationTable) throws(ConfigurationError) -> ReadPolicy {
-    let name = try table.value("read_policy", default: "data-first")
-    let location: [String] = try table.value("location", default: [])
-    guard let policy = ReadPolicy(named: name, location: location) else {
-      let names = ReadPolicy.names.map { "\"\($0)\"" }
-      throw table.error("read_policy", "must be one of \(names.joined(separator: ", "))")
-    }
-    if case .nearest([]) = policy {
-      throw table.error(
-        "location", "is wanted with \"nearest\": the failure domain that reads, as [\"rack-1\"]")
-    }
-    return policy
-  }
-
   /// `relative` as seen from the file's folder, made absolute.
   func resolve(_ relative: String) -> String {
     if relative.utf8.first == slash { return relative }
@@ -97,16 +82,24 @@ struct Settings: Sendable {
   /// The cluster's key from its file: 64 hexadecimal digits.
   func key(_ relative: String, on driver: any Driver) async throws(Failure) -> ClusterKey {
     let path = resolve(relative)
-    let bytes: [UInt8]
-    do throws(RingError) {
-      bytes = try await driver.readFile(path, limit: 4096)
-    } catch {
-      throw .failed("cannot read the cluster key: \(error.reason)", path)
-    }
+    let bytes = try await secret("the cluster key", in: path, limit: 4096, on: driver)
     let text = String(decoding: bytes, as: UTF8.self).filter { !$0.isWhitespace }
     guard let key = ClusterKey(hex: text) else {
       throw .failed("no cluster key: 64 hexadecimal digits are wanted", path)
     }
     return key
+  }
+}
+
+/// What a file of secrets holds; refused when everybody on this machine can get at it.
+///
+/// - Parameter what: it is, for people: "the cluster key".
+func secret(_ what: String, in path: String, limit: Int, on driver: any Driver)
+  async throws(Failure) -> [UInt8]
+{
+  do throws(SecretFileError) {
+    return try await driver.readSecret(path, limit: limit)
+  } catch {
+    throw .failed(error.reason(what), path)
   }
 }

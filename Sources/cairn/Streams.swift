@@ -181,6 +181,8 @@ final class StreamSink: ByteSink, @unchecked Sendable {
   let isOrdered = true
   /// Whoever read our output has enough.
   private(set) var isReaderGone = false
+  /// Whether anything was handed to it: that cannot be taken back.
+  private(set) var hasBegun = false
 
   init(file: File, progress: Progress? = nil) {
     self.file = file
@@ -188,6 +190,7 @@ final class StreamSink: ByteSink, @unchecked Sendable {
   }
 
   func write(_ slices: [Slice], at offset: UInt64) async throws(DataPathError) {
+    hasBegun = true
     do throws(RingError) {
       try await file.write(slices, at: .max)
       progress?.add(slices.reduce(0) { $0 + $1.count })

@@ -94,6 +94,10 @@ struct OptionTests {
       ("net --bs=4k", "net needs a runtime or a size"),
       ("net --protocol=wire --bs=4m --runtime=1", "at most 2m"),
       ("raw --config=x --size=1m", "config is for cluster and meta"),
+      ("raw --nodes=3 --size=1m", "nodes is for cluster, meta and s3"),
+      ("s3 --endpoint=http://a:1 --scheme=2+1 --size=1m", "nothing beside endpoint"),
+      ("s3 --nodes=3 --endpoint=http://a:1 --size=1m", "nothing beside endpoint"),
+      ("cluster --config=x --nodes=3 --size=1m", "nothing beside config"),
     ])
   func refused(words: String, reason: String) async {
     let found = await refusal { _ = try request(words) }

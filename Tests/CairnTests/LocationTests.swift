@@ -31,18 +31,70 @@ struct LocationTests {
   func cut(seed: Seed) throws {
     var random = seed.generator
     for _ in 0..<2000 {
-      let bucket = "b" + text(&random).replacing("/", with: "")
+      let bucket = "bucket-\(random.next() % 100)"
       let key = text(&random)
-      let bytes = Array("cairn://".utf8) + bucketBytes(bucket) + Array("/".utf8) + Array(key.utf8)
+      let bytes = Array("cairn://\(bucket)/".utf8) + Array(key.utf8)
       let location = try Location(PathText.string(bytes))
-      #expect(Array(location.bucket.utf8) == bucketBytes(bucket))
+      #expect(Array(location.bucket.utf8) == Array(bucket.utf8))
       #expect(Array(location.key.utf8) == Array(key.utf8))
       #expect(Array(location.text.utf8) == bytes)
     }
   }
 
-  private func bucketBytes(_ text: String) -> [UInt8] {
-    Array(text.utf8).filter { $0 != UInt8(ascii: "/") }
+  @Test("what names no bucket that there can be is wrong usage", arguments: Seed.several)
+  func buckets(seed: Seed) throws {
+    var random = seed.generator
+    for _ in 0..<2000 {
+      let bucket = text(&random).replacing("/", with: "")
+      if NameKind.bucket.brokenRule(bucket) == nil { continue }
+      for word in ["cairn://" + bucket, "cairn://\(bucket)/key"] {
+        do throws(Failure) {
+          _ = try Location(PathText.string(Array(word.utf8)))
+          Issue.record("\(word)")
+        } catch {
+          #expect(error.exitStatus == 2)
+        }
+      }
+    }
+    for kind in NameKind.allCases {
+      for name in ["", "a b", "é", String(repeating: "x", count: 129)] {
+        do throws(Failure) {
+          try kind.check(name)
+          Issue.record("\(kind) \(name)")
+        } catch {
+          #expect(error.exitStatus == 2)
+        }
+      }
+    }
+  }
+
+  @Test(
+    "a tree's objects land below the target as they were below the source", arguments: Seed.several)
+  func treeTargets(seed: Seed) throws {
+    var random = seed.generator
+    for _ in 0..<2000 {
+      let (base, below, other) = (text(&random), text(&random), text(&random))
+      let source = Location(bucket: "bucket", key: base)
+      let target = Location(bucket: "other", key: other)
+      let key = source.prefix + below
+      if key.isEmpty { continue }
+      let wanted = Array(target.prefix.utf8) + Array(below.utf8)
+      let found = treeTarget(of: key, from: source, to: target)
+      #expect(found.map { Array($0.key.utf8) } == (wanted.isEmpty ? nil : wanted))
+      #expect(found == nil || found?.bucket == "other")
+      // A target is in what is copied just when a listing of that would meet it.
+      let inside = Location(bucket: "bucket", key: key)
+      #expect(source.holds(inside) && !source.holds(target))
+      #expect(
+        source.holds(Location(bucket: "bucket", key: other))
+          == (other.utf8.elementsEqual(base.utf8) || other.utf8.starts(with: source.prefix.utf8)))
+    }
+    // What has the source's own name goes where `cp` puts it.
+    let source = Location(bucket: "bucket", key: "a/b")
+    for (target, key) in [("", "b"), ("c", "c"), ("c/", "c/b")] {
+      let found = treeTarget(of: "a/b", from: source, to: Location(bucket: "other", key: target))
+      #expect(found?.key == key)
+    }
   }
 
   @Test("locations are equal when their bytes are", arguments: Seed.several)
@@ -52,10 +104,11 @@ struct LocationTests {
       let a = text(&random)
       let b = text(&random)
       let same = a.utf8.elementsEqual(b.utf8)
-      #expect((try Location(word("cairn://b/" + a)) == Location(word("cairn://b/" + b))) == same)
+      #expect(
+        (try Location(word("cairn://bkt/" + a)) == Location(word("cairn://bkt/" + b))) == same)
     }
-    #expect(try Location("cairn://b/é") != Location("cairn://b/e\u{301}"))
-    #expect(try Location("cairn://b/K") != Location("cairn://b/\u{212A}"))
+    #expect(try Location("cairn://bkt/é") != Location("cairn://bkt/e\u{301}"))
+    #expect(try Location("cairn://bkt/K") != Location("cairn://bkt/\u{212A}"))
   }
 
   @Test("slashes at ends and between are found by bytes", arguments: Seed.several)
@@ -78,22 +131,22 @@ struct LocationTests {
 
   @Test("a target that ends in a slash, and no other, gets the source's last name")
   func completion() throws {
-    let source = try Location("cairn://b/x/y")
+    let source = try Location("cairn://bkt/x/y")
     func completed(_ text: String) throws -> [UInt8] {
       Array(try Location(text).completed(by: source).key.utf8)
     }
-    #expect(try completed("cairn://b") == Array("y".utf8))
-    #expect(try completed("cairn://b/d/") == Array("d/y".utf8))
-    #expect(try completed("cairn://b/d/\u{301}") == Array("d/\u{301}".utf8))
+    #expect(try completed("cairn://bkt") == Array("y".utf8))
+    #expect(try completed("cairn://bkt/d/") == Array("d/y".utf8))
+    #expect(try completed("cairn://bkt/d/\u{301}") == Array("d/\u{301}".utf8))
   }
 
   @Test("what is no UTF-8 is refused, what was escaped can be given as it is shown")
   func escapes() throws {
-    let raw = Array("cairn://b/q".utf8) + [0xFF]
+    let raw = Array("cairn://bkt/q".utf8) + [0xFF]
     #expect(throws: Failure.self) { try Location(PathText.string(raw)) }
     // `put -r` makes this key of a file's name; `ls` prints it, and the shell hands it back.
     let key = PathText.string(Array("q".utf8) + [0xFF])
-    let location = try Location(word("cairn://b/" + key))
+    let location = try Location(word("cairn://bkt/" + key))
     #expect(location.key.utf8.elementsEqual(key.utf8))
   }
 }

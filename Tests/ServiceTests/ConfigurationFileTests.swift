@@ -21,6 +21,25 @@ private func failure(
   }
 }
 
+@Test(
+  "a word without quotes is told as that, with its line",
+  arguments: [
+    ("a = 1\npolicy = nearest\n", "the value of 'policy' wants quotes: \"nearest\": c.toml:2"),
+    ("policy=nearest # why\n", "the value of 'policy' wants quotes: \"nearest\": c.toml:1"),
+    ("size = 256MiB\n", "the value of 'size' wants quotes: \"256MiB\": c.toml:1"),
+    ("[t]\nfile =\t/etc/key\r\n", "the value of 'file' wants quotes: \"/etc/key\": c.toml:2"),
+  ])
+func unquoted(text: String, says: String) {
+  #expect(failure(text) == says)
+}
+
+@Test("another mistake in a line keeps its own words")
+func otherMistakes() {
+  for text in ["a = [1\n", "a = \"b\n", "a = 1 2\n", "a\n", "= nearest\n", "a = \n"] {
+    #expect(failure(text)?.contains("wants quotes") == false, "\(text)")
+  }
+}
+
 private enum Mode: String, ConfigurationChoice { case fast, safe }
 
 @Test("every type is read as written")

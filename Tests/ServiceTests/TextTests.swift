@@ -18,6 +18,7 @@ func sizes(text: String, byteCount: UInt64) {
   arguments: [
     "", " ", "KiB", "-1", "1 ", " 1", "1  KiB", "1kiB", "1Ki", "1.", ".5", "1.5.5", "1e3", "16EiB",
     "18446744073709551616", "1XB", "0x10", "1.0000000000KiB", "١",
+    "5000.5", "1.5B", "1.0",
   ])
 func noSizes(text: String) {
   #expect(ByteSize(text) == nil)

@@ -149,6 +149,12 @@ final class RunningCairn {
   }
 }
 
+/// A file of secrets that only its owner may read, as daemons and clients want it.
+func writeSecret(_ text: String, to path: String) throws {
+  try text.write(toFile: path, atomically: true, encoding: .utf8)
+  try FileManager.default.setAttributes([.posixPermissions: 0o600], ofItemAtPath: path)
+}
+
 /// A small tree with what trees have: nested folders, empty ones, links, odd names and times, duplicates, sizes
 /// from nothing to several stripes.
 func makeTree(at root: String, seed: Seed, byteCount: Int) throws {

@@ -77,9 +77,9 @@ struct ClassCommandTests {
       (["admin", "class", "set", "nowhere", "cold"], 1, "no such bucket: nowhere"),
       (["admin", "class", "define", "x"], 2, "--codec"),
       (["admin", "class", "define", "x", "--codec", "gzip"], 2, "--codec takes"),
-      (["admin", "class", "define", "X", "--codec", "zstd"], 1, "a class's name"),
-      (["admin", "class", "define", "x", "--codec", "zstd", "--level", "40"], 1, "has levels"),
-      (["admin", "class", "define", "x", "--codec", "xz", "--group", "2MiB"], 1, "4 KiB to 1 MiB"),
+      (["admin", "class", "define", "X", "--codec", "zstd"], 2, "a class's name"),
+      (["admin", "class", "define", "x", "--codec", "zstd", "--level", "40"], 2, "has levels"),
+      (["admin", "class", "define", "x", "--codec", "xz", "--group", "2MiB"], 2, "4KiB to 1MiB"),
       (
         ["admin", "class", "define", "x", "--codec", "lz4", "--scheme", "8+3"], 1, "add nodes first"
       ),

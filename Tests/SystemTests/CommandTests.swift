@@ -190,6 +190,40 @@ struct CommandTests {
     }
   }
 
+  @Test("an object that is replaced all the while can be read: each time one whole state of it")
+  func replacedWhileRead() throws {
+    let cluster = try RealCluster(nodes: 3)
+    try cluster.succeed("mb", "bucket")
+    // Longer than what is kept in the metadata, so that two questions are asked.
+    let states = (0..<2).map { state in
+      Data((0..<6000).map { "state \(state) line \($0)\n" }.joined().utf8)
+    }
+    for (index, state) in states.enumerated() {
+      try state.write(to: URL(fileURLWithPath: cluster.folder + "/state-\(index)"))
+    }
+    try cluster.succeed("put", cluster.folder + "/state-0", "cairn://bucket/k")
+    let reads = try (0..<4).map { _ in
+      try cluster.start(["cat"] + Array(repeating: "cairn://bucket/k", count: 200))
+    }
+    var count = 0
+    while reads.contains(where: { $0.process.isRunning }) {
+      count += 1
+      try cluster.succeed("put", cluster.folder + "/state-\(count % 2)", "cairn://bucket/k")
+    }
+    #expect(count > 2)
+    for read in reads {
+      let finished = read.wait()
+      #expect(finished.status == 0, "\(finished.error)")
+      var rest = finished.output[...]
+      var found = 0
+      while let state = states.first(where: { rest.starts(with: $0) }) {
+        rest = rest.dropFirst(state.count)
+        found += 1
+      }
+      #expect(found == 200 && rest.isEmpty)
+    }
+  }
+
   @Test("wrong input is refused with one line and the right exit status")
   func refusals() throws {
     let cluster = try RealCluster(nodes: 3)
@@ -200,8 +234,7 @@ struct CommandTests {
       atPath: folder + "/full", withIntermediateDirectories: true)
     let wrongKey = folder + "/wrong.toml"
     let client = try String(contentsOfFile: cluster.directory + "/client.toml", encoding: .utf8)
-    try String(repeating: "ab", count: 32).write(
-      toFile: folder + "/wrong.key", atomically: true, encoding: .utf8)
+    try writeSecret(String(repeating: "ab", count: 32), to: folder + "/wrong.key")
     try client.replacingOccurrences(of: "cluster.key", with: folder + "/wrong.key")
       .write(toFile: wrongKey, atomically: true, encoding: .utf8)
     let noCluster = folder + "/none.toml"
@@ -213,7 +246,16 @@ struct CommandTests {
     )
     .write(toFile: badConfig, atomically: true, encoding: .utf8)
 
+    let everybody = folder + "/everybody.toml"
+    try String(repeating: "ab", count: 32).write(
+      toFile: folder + "/everybody.key", atomically: true, encoding: .utf8)
+    try FileManager.default.setAttributes(
+      [.posixPermissions: 0o644], ofItemAtPath: folder + "/everybody.key")
+    try client.replacingOccurrences(of: "cluster.key", with: folder + "/everybody.key")
+      .write(toFile: everybody, atomically: true, encoding: .utf8)
+
     let cases: [(words: [String], config: String?, status: Int32, says: String)] = [
+      (["ls"], everybody, 1, "everybody on this machine can get at the cluster key: 'chmod 600'"),
       (["ls"], noCluster, 1, "127.0.0.1:1"),
       (["ls"], folder + "/absent.toml", 1, "absent.toml"),
       (["ls"], wrongKey, 1, "key"),
@@ -222,7 +264,36 @@ struct CommandTests {
       (["ls", "--nonsense"], nil, 2, "--nonsense"),
       (["mb"], nil, 2, "too few"),
       (["mb", "bucket"], nil, 1, "exists"),
-      (["mb", "A"], nil, 1, "3 to 63"), (["mb", "Abc"], nil, 1, "a to z"),
+      // Before anything is contacted.
+      (["mb", "A"], noCluster, 2, "3 to 63"), (["mb", "Abc"], noCluster, 2, "a to z"),
+      (["rb", "UPPER"], noCluster, 2, "a to z"),
+      (["ls", "cairn://UPPER/"], noCluster, 2, "a to z"),
+      (["put", "-", "cairn://a/k"], noCluster, 2, "3 to 63"),
+      (["get", "cairn://a../k", folder + "/r"], noCluster, 2, "begins and ends"),
+      (["cat", "cairn://192.168.0.1/k"], noCluster, 2, "IP address"),
+      (["rm", "-r", "cairn://bucket/x", "cairn://UPPER/"], noCluster, 2, "a to z"),
+      (["cp", "cairn://bucket/k", "cairn://UPPER/k"], noCluster, 2, "a to z"),
+      (["mv", "cairn://bucket/", "cairn://bucket/k"], noCluster, 2, "empty key"),
+      (["bucket", "versioning", "UPPER"], noCluster, 2, "a to z"),
+      (["mb", "--class", "Hot", "bucket"], noCluster, 2, "a class's name"),
+      (["mb", "--key-domain", "Finance", "bucket"], noCluster, 2, "a key domain's name"),
+      (["admin", "class", "set", "UPPER", "hot"], noCluster, 2, "a to z"),
+      (["admin", "class", "set", "bucket", "Hot"], noCluster, 2, "a class's name"),
+      (["admin", "class", "define", "Hot"], noCluster, 2, "a class's name"),
+      (["admin", "class", "define", "x", "--group", "5000.5"], noCluster, 2, "4KiB to 1MiB"),
+      (["admin", "class", "define", "x", "--group", "2MiB"], noCluster, 2, "4KiB to 1MiB"),
+      (["admin", "key", "domain", "rotate", "Finance"], noCluster, 2, "a key domain's name"),
+      (["admin", "key", "domain", "set", "bucket", "F"], noCluster, 2, "a key domain's name"),
+      (["admin", "user", "create", "no name"], noCluster, 2, "no name for a user"),
+      (["admin", "user", "create", "root"], noCluster, 2, "no user is called 'root'"),
+      (["admin", "user", "policy", "show", "u", "no name"], noCluster, 2, "for a policy"),
+      (["admin", "user", "key", "delete", "short"], noCluster, 2, "an access key has"),
+      (["cp", "-r", "cairn://bucket/p", "cairn://bucket/p/q"], noCluster, 2, "in what is copied"),
+      (["mv", "-r", "cairn://bucket", "cairn://bucket/q"], noCluster, 2, "in what is moved"),
+      (
+        ["cp", "-r", "--version", "null", "cairn://bucket/p", "cairn://bucket/q"], noCluster, 2,
+        "one object"
+      ),
       (["admin", "repair"], nil, 2, "admin repair takes status"),
       (["ls", "--consistency", "weak"], nil, 2, "eventual"),
       (["ls", "--consistency", "read-own"], nil, 2, "--session"),
@@ -234,8 +305,12 @@ struct CommandTests {
       (["cat", "cairn://bucket/none"], nil, 1, "none"),
       (["rm", "cairn://bucket/none"], nil, 1, "none"),
       (["cp", "cairn://bucket/none", "cairn://bucket/other"], nil, 1, "none"),
-      (["stat", "cairn://bucket/"], nil, 1, "empty key"),
-      (["put", "-", "cairn://bucket/" + String(repeating: "k", count: 1025)], nil, 1, "1025"),
+      (["cp", "-r", "cairn://bucket/none", "cairn://bucket/other"], nil, 1, "none"),
+      (["cp", "-r", "cairn://bucket/k", "cairn://nowhere/k"], nil, 1, "cairn://nowhere"),
+      (["stat", "cairn://bucket/"], noCluster, 2, "empty key"),
+      (
+        ["put", "-", "cairn://bucket/" + String(repeating: "k", count: 1025)], noCluster, 2, "1025"
+      ),
       (["put", folder + "/absent", "cairn://bucket/a"], nil, 1, "absent"),
       (["put", folder, "cairn://bucket/a"], nil, 1, "directory"),
       (["get", "--range", "5-9", "cairn://bucket/k", folder + "/r"], nil, 1, "range"),
@@ -258,6 +333,40 @@ struct CommandTests {
       #expect(finished.error.contains(says), "cairn \(words): \(finished.error)")
     }
     #expect(try cluster.succeed("cat", "cairn://bucket/k").text == "x")
+
+    // Where a reader stands, in a client's file and in a gateway's: the line is that of what is wrong.
+    let gateway = try String(
+      contentsOfFile: cluster.directory + "/gateway-1/config.toml", encoding: .utf8
+    ).replacing("../", with: cluster.directory + "/")
+      .replacing("\"access-keys\"", with: "\"\(cluster.directory)/gateway-1/access-keys\"")
+      .replacing(#/listen = .*/#, with: "listen = \"127.0.0.1:0\"")
+    for (text, last, says) in [
+      ("read_policy = nearest", true, "the value of 'read_policy' wants quotes: \"nearest\""),
+      ("read_policy = \"nearest\"", true, "wants 'location' beside it"),
+      ("read_policy = \"closest\"", true, "must be one of"),
+      ("read_policy = \"nearest\"\nlocation = []", true, "at least one"),
+      ("read_policy = \"nearest\"\nlocation = [\"rack-1\"]", true, "which has node-1, node-2"),
+      ("location = [\"rack-1\"]\nread_policy = \"round-robin\"", false, "says nothing without"),
+    ] {
+      for (words, good) in [(["ls"], client), (["gateway"], gateway)] {
+        let path = folder + "/place.toml"
+        let whole =
+          good.replacing("\"cluster.key", with: "\"\(cluster.directory)/cluster.key") + text + "\n"
+        try whole.write(toFile: path, atomically: true, encoding: .utf8)
+        let line =
+          whole.split(separator: "\n", omittingEmptySubsequences: false).count - (last ? 1 : 2)
+        let finished = try cluster.run(words + ["--config", path])
+        #expect(finished.status == 1 && finished.errorLines.count == 1, "\(finished.error)")
+        #expect(finished.error.contains(says), "\(finished.error)")
+        #expect(finished.error.hasSuffix(": \(path):\(line)\n"), "\(line): \(finished.error)")
+      }
+    }
+    let near = folder + "/near.toml"
+    try
+      (client.replacing("cluster.key", with: cluster.directory + "/cluster.key")
+      + "read_policy = \"nearest\"\nlocation = [\"node-2\"]\n")
+      .write(toFile: near, atomically: true, encoding: .utf8)
+    #expect(try cluster.run(["cat", "cairn://bucket/k"], config: near).text == "x")
 
     // What nobody could run with is refused with its line, before anything is made.
     let wrong: [(role: String, from: String, to: String)] = [
@@ -301,7 +410,72 @@ struct CommandTests {
     try shell.run()
     let said = String(decoding: pipe.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
     shell.waitUntilExit()
-    #expect(shell.terminationStatus == 1 && said.contains("not UTF-8"), "\(said)")
+    #expect(shell.terminationStatus == 2 && said.contains("not UTF-8"), "\(said)")
+  }
+
+  @Test("trees are copied and moved inside the cluster, also to another class; what fails is named")
+  func trees() throws {
+    let cluster = try RealCluster(nodes: 3)
+    let tree = cluster.folder + "/tree"
+    try makeTree(at: tree, seed: Seed(11), byteCount: 3 << 20)
+    try cluster.succeed("mb", "bucket")
+    try cluster.succeed("mb", "--class", "hot", "quick")
+    try cluster.succeed("put", "-r", tree, "cairn://bucket/a/p")
+    func keys(_ location: String) throws -> [String] {
+      let listed = try cluster.run(["ls", "-r", "--json", location])
+      return try listed.text.split(separator: "\n").map {
+        let entry = try JSONSerialization.jsonObject(with: Data($0.utf8)) as? [String: Any]
+        return try #require(entry?["key"] as? String)
+      }
+    }
+    func check(_ location: String) throws {
+      let back = cluster.folder + "/" + UUID().uuidString
+      try cluster.succeed("get", "-r", location, back)
+      let report = try difference(tree, back)
+      #expect(report == nil, "\(location): \(report ?? "")")
+    }
+    let all = try keys("cairn://bucket/a/p/").map { String($0.dropFirst("a/p/".count)) }
+    let copied = try cluster.succeed("cp", "-r", "--json", "cairn://bucket/a/p", "cairn://bucket/q")
+    #expect(copied.text.split(separator: "\n").count == all.count)
+    #expect(
+      copied.text.contains(
+        #"{"source":"cairn://bucket/a/p/link","target":"cairn://bucket/q/link"}"#))
+    #expect(try keys("cairn://bucket/q/") == all.map { "q/" + $0 })
+    try check("cairn://bucket/q")
+    // Another class: the bytes are stored anew. Where the target is a bucket the tree's own folder is its own.
+    try cluster.succeed("cp", "-r", "cairn://bucket/a/p", "cairn://quick")
+    #expect(try keys("cairn://quick") == all.filter { !$0.isEmpty })
+    try cluster.succeed("mv", "-r", "cairn://quick", "cairn://bucket/back/")
+    #expect(try keys("cairn://quick").isEmpty)
+    try cluster.succeed("rb", "quick")
+    try cluster.succeed("mv", "-r", "cairn://bucket/q", "cairn://bucket/r/s")
+    #expect(try keys("cairn://bucket/q").isEmpty)
+    try check("cairn://bucket/r/s")
+    // Up a level; one object that has the prefix's name goes with what is below it.
+    try cluster.succeed("put", "-", "cairn://bucket/r/s", input: Data("own".utf8))
+    try cluster.succeed("mv", "-r", "cairn://bucket/r/s", "cairn://bucket/t")
+    #expect(try cluster.succeed("cat", "cairn://bucket/t").text == "own")
+    try cluster.succeed("rm", "cairn://bucket/t")
+    try check("cairn://bucket/t")
+
+    // What cannot be moved stays, what can goes: a name that gets too long, and one whose place is yet to be read.
+    let long = String(repeating: "n", count: 1010)
+    try cluster.succeed("put", "-", "cairn://bucket/d/\(long)", input: Data("long".utf8))
+    try cluster.succeed("put", "-", "cairn://bucket/d/e/d/e/f", input: Data("deep".utf8))
+    try cluster.succeed("put", "-", "cairn://bucket/d/e/g", input: Data("good".utf8))
+    let target = "cairn://bucket/" + String(repeating: "t", count: 20)
+    let failed = try cluster.run(["mv", "-r", "cairn://bucket/d", target])
+    #expect(failed.status == 1 && failed.errorLines.count == 2, "\(failed.error)")
+    #expect(failed.error.contains("key is 1031 bytes long"), "\(failed.error)")
+    #expect(failed.error.hasSuffix("cairn: 1 of 3 were not moved\n"), "\(failed.error)")
+    #expect(try cluster.succeed("cat", target + "/e/g").text == "good")
+    #expect(try keys("cairn://bucket/d/") == ["d/" + long])
+    try cluster.succeed("mv", "-r", target, "cairn://bucket/d")
+    let up = try cluster.run(["mv", "-r", "cairn://bucket/d/e", "cairn://bucket"])
+    #expect(up.status == 1 && up.error.contains("1 of 2 were not moved"), "\(up.error)")
+    #expect(up.error.contains("its target is in what is moved: cairn://bucket/d/e/d/e/f"))
+    #expect(try cluster.succeed("cat", "cairn://bucket/g").text == "good")
+    #expect(try cluster.succeed("cat", "cairn://bucket/d/e/d/e/f").text == "deep")
   }
 
   @Test("names that would leave the destination are refused before anything is written")
@@ -407,6 +581,15 @@ struct CommandTests {
       "cat", "--version", ids[1], "cairn://bucket/k", "cairn://bucket/k",
     ])
     #expect(refused.status == 2 && refused.errorLines.count == 1, "\(refused.error)")
+
+    // What keeps a bucket in which 'ls' shows nothing is said.
+    let full = try cluster.run(["rb", "bucket"])
+    #expect(full.status == 1 && full.error == "cairn: bucket is not empty: bucket\n")
+    try cluster.succeed("rm", "cairn://bucket/k")
+    #expect(try cluster.succeed("ls", "-r", "cairn://bucket").text == "")
+    let old = try cluster.run(["rb", "bucket"])
+    #expect(old.status == 1 && old.errorLines.count == 1, "\(old.error)")
+    #expect(old.error.contains("older versions or delete markers are left"), "\(old.error)")
   }
 
   @Test("help and version answer without a cluster")

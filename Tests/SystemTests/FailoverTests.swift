@@ -181,7 +181,7 @@ struct EtcdConfigurationTests {
       """
     try text.write(toFile: folder + "/config.toml", atomically: true, encoding: .utf8)
     let key = String(repeating: "0", count: 64)
-    try key.write(toFile: folder + "/key", atomically: true, encoding: .utf8)
+    try writeSecret(key, to: folder + "/key")
     let finished = try RunningCairn(
       ["coordinator", "--config", folder + "/config.toml"], input: nil, pipe: nil, folder: folder,
       config: ""

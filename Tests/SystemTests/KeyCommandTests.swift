@@ -156,14 +156,17 @@ struct KeyCommandTests {
       (["mb", "--key-domain", "none", "other"], 1, "no such key domain: none"),
       (["mb", "--key-domain", "", "other"], 2, "--key-domain takes"),
       (["admin", "key", "domain", "create", "finance"], 1, "key domain exists already"),
-      (["admin", "key", "domain", "create", "Finance"], 1, "a key domain's name"),
+      (["admin", "key", "domain", "create", "Finance"], 2, "a key domain's name"),
       (["admin", "key", "domain", "rotate", "none"], 1, "no such key domain: none"),
       (["admin", "key", "domain", "set", "sealed", "--none"], 1, "cairn mv"),
       (["admin", "key", "domain", "set", "nowhere", "finance"], 1, "no such bucket: nowhere"),
       (["admin", "key", "domain", "set", "sealed"], 2, "--none"),
-      (["admin", "key", "new", keys, "not a name"], 1, "a master key's name"),
-      (["admin", "key", "new", keys, "#2027"], 1, "a master key's name"),
-      (["admin", "key", "new", "/nowhere/at/all", "name"], 1, "/nowhere/at/all"),
+      (["admin", "key", "new", keys, "not a name"], 2, "a master key's name"),
+      (["admin", "key", "new", keys, "#2027"], 2, "a master key's name"),
+      (
+        ["admin", "key", "new", "/nowhere/at/all", "name"], 1,
+        "no key is added: /nowhere/at/all: No such file"
+      ),
     ]
     for (words, status, text) in cases {
       let finished = try cluster.run(words)
@@ -174,5 +177,23 @@ struct KeyCommandTests {
     try FileManager.default.setAttributes([.posixPermissions: 0o644], ofItemAtPath: keys)
     let open = try cluster.run(["admin", "key", "domain", "create", "other"])
     #expect(open.status == 1 && open.error.contains("chmod 600"), "\(open.error)")
+    // Whose key it is stands in the sentence; nothing is behind it.
+    for words in [["key", "rotate"], ["key", "domain", "rotate", "finance"]] {
+      let closed = try cluster.run(["admin"] + words)
+      #expect(closed.status == 1 && closed.errorLines.count == 1, "\(closed.error)")
+      #expect(
+        closed.error.hasSuffix("others may read it: chmod 600 is wanted\n"), "\(closed.error)")
+    }
+    try FileManager.default.setAttributes([.posixPermissions: 0o600], ofItemAtPath: keys)
+    try cluster.succeed("mb", "open")
+    try cluster.succeed("put", "-", "cairn://open/k", input: Data("x".utf8))
+    for (bucket, domain) in [("sealed", "finance"), ("open", nil)] {
+      let stat = try cluster.succeed("stat", "cairn://\(bucket)/k").text
+      #expect(stat.contains("key domain  finance\n") == (domain != nil), "\(stat)")
+      let object = try #require(
+        JSONSerialization.jsonObject(
+          with: cluster.succeed("stat", "--json", "cairn://\(bucket)/k").output) as? [String: Any])
+      #expect(object["keyDomain"] as? String == domain && object.keys.contains("keyDomain"))
+    }
   }
 }

@@ -39,8 +39,7 @@ struct SecurityTests {
     }
     #expect(try cluster.run(["stat", "cairn://bucket/k"]).status == 1)
     // And a wrong key over TLS is told as such.
-    try String(repeating: "ab", count: 32).write(
-      toFile: cluster.folder + "/wrong.key", atomically: true, encoding: .utf8)
+    try writeSecret(String(repeating: "ab", count: 32), to: cluster.folder + "/wrong.key")
     let wrong = cluster.folder + "/wrong.toml"
     try client.replacingOccurrences(of: "cluster.key", with: cluster.folder + "/wrong.key")
       .write(toFile: wrong, atomically: true, encoding: .utf8)

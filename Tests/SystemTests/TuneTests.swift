@@ -75,8 +75,7 @@ struct TuneTests {
     /// A configuration of one node; nobody leads it.
     func node(_ device: String) throws -> String {
       let file = path + "/node.toml"
-      try String(repeating: "0f", count: 32).write(
-        toFile: path + "/key", atomically: true, encoding: .utf8)
+      try writeSecret(String(repeating: "0f", count: 32), to: path + "/key")
       try """
       name = "n1"
       listen = "127.0.0.1:0"

@@ -32,6 +32,16 @@ package enum EngineKind: String, CaseIterable, Sendable {
     if self != .cluster && self != .meta {
       if options.configuration != nil { throw refuse("config is for cluster and meta") }
     }
+    for key in ["scheme", "nodes"] where options.given.contains(where: { $0.key == key }) {
+      guard [.cluster, .meta, .s3].contains(self) else {
+        throw refuse("\(key) is for cluster, meta and s3")
+      }
+      if options.endpoint != nil || options.configuration != nil {
+        throw refuse(
+          "\(key) is of a temporary cluster: it says nothing beside \(options.endpoint == nil ? "config" : "endpoint")"
+        )
+      }
+    }
     let sizes = JobOptions.Direction.allCases.filter {
       $0 == .read ? options.pattern.reads : options.pattern.writes
     }.map(options.sizes)

@@ -50,7 +50,29 @@ final class S3Place: ObjectPlace, @unchecked Sendable {
   func delete(_ key: String) async throws(BenchError) { _ = try await send("DELETE", "/" + key) }
 
   func makeBucket() async throws(BenchError) { _ = try await send("PUT", "") }
-  func removeBucket() async throws(BenchError) { _ = try await send("DELETE", "") }
+
+  /// Empties the bucket and removes it. Requests that were given up may still be carried out: what they leave goes too.
+  func removeBucket() async throws(BenchError) {
+    for attempt in 1... {
+      for key in try await keys() { try await delete(key) }
+      do throws(BenchError) {
+        _ = try await send("DELETE", "")
+        return
+      } catch {
+        guard case .failed(let text) = error, text.contains("BucketNotEmpty"), attempt < 50,
+          await driver.sleep(.milliseconds(100))
+        else { throw error }
+      }
+    }
+  }
+
+  /// The first of the bucket; all are deleted before it is asked again. Ours need no escapes.
+  private func keys() async throws(BenchError) -> [String] {
+    let listing = String(decoding: try await send("GET", "?list-type=2"), as: UTF8.self)
+    return listing.split(separator: "<Key>").dropFirst().map { part in
+      String(part[..<(part.firstRange(of: "</Key>")?.lowerBound ?? part.endIndex)])
+    }
+  }
 
   /// - Parameter path: below the bucket.
   private func send(

@@ -53,11 +53,13 @@ private func pad(_ text: String, _ width: Int) -> String {
 /// `cairn admin class define NAME`: makes a class, or changes what is said of the one of that name.
 func defineClass(_ context: Context) async throws(Failure) {
   let name = context.arguments.operands[0]
+  try NameKind.storageClass.check(name)
+  let wishes = try ClassWishes(context.arguments)
   try await Client.with(context) { client throws(Failure) in
     let known = try await client.ask(ListClasses(level: .strong), about: "classes").classes.first {
       $0.storageClass.name == name
     }
-    let wanted = try policy(named: name, context.arguments, instead: known?.storageClass)
+    let wanted = try wishes.policy(named: name, instead: known?.storageClass)
     // With a larger m the log gets more copies first: a new link and a checkpoint, some ten seconds.
     let end = context.driver.now + .seconds(120)
     while true {
@@ -80,6 +82,7 @@ func defineClass(_ context: Context) async throws(Failure) {
 func setClass(_ context: Context) async throws(Failure) {
   let bucket = try Location.bucketName(context.arguments.operands[0])
   let storageClass = context.arguments.operands[1]
+  try NameKind.storageClass.check(storageClass)
   try await Client.with(context) { client throws(Failure) in
     do throws(DataPathError) {
       _ = try await client.coordinator.query(
@@ -102,40 +105,55 @@ func setClass(_ context: Context) async throws(Failure) {
   }
 }
 
-/// What the options say; what they leave out stays as it was.
-private func policy(named name: String, _ arguments: Arguments, instead known: StorageClass?)
-  throws(Failure) -> StorageClass
-{
-  var codec = known?.codec
-  if let text = arguments["--codec"] {
-    codec = Codec(named: text)
-    if codec == nil { throw .usage("--codec takes raw, lz4, zstd or xz: \(text)") }
-  }
-  guard let codec else { throw .usage("a new class needs --codec raw, lz4, zstd or xz") }
-  let standard = StorageClass.builtIn.first { $0.codec == codec }
-  var policy = StorageClass(
-    name: name, codec: codec, level: standard?.level ?? 0,
-    groupByteCount: known?.groupByteCount ?? standard?.groupByteCount ?? 64 << 10,
-    scheme: known?.scheme)
-  if let known, known.codec == codec { policy.level = known.level }
-  if let text = arguments["--level"] {
-    guard let level = Int(text) else { throw .usage("--level takes a number: \(text)") }
-    policy.level = level
-  }
-  if let text = arguments["--group"] {
-    guard let size = ByteSize(text) else {
-      throw .usage("--group takes a size, as in 512KiB: \(text)")
+/// What the options of `define` say; nil where they say nothing.
+private struct ClassWishes {
+  private var codec: Codec?
+  private var level: Int?
+  private var groupByteCount: Int?
+  /// The inner one is nil for the cluster's.
+  private var scheme: Scheme??
+
+  /// - Throws: a ``Failure/usage(_:)`` for what can be no class's.
+  init(_ arguments: Arguments) throws(Failure) {
+    if let text = arguments["--codec"] {
+      codec = Codec(named: text)
+      if codec == nil { throw .usage("--codec takes raw, lz4, zstd or xz: \(text)") }
     }
-    policy.groupByteCount = size.int
-  }
-  if let text = arguments["--scheme"] {
-    policy.scheme = Scheme(text)
-    if policy.scheme == nil && text != "default" {
-      throw .usage("--scheme takes k+m, as in 6+3, or default: \(text)")
+    if let text = arguments["--level"] {
+      level = Int(text)
+      if level == nil { throw .usage("--level takes a number: \(text)") }
+    }
+    if let text = arguments["--group"] {
+      guard let size = ByteSize(text), StorageClass.groupByteCounts.contains(size.int) else {
+        throw .usage("--group takes a size from 4KiB to 1MiB, as in 512KiB: \(text)")
+      }
+      groupByteCount = size.int
+    }
+    if let text = arguments["--scheme"] {
+      scheme = .some(Scheme(text))
+      if text != "default" && Scheme(text) == nil {
+        throw .usage("--scheme takes k+m, as in 6+3, or default: \(text)")
+      }
     }
   }
-  if let rule = policy.brokenRule { throw .failed(rule, name) }
-  return policy
+
+  /// What is not said stays as it is with `known`, but that another codec has a level of its own.
+  fileprivate func policy(named name: String, instead known: StorageClass?) throws(Failure)
+    -> StorageClass
+  {
+    guard let codec = codec ?? known?.codec else {
+      throw .usage("a new class needs --codec raw, lz4, zstd or xz")
+    }
+    let standard = StorageClass.builtIn.first { $0.codec == codec }
+    var policy = StorageClass(
+      name: name, codec: codec, level: standard?.level ?? 0,
+      groupByteCount: groupByteCount ?? known?.groupByteCount ?? standard?.groupByteCount
+        ?? 64 << 10, scheme: scheme ?? known?.scheme)
+    if let known, known.codec == codec { policy.level = known.level }
+    if let level { policy.level = level }
+    if let rule = policy.brokenRule { throw .usage("\(rule): \(name)") }
+    return policy
+  }
 }
 
 extension Codec {

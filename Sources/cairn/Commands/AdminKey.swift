@@ -8,9 +8,9 @@ import Service
 /// `cairn admin key domain create NAME`.
 func createKeyDomain(_ context: Context) async throws(Failure) {
   let name = context.arguments.operands[0]
-  if let rule = KeyDomainRules.brokenRule(name: name) { throw .failed(rule, name) }
+  try NameKind.keyDomain.check(name)
   try await Client.with(context) { client throws(Failure) in
-    _ = try await client.ask(CreateKeyDomain(name: name), about: name)
+    _ = try await client.askAboutKeys(CreateKeyDomain(name: name), about: name)
     if context.arguments.has("--json") {
       try await client.output.line(JSON.object([("domain", .string(name))]).text)
       try await client.output.flush()
@@ -60,19 +60,31 @@ func listKeyDomains(_ context: Context) async throws(Failure) {
 /// `cairn admin key domain rotate NAME`.
 func rotateKeyDomain(_ context: Context) async throws(Failure) {
   let name = context.arguments.operands[0]
-  try await rotate(context, domain: name, about: name)
+  try NameKind.keyDomain.check(name)
+  try await rotate(context, domain: name)
 }
 
 /// `cairn admin key rotate`.
 func rotateMasterKey(_ context: Context) async throws(Failure) {
-  try await rotate(context, domain: nil, about: "master key")
+  try await rotate(context, domain: nil)
 }
 
-private func rotate(_ context: Context, domain: String?, about subject: String)
-  async throws(Failure)
-{
+extension Client {
+  /// That keys cannot be had is a sentence of its own: it says which key domain is closed, and why.
+  fileprivate func askAboutKeys<Request: Call>(_ request: Request, about subject: String)
+    async throws(Failure) -> Request.Answer
+  {
+    do throws(DataPathError) {
+      return try await coordinator.query(request)
+    } catch {
+      throw failure(error, error.refusalCode == .keyUnavailable ? "" : subject)
+    }
+  }
+}
+
+private func rotate(_ context: Context, domain: String?) async throws(Failure) {
   try await Client.with(context) { client throws(Failure) in
-    let answer = try await client.ask(RotateKeys(domain: domain), about: subject)
+    let answer = try await client.askAboutKeys(RotateKeys(domain: domain), about: domain ?? "")
     if context.arguments.has("--json") {
       try await client.output.line(
         JSON.object([
@@ -96,6 +108,7 @@ func setKeyDomain(_ context: Context) async throws(Failure) {
     throw .usage("a key domain's name is wanted, or --none")
   }
   let name = operands.count == 2 ? operands[1] : ""
+  if operands.count == 2 { try NameKind.keyDomain.check(name) }
   try await Client.with(context) { client throws(Failure) in
     do throws(DataPathError) {
       _ = try await client.coordinator.query(SetBucketKeyDomain(bucket: bucket, keyDomain: name))
@@ -128,14 +141,12 @@ func newMasterKey(_ context: Context) async throws(Failure) {
   let path = operands[0]
   let driver = context.driver
   let name = operands.count == 2 ? operands[1] : masterKeyName(driver)
-  guard KeyFile.isName(name) else {
-    throw .failed("a master key's name has 1 to 64 letters, digits, '.', '-' and '_'", name)
-  }
+  try NameKind.masterKey.check(name)
   do throws(KeyProviderError) {
     try await KeyFile.add(
       name, driver.randomBytes(AES256GCM.keyByteCount), to: path, on: driver)
   } catch {
-    throw .failed("no key is added: \(error)", name)
+    throw .failed("no key is added: \(error)")
   }
 }
 

@@ -101,7 +101,7 @@ private func lines(_ status: GetRepairStatus.Answer) -> [String] {
       "dead bytes        \(byteText(status.deadBytes)) in containers, of which \(status.collectContainers) are to be packed anew"
     )
   }
-  if status.isLogHurt { lines.append("metadata log      copies on lost devices") }
+  if status.isLogHurt { lines.append("metadata log      \(logHurt(status))") }
   for device in status.devices {
     let silence =
       device.silentMilliseconds > 0 ? ", silent for \(device.silentMilliseconds / 1000) s" : ""
@@ -118,6 +118,17 @@ private func lines(_ status: GetRepairStatus.Answer) -> [String] {
     lines.append("rewriting         \(rewrite.container) by \(rewrite.worker): \(done)")
   }
   return lines
+}
+
+/// What the leader mends by writing that part of the log anew elsewhere.
+func logHurt(_ status: GetRepairStatus.Answer) -> String {
+  let isLost = status.devices.contains { $0.state == .lost }
+  return switch (status.damagedBlocks > 0, isLost) {
+  case (true, true): "copies on lost devices, or damaged"
+  case (true, false): "damaged copies"
+  // One that holds nothing else is not listed.
+  case (false, _): "copies on lost devices"
+  }
 }
 
 /// At the present rate; nil while nothing of it is written.

@@ -5,6 +5,10 @@ import Service
 
 /// `cairn admin user create NAME`
 func createUser(_ context: Context) async throws(Failure) {
+  // The account itself, in policies and to those who write them.
+  if context.arguments.operands[0] == "root" {
+    throw .usage("no user is called 'root': that is the account, with a gateway's own access keys")
+  }
   try await changeUser(context, .create, "created")
 }
 
@@ -25,6 +29,7 @@ private func changeUser(_ context: Context, _ change: UserChange, _ done: String
   async throws(Failure)
 {
   let name = context.arguments.operands[0]
+  try NameKind.user.check(name)
   try await Client.with(context) { client throws(Failure) in
     try await client.change(.changeUser(name: name, change), about: name)
     try await client.tell([("user", .string(name)), ("state", .string(done))], context)
@@ -75,6 +80,7 @@ func listUsers(_ context: Context) async throws(Failure) {
 /// `cairn admin user show NAME`
 func showUser(_ context: Context) async throws(Failure) {
   let name = context.arguments.operands[0]
+  try NameKind.user.check(name)
   try await Client.with(context) { client throws(Failure) in
     let user = try await client.ask(
       GetUser(level: client.level, name: name), at: client.level, about: name)
@@ -125,6 +131,7 @@ func showUser(_ context: Context) async throws(Failure) {
 /// `cairn admin user key create USER`: the secret is shown here and never again.
 func createAccessKey(_ context: Context) async throws(Failure) {
   let user = context.arguments.operands[0]
+  try NameKind.user.check(user)
   try await Client.with(context) { client throws(Failure) in
     let fresh = AccessKey.make(context.driver)
     let sealed = client.secrets.seal(
@@ -138,6 +145,7 @@ func createAccessKey(_ context: Context) async throws(Failure) {
 /// `cairn admin user key rotate ACCESS-KEY`: another one for its user, and the old one disabled.
 func rotateAccessKey(_ context: Context) async throws(Failure) {
   let old = context.arguments.operands[0]
+  try NameKind.accessKey.check(old)
   try await Client.with(context) { client throws(Failure) in
     // To seal the secret its user has to be known, of a key that is disabled too.
     let user = try await client.owner(of: old)
@@ -199,6 +207,7 @@ private func changeAccessKey(_ context: Context, _ change: AccessKeyChange, _ do
   async throws(Failure)
 {
   let name = context.arguments.operands[0]
+  try NameKind.accessKey.check(name)
   try await Client.with(context) { client throws(Failure) in
     try await client.change(.changeAccessKey(name: name, change), about: name)
     try await client.tell([("accessKey", .string(name)), ("state", .string(done))], context)
@@ -207,12 +216,17 @@ private func changeAccessKey(_ context: Context, _ change: AccessKeyChange, _ do
 
 // MARK: Policies
 
+/// USER POLICY and what else there is.
+private func policyOperands(_ context: Context) throws(Failure) -> [String] {
+  let operands = context.arguments.operands
+  try NameKind.user.check(operands[0])
+  try NameKind.policy.check(operands[1])
+  return operands
+}
+
 /// `cairn admin user policy set USER POLICY FILE`
 func setUserPolicy(_ context: Context) async throws(Failure) {
-  let operands = context.arguments.operands
-  if let rule = UserRules.brokenRule(name: operands[1]) {
-    throw .failed("no name for a policy: \(rule)", operands[1])
-  }
+  let operands = try policyOperands(context)
   let source = operands[2] == "-" ? "standard input" : operands[2]
   let bytes: [UInt8]
   do throws(RingError) {
@@ -239,7 +253,7 @@ func setUserPolicy(_ context: Context) async throws(Failure) {
 
 /// `cairn admin user policy show USER POLICY`: the document as it was given.
 func showUserPolicy(_ context: Context) async throws(Failure) {
-  let operands = context.arguments.operands
+  let operands = try policyOperands(context)
   try await Client.with(context) { client throws(Failure) in
     let user = try await client.ask(
       GetUser(level: client.level, name: operands[0]), at: client.level, about: operands[0])
@@ -261,7 +275,7 @@ func showUserPolicy(_ context: Context) async throws(Failure) {
 
 /// `cairn admin user policy delete USER POLICY`
 func deleteUserPolicy(_ context: Context) async throws(Failure) {
-  let operands = context.arguments.operands
+  let operands = try policyOperands(context)
   try await Client.with(context) { client throws(Failure) in
     try await client.change(
       .changeUser(name: operands[0], .deletePolicy(operands[1])), about: operands[1])

@@ -3,11 +3,12 @@ import Messages
 
 func makeBucket(_ context: Context) async throws(Failure) {
   let name = try Location.bucketName(context.arguments.operands[0])
-  if let rule = BucketName.brokenRule(name) { throw .failed(rule, name) }
   if context.arguments["--class"] == "" { throw .usage("--class takes a class's name") }
   if context.arguments["--key-domain"] == "" {
     throw .usage("--key-domain takes a key domain's name")
   }
+  if let name = context.arguments["--class"] { try NameKind.storageClass.check(name) }
+  if let name = context.arguments["--key-domain"] { try NameKind.keyDomain.check(name) }
   try await Client.with(context) { client throws(Failure) in
     let storageClass = context.arguments["--class"] ?? ""
     let keyDomain = context.arguments["--key-domain"] ?? ""
@@ -27,6 +28,24 @@ func makeBucket(_ context: Context) async throws(Failure) {
 func removeBucket(_ context: Context) async throws(Failure) {
   let name = try Location.bucketName(context.arguments.operands[0])
   try await Client.with(context) { client throws(Failure) in
-    try await client.change(.removeBucket(name: name), about: name)
+    do throws(DataPathError) {
+      _ = try await client.coordinator.execute(.removeBucket(name: name))
+    } catch {
+      guard error.refusalCode == .bucketNotEmpty else { throw failure(error, name) }
+      throw .failed(try await client.whyNotEmpty(name), name)
+    }
+  }
+}
+
+extension Client {
+  /// What keeps a bucket: `ls` shows nothing where only older versions do.
+  fileprivate func whyNotEmpty(_ bucket: String) async throws(Failure) -> String {
+    let objects = try await ask(
+      ListObjects(
+        level: .strong, bucket: bucket, prefix: "", after: "", delimiter: "", limit: 1),
+      about: bucket)
+    guard objects.entries.isEmpty else { return "bucket is not empty" }
+    return
+      "bucket is not empty: older versions or delete markers are left, 'cairn ls -r --versions' shows them and 'cairn rm --version' removes them"
   }
 }

@@ -18,7 +18,7 @@ func bashCompletion(_ commands: [CommandSpec]) -> String {
   }
   next["", default: []].formUnion(["help", "--help", "--version"])
   next["completion", default: []].insert("bash")
-  next["bench", default: []].formUnion(["raw", "store", "node", "cluster", "net", "meta"])
+  next["bench", default: []].formUnion(["raw", "store", "node", "cluster", "net", "meta", "s3"])
   var words = ""
   for (before, after) in next.sorted(by: { $0.key < $1.key }) {
     words += "      \"\(before)\") words=\"\(after.sorted().joined(separator: " "))\" ;;\n"

@@ -3,13 +3,14 @@ import Messages
 import Service
 
 /// `cp` and `mv` inside the cluster: no byte moves, unless the target's bucket has another storage class. A target that is empty
-/// or ends in a slash gets the source's last name.
+/// or ends in a slash gets the source's last name. With `-r`, ``TreeTransfer``.
 func copy(_ context: Context) async throws(Failure) { try await transfer(context, move: false) }
 
 func move(_ context: Context) async throws(Failure) { try await transfer(context, move: true) }
 
 private func transfer(_ context: Context, move: Bool) async throws(Failure) {
   let operands = context.arguments.operands
+  if context.arguments.has("--recursive") { return try await transferTree(context, move: move) }
   let source = try Location.object(operands[0])
   let target = try Location(operands[1]).completed(by: source)
   try Location.checkKey(target.key, shown: operands[1])
@@ -19,24 +20,13 @@ private func transfer(_ context: Context, move: Bool) async throws(Failure) {
     throw .failed("source and target are the same object", operands[0])
   }
   try await Client.with(context) { client throws(Failure) in
-    let from = ObjectName(bucket: source.bucket, key: source.key)
-    var identity: UInt64 = 0
-    if version != .unnamed {
-      identity = try await client.ask(
-        FindVersion(level: .strong, name: from, version: version), about: source.text
-      ).entry.identity
-    }
-    do throws(DataPathError) {
-      _ = try await client.coordinator.execute(
-        .copyObject(
-          source: from, sourceIdentity: identity,
-          target: ObjectName(bucket: target.bucket, key: target.key), attributes: nil, move: move,
-          precondition: .none, modified: 0))
+    let writer = ObjectWriter(client.access)
+    do throws(Failure) {
+      try await client.transfer(source, version, to: target, move: move, writer)
+      try await client.finish(writer, target.text)
     } catch {
-      guard error.refusalCode == .otherClass else {
-        throw failure(error, await client.blamed(for: error, source, target))
-      }
-      try await client.rewrite(source, version, as: target, move: move)
+      await writer.abandon()
+      throw error
     }
     if context.arguments.has("--json") {
       try await client.output.line(
@@ -49,24 +39,59 @@ private func transfer(_ context: Context, move: Bool) async throws(Failure) {
 }
 
 extension Client {
+  /// Copies or moves one object.
+  ///
+  /// - Parameter writer: for what has to be stored anew.
+  func transfer(
+    _ source: Location, _ version: VersionName, to target: Location, move: Bool,
+    _ writer: ObjectWriter
+  ) async throws(Failure) {
+    let from = ObjectName(bucket: source.bucket, key: source.key)
+    var identity: UInt64 = 0
+    if version != .unnamed {
+      identity = try await ask(
+        FindVersion(level: .strong, name: from, version: version), about: source.text
+      ).entry.identity
+    }
+    do throws(DataPathError) {
+      _ = try await coordinator.execute(
+        .copyObject(
+          source: from, sourceIdentity: identity,
+          target: ObjectName(bucket: target.bucket, key: target.key), attributes: nil, move: move,
+          precondition: .none, modified: 0))
+    } catch {
+      guard error.refusalCode == .otherClass else {
+        throw failure(error, await blamed(for: error, source, target))
+      }
+      try await rewrite(source, version, as: target, move: move, writer)
+    }
+  }
+
+  /// After the last object.
+  func finish(_ writer: ObjectWriter, _ shown: String) async throws(Failure) {
+    do throws(DataPathError) {
+      try await writer.finish()
+    } catch {
+      throw failure(error, shown)
+    }
+  }
+
   /// Stores an object's bytes anew in another bucket's class. Of a move the source goes when the copy is there, unless it was
   /// replaced meanwhile.
-  fileprivate func rewrite(
-    _ source: Location, _ version: VersionName, as target: Location, move: Bool
+  private func rewrite(
+    _ source: Location, _ version: VersionName, as target: Location, move: Bool,
+    _ writer: ObjectWriter
   ) async throws(Failure) {
     let from = ObjectName(bucket: source.bucket, key: source.key)
     let record = try await ask(
       StatObject(level: .strong, name: from, version: version), about: source.text
     ).record
-    let writer = ObjectWriter(access)
     let bytes = ObjectSource(access, from, identity: record.identity, range: 0..<record.byteCount)
     do throws(DataPathError) {
       _ = try await writer.put(
         ObjectName(bucket: target.bucket, key: target.key), attributes: record.attributes,
         source: bytes, unlessIdentical: false)
-      try await writer.finish()
     } catch {
-      await writer.abandon()
       throw failure(error, "\(source.text) to \(target.text)")
     }
     if move {
@@ -76,7 +101,7 @@ extension Client {
   }
 
   /// Which of the two the refusal was about.
-  fileprivate func blamed(for error: DataPathError, _ source: Location, _ target: Location) async
+  private func blamed(for error: DataPathError, _ source: Location, _ target: Location) async
     -> String
   {
     switch error.refusalCode {

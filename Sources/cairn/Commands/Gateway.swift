@@ -80,7 +80,7 @@ enum GatewayBackend: Sendable {
     var coordinators: [SocketAddress] = []
     var keyFile = ""
     var security = TransportSecurity.automatic
-    var readPolicy = ReadPolicy.dataFirst
+    var reading = ReadSettings()
     var writeMemory = ByteSize(256 << 20)
     var readMemory = ByteSize(256 << 20)
     /// Of buckets that clients make.
@@ -105,7 +105,7 @@ enum GatewayBackend: Sendable {
       cluster.coordinators = try settings.addresses("coordinators", in: root)
       cluster.keyFile = try root.required("key_file")
       cluster.security = try settings.security(in: root)
-      cluster.readPolicy = try settings.readPolicy(in: root)
+      cluster.reading = try ReadSettings(root)
       // An empty name is no way to say that nothing is encrypted: the line may have lost it.
       if let keyDomain: String = try root.optional("key_domain") {
         if let rule = KeyDomainRules.brokenRule(name: keyDomain) {
@@ -142,12 +142,13 @@ enum GatewayBackend: Sendable {
         driver: driver, key: key, name: "gateway", security: cluster.security)
       let coordinator = CoordinatorClient(
         driver: driver, wire: wire, addresses: cluster.coordinators, name: "gateway")
+      try await checkPlace(cluster.reading, coordinator)
       let map = MapCache(driver: driver, coordinator: coordinator)
       let access = ClusterAccess(
         driver: driver, coordinator: coordinator, map: map,
         stripes: StripeIO(
           driver: driver, client: wire, directory: map,
-          options: StripeIO.Options(policy: cluster.readPolicy)),
+          options: StripeIO.Options(policy: cluster.reading.policy)),
         readBudgetByteCount: cluster.readMemory.int)
       var options = ObjectWriter.Options(memoryByteCount: cluster.writeMemory.int)
       options.slowPieceByteCount = 256 << 10
@@ -162,20 +163,23 @@ enum GatewayBackend: Sendable {
   }
 }
 
+/// Where the gateway stands must be in the cluster, which need not answer yet.
+private func checkPlace(_ reading: ReadSettings, _ coordinator: CoordinatorClient)
+  async throws(Failure)
+{
+  guard reading.needsCheck else { return }
+  let found: GetMap.Answer
+  do throws(DataPathError) {
+    found = try await coordinator.query(GetMap(level: .strong), patience: .seconds(5))
+  } catch {
+    return
+  }
+  try reading.check(found.map.nodes)
+}
+
 /// The file that `access_keys` names: a line each, the access key and its secret with a space between them.
 func accessKeys(_ path: String, _ driver: any Driver) async throws(Failure) -> [AccessKey] {
-  let bytes: [UInt8]
-  let mode: UInt32
-  do throws(RingError) {
-    mode = try await driver.status(path).mode
-    bytes = try await driver.readFile(path, limit: 1 << 20)
-  } catch {
-    throw .failed("cannot read the access keys: \(error.reason)", path)
-  }
-  // Whoever reads it is root; a group may be a service's own.
-  guard mode & 0o007 == 0 else {
-    throw .failed("holds secrets that everybody on this machine can get at: 'chmod 600' it", path)
-  }
+  let bytes = try await secret("the access keys", in: path, limit: 1 << 20, on: driver)
   var keys: [AccessKey] = []
   for line in String(decoding: bytes, as: UTF8.self).split(whereSeparator: \.isNewline) {
     if line.hasPrefix("#") { continue }

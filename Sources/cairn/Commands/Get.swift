@@ -83,21 +83,28 @@ private func emit(
   shown: String
 ) async throws(Failure) {
   let name = ObjectName(bucket: location.bucket, key: location.key)
-  let answer = try await client.ask(
-    StatObject(level: client.level, name: name, version: version), at: client.level,
-    about: shown)
-  let wanted = try resolve(range, size: answer.record.byteCount, shown: shown)
-  let reader = ObjectReader(client.access)
-  let sink = StreamSink(
-    file: File(driver: client.driver, descriptor: 1, path: "standard output"))
-  do throws(DataPathError) {
-    try await reader.read(name, identity: answer.record.identity, range: wanted, into: sink)
-  } catch {
-    if sink.isReaderGone { throw .readerGone }
-    if case .sink(let reason) = error { throw .failed(reason, "standard output") }
-    throw failure(error, shown)
+  for attempt in 1... {
+    let answer = try await client.ask(
+      StatObject(level: client.level, name: name, version: version), at: client.level,
+      about: shown)
+    let wanted = try resolve(range, size: answer.record.byteCount, shown: shown)
+    let reader = ObjectReader(client.access)
+    let sink = StreamSink(
+      file: File(driver: client.driver, descriptor: 1, path: "standard output"))
+    do throws(DataPathError) {
+      return try await reader.read(
+        name, identity: answer.record.identity, range: wanted, into: sink)
+    } catch {
+      if error == .changed, !sink.hasBegun, attempt < replacedLimit { continue }
+      if sink.isReaderGone { throw .readerGone }
+      if case .sink(let reason) = error { throw .failed(reason, "standard output") }
+      throw failure(error, shown)
+    }
   }
 }
+
+/// How often a read begins anew because the object was replaced, while nothing of it has left us.
+private let replacedLimit = 20
 
 /// "FIRST-LAST", "FIRST-" or "-COUNT" (the last COUNT bytes), as HTTP has them; both ends included.
 struct ByteRangeText: Sendable {

@@ -108,11 +108,11 @@ private func walk(_ root: String, base: String, _ context: Context, into plan: i
       }
       switch status.kind {
       case .directory:
-        try Location.checkKey(key + "/", shown: path)
+        if let rule = Location.brokenRule(key: key + "/") { throw .failed(rule, path) }
         plan.items.append(directoryItem(key: key + "/", path: path, status))
         pending.append((path, key + "/"))
       case .file, .symbolicLink:
-        try Location.checkKey(key, shown: path)
+        if let rule = Location.brokenRule(key: key) { throw .failed(rule, path) }
         plan.items.append(try await leafItem(key: key, path: path, status, context))
       case .other:
         await context.output.error("cairn: left out, neither file, link nor directory: \(path)")

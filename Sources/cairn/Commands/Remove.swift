@@ -12,8 +12,10 @@ func remove(_ context: Context) async throws(Failure) {
     throw .usage("--version goes with one object")
   }
   var named: [Location] = []
-  if !recursive { for operand in operands { named.append(try Location.object(operand)) } }
-  let objects = named
+  for operand in operands {
+    named.append(try recursive ? Location(operand) : Location.object(operand))
+  }
+  let locations = named
   let asJSON = context.arguments.has("--json")
   func tell(_ bucket: String, _ key: String) async throws(Failure) {
     guard asJSON else { return }
@@ -21,13 +23,12 @@ func remove(_ context: Context) async throws(Failure) {
       JSON.object([("bucket", .string(bucket)), ("key", .string(key))]).text)
   }
   try await Client.with(context) { client throws(Failure) in
-    try await inParallel(Array(zip(objects, operands)), atMost: parallelRemovals) {
-      object, operand in
+    let objects = recursive ? [] : Array(zip(locations, operands))
+    try await inParallel(objects, atMost: parallelRemovals) { object, operand in
       await client.remove(object.bucket, object.key, version, shown: operand)
     }
-    for object in objects { try await tell(object.bucket, object.key) }
-    for operand in recursive ? operands : [] {
-      let location = try Location(operand)
+    for (object, _) in objects { try await tell(object.bucket, object.key) }
+    for (location, operand) in recursive ? Array(zip(locations, operands)) : [] {
       var removed = 0
       try await client.forEachPage(below: location, shown: operand) { entries throws(Failure) in
         removed += entries.count
@@ -67,8 +68,7 @@ extension Client {
     below location: Location, shown: String,
     _ body: ([ListObjects.Entry]) async throws(Failure) -> Void
   ) async throws(Failure) {
-    let prefix =
-      location.key.isEmpty || endsInSlash(location.key) ? location.key : location.key + "/"
+    let prefix = location.prefix
     if !prefix.utf8.elementsEqual(location.key.utf8) {
       let found: ObjectRecord?
       do throws(DataPathError) {

@@ -43,8 +43,7 @@ final class RestoreRun: @unchecked Sendable {
   }
 
   func run(_ location: Location, shown: String, into destination: String) async throws(Failure) {
-    let base =
-      location.key.isEmpty || endsInSlash(location.key) ? location.key : location.key + "/"
+    let base = location.prefix
     var entries: [Entry] = []
     var refused: [String] = []
     try await client.forEachPage(below: location, shown: shown) { page throws(Failure) in

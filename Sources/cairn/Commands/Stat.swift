@@ -15,6 +15,7 @@ func stat(_ context: Context) async throws(Failure) {
         version: version),
       at: client.level, about: operand)
     let record = answer.record
+    let keyDomain = try await client.keyDomain(of: location.bucket)
     let modified = rfc3339(.milliseconds(Int64(clamping: record.modified)))
     // What the object could still lose: the least over the containers that hold it; inlined bytes live in the log.
     let margin = answer.containers.map {
@@ -28,6 +29,7 @@ func stat(_ context: Context) async throws(Failure) {
         ("scheme", .string(scheme)), ("etag", .string(record.contentHash.hex)),
         ("modified", .string(modified)), ("identity", .number(record.identity)),
         ("class", .string(answer.storageClass)),
+        ("keyDomain", keyDomain.map { .string($0) } ?? .null),
         ("compressedBytes", answer.groupBytes.map { .number($0) } ?? .null),
         ("mode", record.attributes.mode.map { .string(octal($0)) } ?? .null),
         (
@@ -70,6 +72,7 @@ func stat(_ context: Context) async throws(Failure) {
         lines.append("source time \(rfc3339(.nanoseconds(time)))")
       }
       lines.append("class       \(answer.storageClass)")
+      if let keyDomain { lines.append("key domain  \(keyDomain)") }
       if let bytes = answer.groupBytes, bytes > 0 {
         lines.append("compressed  \(bytes) in the groups that hold its chunks")
       }
@@ -89,6 +92,17 @@ func stat(_ context: Context) async throws(Failure) {
       for line in lines { try await client.output.line(line) }
     }
     try await client.output.flush()
+  }
+}
+
+extension Client {
+  /// The name of the key domain that a bucket is in, and all its objects with it; nil when they are not encrypted.
+  fileprivate func keyDomain(of bucket: String) async throws(Failure) -> String? {
+    let found = try await ask(GetBucket(level: level, name: bucket), at: level, about: bucket)
+    guard found.domain.keyDomain != .plain else { return nil }
+    let all = try await ask(ListKeyDomains(level: level), at: level, about: "key domains")
+    return all.domains.first { $0.id == found.domain.keyDomain }?.name
+      ?? found.domain.keyDomain.description
   }
 }
 
