@@ -11,7 +11,7 @@ package func hexText(_ bytes: some Sequence<UInt8>) -> String {
 }
 
 /// The bytes of hexadecimal digits of either case; nil unless all of it is pairs of them.
-package func hexBytes(_ text: some StringProtocol) -> [UInt8]? {
+package func hexBytes(_ text: String) -> [UInt8]? {
   var bytes: [UInt8] = []
   bytes.reserveCapacity(text.utf8.count / 2)
   var high: UInt8?

@@ -95,7 +95,7 @@ package final class KeyFile: KeyProvider, @unchecked Sendable {
       let words = line.split { $0 == 32 || $0 == 9 || $0 == 13 }
       if words.isEmpty || words[0].first == UInt8(ascii: "#") { continue }
       let texts = words.map { String(decoding: $0, as: UTF8.self) }
-      guard texts.count == 2, isName(texts[0]), let secret = hexBytes(texts[1]),
+      guard texts.count == 2, isName(texts[0]), let secret = hexBytes(String(texts[1])),
         secret.count == AES256GCM.keyByteCount
       else {
         throw .unavailable(

@@ -17,14 +17,16 @@ enum SignatureV4 {
 
     /// Nil when it is none. An access key may hold slashes.
     init?(_ credential: String) {
-      let parts = credential.split(separator: "/", omittingEmptySubsequences: false)
-      guard parts.count >= 5, parts[parts.count - 1] == "aws4_request",
-        parts[parts.count - 2] == "s3"
+      let parts = credential.utf8.split(
+        separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)
+      guard parts.count >= 5, parts[parts.count - 1].elementsEqual("aws4_request".utf8),
+        parts[parts.count - 2].elementsEqual("s3".utf8)
       else { return nil }
-      accessKey = parts[..<(parts.count - 4)].joined(separator: "/")
-      day = String(parts[parts.count - 4])
-      region = String(parts[parts.count - 3])
-      guard !accessKey.isEmpty, day.utf8.count == 8, !region.isEmpty else { return nil }
+      let day = parts[parts.count - 4]
+      accessKey = String(credential[..<credential.utf8.index(before: day.startIndex)])
+      self.day = String(Substring(day))
+      region = String(Substring(parts[parts.count - 3]))
+      guard !accessKey.isEmpty, day.count == 8, !region.isEmpty else { return nil }
     }
   }
 
