@@ -41,7 +41,7 @@ struct SignedClient {
     if let key {
       guard
         let signed = S3Signer(key, region: "us-east-1").fields(
-          method, target, fields, host: "s3:9000",
+          method, target, fields, host: client.endpoint.address.description,
           payload: hexText(RunningDigest.of(Array(body.utf8), .sha256)),
           now: date ?? driver.wallClock)
       else { throw HTTPError.cancelled }
@@ -68,16 +68,17 @@ struct SignedClient {
 enum TestGateway {
   static let root = AccessKey(name: "ROOTROOTROOTROOTROOT", secret: "root's secret")
 
-  static func start(_ world: SimulatedWorld, _ backend: any ObjectBackend) async throws -> (
-    gateway: S3Gateway, root: SignedClient
-  ) {
-    let process = world.process("s3")
+  /// - Parameter host: the name of its machine.
+  static func start(_ world: SimulatedWorld, _ backend: any ObjectBackend, host: String = "s3")
+    async throws -> (gateway: S3Gateway, root: SignedClient)
+  {
+    let process = world.process(host)
     let gateway = S3Gateway(
       GatewayConfiguration(
-        name: "s3", listen: SocketAddress(host: "s3", port: 9000), keys: [root]),
+        name: host, listen: SocketAddress(host: host, port: 9000), keys: [root]),
       backend: backend, driver: process, log: Log(driver: process, level: .error))
     let address = try await gateway.start()
-    let driver = world.process("client")
+    let driver = world.process("client of \(host)")
     let client = HTTPClient(
       driver: driver, endpoint: HTTPEndpoint(address: address, isSecure: false), trust: nil)
     return (gateway, SignedClient(driver: driver, client: client, key: root))

@@ -89,9 +89,6 @@ struct ObjectFacts {
     for line in request.fields.lines {
       let name = line.name.lowercased()
       if name.hasPrefix("x-amz-grant-") { throw S3Error(.aclNotSupported) }
-      if name.hasPrefix("x-amz-server-side-encryption") {
-        throw S3Error(.notImplemented).with("Header", name)
-      }
     }
   }
 

@@ -15,6 +15,7 @@ extension S3Service {
   func getObject(_ call: Call) async throws(S3Error) {
     let request = call.request
     guard let name = request.name else { throw S3Error(.invalidURI) }
+    try S3Encryption.refuseInRead(request)
     let partNumber = try Self.partNumber(request)
     let isHead = call.method == "HEAD"
     let range = try request.header("Range").flatMap { ByteRange($0) }
@@ -34,6 +35,7 @@ extension S3Service {
       modified: found.modified,
       showsChecksum: showsChecksum && range == nil && partNumber == nil)
     fields += Self.versionFields(found.versionName)
+    fields += Self.encryptionFields(found.keyDomain, own: backend.defaultKeyDomain)
     for (item, header) in Self.overrides {
       guard let value = try request.value(item) else { continue }
       guard value.utf8.allSatisfy({ $0 >= 32 && $0 != 127 || $0 == 9 }) else {
@@ -133,6 +135,7 @@ extension S3Service {
     let facts = try ObjectFacts(call.request, now: driver.wallClock.wholeMilliseconds)
     let source = try source(call, try BodyClaims(call.request), byteLimit: Self.putByteLimit)
     let precondition = try await precondition(call.request, name)
+    let encryption = try await encryptionFields(call)
     let made: MadeVersion
     do throws(BackendError) {
       made = try await backend.put(name, source: source, precondition: precondition) {
@@ -142,7 +145,7 @@ extension S3Service {
       throw source.failure ?? S3Error(backend: error)
     }
     await call.answer(
-      200, facts.with(source).storedFields + Self.versionFields(made.name))
+      200, facts.with(source).storedFields + Self.versionFields(made.name) + encryption)
   }
 
   /// The bytes a request brings. What can be known to be wrong before the first of them is refused here.
@@ -191,7 +194,10 @@ extension S3Service {
         .with("ArgumentName", "x-amz-tagging-directive").with("ArgumentValue", tagDirective)
     }
     let (ownTags, ownLock) = (facts.tags, facts.lock)
-    if source.isSame(as: name) && directive == "COPY" && sourceVersion == .unnamed {
+    let encryption = try await encryptionFields(call)
+    if source.isSame(as: name) && directive == "COPY" && sourceVersion == .unnamed,
+      !request.names(header: S3Encryption.header)
+    {
       throw S3Error(
         .invalidRequest,
         "This copy request is illegal because it is trying to copy an object to itself without changing the object's metadata, storage class, website redirect location or encryption attributes."
@@ -235,7 +241,7 @@ extension S3Service {
       xml.element("ETag", facts.quotedETag)
       return await call.answer(
         xml: xml.finish(),
-        Self.versionFields(made.name)
+        Self.versionFields(made.name) + encryption
           + Self.versionFields(found.versionName, header: "x-amz-copy-source-version-id"))
     }
     throw S3Error(backend: .changed)

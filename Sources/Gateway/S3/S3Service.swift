@@ -13,6 +13,8 @@ package final class S3Service: HTTPHandler, @unchecked Sendable {
   let gatekeeper: Gatekeeper
   /// Asked for before anybody knows who asks, so not from the backend each time.
   let corsRules: AccessCache<S3CORS>
+  /// Of buckets, to be told with each answer.
+  let keyDomains: AccessCache<String>
   private let log: Log
 
   init(
@@ -24,6 +26,7 @@ package final class S3Service: HTTPHandler, @unchecked Sendable {
     self.log = log
     gatekeeper = Gatekeeper(configuration.keys, backend, driver, log)
     corsRules = AccessCache(driver, lifetime: Gatekeeper.lifetime)
+    keyDomains = AccessCache(driver, lifetime: Gatekeeper.lifetime)
   }
 
   /// One request under way.
@@ -95,11 +98,12 @@ package final class S3Service: HTTPHandler, @unchecked Sendable {
   private func refuse(
     _ error: S3Error, _ exchange: HTTPExchange, _ requestID: String, _ extra: [HTTPFields.Line]
   ) async {
-    if error.code.status >= 500 && error.code != .notImplemented {
+    if error.code.status >= 500 && error.code != .notImplemented || !error.cause.isEmpty {
       log.warning(
         "request failed",
         [
-          "code": error.code.rawValue, "reason": error.message, "method": exchange.head.method,
+          "code": error.code.rawValue, "reason": error.cause.isEmpty ? error.message : error.cause,
+          "method": exchange.head.method,
           "target": String(exchange.head.target.prefix(200)), "id": requestID,
         ])
     }
@@ -169,12 +173,14 @@ package final class S3Service: HTTPHandler, @unchecked Sendable {
       if request.has("cors") { return try await putCORS(call) }
       if request.has("lifecycle") { return try await putLifecycle(call) }
       if request.has("object-lock") { return try await putBucketLock(call) }
+      if request.has("encryption") { return try await putEncryption(call) }
       try await createBucket(call)
     case "HEAD": try await headBucket(call)
     case "DELETE":
       if request.has("tagging") { return try await deleteSetting(.tagging, call) }
       if request.has("cors") { return try await deleteSetting(.cors, call) }
       if request.has("lifecycle") { return try await deleteSetting(.lifecycle, call) }
+      if request.has("encryption") { return try await deleteEncryption(call) }
       try await removeBucket(call)
     case "GET":
       if request.has("location") { return try await getLocation(call) }
@@ -185,6 +191,7 @@ package final class S3Service: HTTPHandler, @unchecked Sendable {
       if request.has("cors") { return try await getCORS(call) }
       if request.has("lifecycle") { return try await getLifecycle(call) }
       if request.has("object-lock") { return try await getBucketLock(call) }
+      if request.has("encryption") { return try await getEncryption(call) }
       try await listObjects(call)
     case "POST":
       if !request.has("delete"), Self.isForm(request) { return try await postObject(call) }
@@ -253,7 +260,7 @@ package final class S3Service: HTTPHandler, @unchecked Sendable {
   /// Sub-resources that are not there, and what S3 says when they are asked for and not set; nil: 501 in any case.
   private static let bucketQueries: [String: S3Error.Code?] = [
     "accelerate": nil, "analytics": nil,
-    "encryption": .encryptionConfigurationNotFound, "intelligent-tiering": nil, "inventory": nil,
+    "intelligent-tiering": nil, "inventory": nil,
     "logging": nil, "metrics": nil, "notification": nil,
     "replication": .replicationConfigurationNotFound, "requestPayment": nil,
     "website": .noSuchWebsiteConfiguration,

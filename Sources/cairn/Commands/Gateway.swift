@@ -40,9 +40,10 @@ func runGateway(_ context: Context) async throws(Failure) {
       throw .failed("the certificate cannot be used: \(error.reason)", error.path)
     }
   }
+  let objects = try await backend.open(settings, driver)
+  try await checkKeyDomain(of: objects, driver, log)
   let gateway = S3Gateway(
-    configuration, backend: try await backend.open(settings, driver), driver: driver, log: log,
-    certificate: certificate)
+    configuration, backend: objects, driver: driver, log: log, certificate: certificate)
   let address: SocketAddress
   do throws(RingError) {
     address = try await gateway.start()
@@ -59,6 +60,32 @@ func runGateway(_ context: Context) async throws(Failure) {
   await gateway.stop()
   log.info("gateway stopped")
   await log.flush()
+}
+
+/// Ends a gateway that would make buckets in a key domain that is not there. While no coordinator answers it begins all the same, and
+/// goes on asking: what it serves may need no such bucket.
+private func checkKeyDomain(of backend: any ObjectBackend, _ driver: any Driver, _ log: Log)
+  async throws(Failure)
+{
+  let name = backend.defaultKeyDomain
+  guard !name.isEmpty else { return }
+  let missing =
+    "no such key domain, which 'key_domain' names: cairn admin key domain create \(name)"
+  do throws(BackendError) {
+    if try await backend.hasKeyDomain(name) { return }
+  } catch {
+    log.warning(
+      "whether the key domain is there is not known yet", ["domain": name, "reason": "\(error)"])
+    driver.spawn("key domain") {
+      while await driver.sleep(.seconds(5)) {
+        guard let isThere = try? await backend.hasKeyDomain(name) else { continue }
+        if !isThere { log.error(missing, ["domain": name]) }
+        return
+      }
+    }
+    return
+  }
+  throw .failed(missing, name)
 }
 
 /// `tls_certificate` and `tls_key`: both or neither.
