@@ -68,15 +68,23 @@ struct SignedClient {
 enum TestGateway {
   static let root = AccessKey(name: "ROOTROOTROOTROOTROOT", secret: "root's secret")
 
-  /// - Parameter host: the name of its machine.
-  static func start(_ world: SimulatedWorld, _ backend: any ObjectBackend, host: String = "s3")
-    async throws -> (gateway: S3Gateway, root: SignedClient)
-  {
+  /// - Parameters:
+  ///   - host: the name of its machine.
+  ///   - targets: whom it may tell of writes.
+  static func start(
+    _ world: SimulatedWorld, _ backend: any ObjectBackend, host: String = "s3",
+    targets: [NotificationTarget.Configuration] = []
+  ) async throws -> (gateway: S3Gateway, root: SignedClient) {
     let process = world.process(host)
+    let log = Log(driver: process, level: .error)
+    var opened: [NotificationTarget] = []
+    for target in targets {
+      opened.append(try await NotificationTarget.open(target, on: process, log: log))
+    }
     let gateway = S3Gateway(
       GatewayConfiguration(
         name: host, listen: SocketAddress(host: host, port: 9000), keys: [root]),
-      backend: backend, driver: process, log: Log(driver: process, level: .error))
+      backend: backend, driver: process, log: log, targets: opened)
     let address = try await gateway.start()
     let driver = world.process("client of \(host)")
     let client = HTTPClient(

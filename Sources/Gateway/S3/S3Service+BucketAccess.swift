@@ -325,6 +325,7 @@ extension S3Service {
     gatekeeper.forgetRules(of: bucket)
     corsRules.forget(bucket)
     keyDomains.forget(bucket)
+    notifier.forget(bucket)
     for change in changes { try await self.change(bucket, change) }
   }
 }

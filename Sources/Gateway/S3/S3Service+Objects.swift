@@ -136,6 +136,7 @@ extension S3Service {
     let source = try source(call, try BodyClaims(call.request), byteLimit: Self.putByteLimit)
     let precondition = try await precondition(call.request, name)
     let encryption = try await encryptionFields(call)
+    let listeners = try await listeners(call)
     let made: MadeVersion
     do throws(BackendError) {
       made = try await backend.put(name, source: source, precondition: precondition) {
@@ -144,6 +145,10 @@ extension S3Service {
     } catch {
       throw source.failure ?? S3Error(backend: error)
     }
+    await tell(
+      NotificationEvent(
+        event: .put, name: name, version: made.name, byteCount: source.readByteCount,
+        etag: facts.with(source).etag), listeners, call)
     await call.answer(
       200, facts.with(source).storedFields + Self.versionFields(made.name) + encryption)
   }
@@ -205,6 +210,7 @@ extension S3Service {
     }
     let conditions = try Conditions(request, prefix: "x-amz-copy-source-")
     let precondition = try await precondition(request, name)
+    let listeners = try await listeners(call)
     // The source may be replaced between the look at it and the copy.
     for _ in 0..<Self.copyAttempts {
       let found = try await findSource(source, sourceVersion)
@@ -233,6 +239,10 @@ extension S3Service {
         if error == .changed { continue }
         throw S3Error(backend: error)
       }
+      await tell(
+        NotificationEvent(
+          event: .copy, name: name, version: made.name, byteCount: found.byteCount,
+          etag: facts.etag), listeners, call)
       // It may be replaced, or gone, by now: then the clock of this gateway is near enough.
       let copied = try? await backend.find(name, version: made.name, wanted: 0..<0)
       var xml = XMLText("CopyObjectResult")

@@ -184,9 +184,11 @@ extension S3Service {
       try await wholeBody(call, limit: WantedPart.documentByteLimit))
     let precondition = try await precondition(call.request, upload.name)
     let encryption = try await encryptionFields(call)
+    let listeners = try await listeners(call)
     let answer = SlowAnswer(call, driver)
     do throws(S3Error) {
-      let (document, version) = try await complete(upload, wanted, precondition, call)
+      let (document, version) = try await complete(
+        upload, wanted, precondition, listeners, call)
       await answer.finish(document, Self.versionFields(version) + encryption)
     } catch {
       // Too late for a status: the document says it.
@@ -196,7 +198,8 @@ extension S3Service {
   }
 
   private func complete(
-    _ upload: UploadName, _ wanted: [WantedPart], _ precondition: Precondition, _ call: Call
+    _ upload: UploadName, _ wanted: [WantedPart], _ precondition: Precondition,
+    _ listeners: NotificationRules?, _ call: Call
   ) async throws(S3Error) -> (XMLText, VersionName) {
     do throws(S3Error) {
       for _ in 0..<Self.copyAttempts {
@@ -208,6 +211,11 @@ extension S3Service {
         do throws(BackendError) {
           let made = try await backend.complete(
             upload, parts: parts, attributes: attributes, precondition: precondition)
+          await tell(
+            NotificationEvent(
+              event: .completed, name: upload.name, version: made.name,
+              byteCount: parts.reduce(UInt64(0)) { $0 &+ $1.part.byteCount }, etag: completed.etag),
+            listeners, call)
           return (result(upload, completed, call), made.name)
         } catch {
           // One was put again since it was listed: what counts now is looked at anew.

@@ -127,9 +127,11 @@ extension S3Service {
     claims.byteLimit = min(Self.putByteLimit, policy?.byteCounts?.upperBound ?? .max)
     let least = policy?.byteCounts?.lowerBound ?? 0
     let encryption = try await encryptionFields(put)
+    let listeners = try await listeners(put)
+    let made: MadeVersion
     let source = BodySource(pull: form, length: nil, claims, .unsigned, pool: driver.buffers)
     do throws(BackendError) {
-      _ = try await backend.put(name, source: source, precondition: .none) {
+      made = try await backend.put(name, source: source, precondition: .none) {
         () throws(DataPathError) -> ObjectAttributes in
         guard source.readByteCount >= least else { throw .source("too small") }
         return facts.with(source).attributes
@@ -141,6 +143,10 @@ extension S3Service {
       }
       throw source.failure ?? S3Error(backend: error)
     }
+    await tell(
+      NotificationEvent(
+        event: .post, name: name, version: made.name, byteCount: source.readByteCount,
+        etag: facts.with(source).etag), listeners, put)
     await answer(put, name, facts.with(source), form.fields, encryption)
   }
 

@@ -15,10 +15,12 @@ package final class S3Service: HTTPHandler, @unchecked Sendable {
   let corsRules: AccessCache<S3CORS>
   /// Of buckets, to be told with each answer.
   let keyDomains: AccessCache<String>
+  let notifier: Notifier
   private let log: Log
 
   init(
-    _ configuration: GatewayConfiguration, backend: any ObjectBackend, driver: any Driver, log: Log
+    _ configuration: GatewayConfiguration, backend: any ObjectBackend, driver: any Driver, log: Log,
+    targets: [NotificationTarget]
   ) {
     self.configuration = configuration
     self.backend = backend
@@ -27,6 +29,7 @@ package final class S3Service: HTTPHandler, @unchecked Sendable {
     gatekeeper = Gatekeeper(configuration.keys, backend, driver, log)
     corsRules = AccessCache(driver, lifetime: Gatekeeper.lifetime)
     keyDomains = AccessCache(driver, lifetime: Gatekeeper.lifetime)
+    notifier = Notifier(targets, backend, driver, log)
   }
 
   /// One request under way.
@@ -174,6 +177,7 @@ package final class S3Service: HTTPHandler, @unchecked Sendable {
       if request.has("lifecycle") { return try await putLifecycle(call) }
       if request.has("object-lock") { return try await putBucketLock(call) }
       if request.has("encryption") { return try await putEncryption(call) }
+      if request.has("notification") { return try await putNotifications(call) }
       try await createBucket(call)
     case "HEAD": try await headBucket(call)
     case "DELETE":
@@ -192,6 +196,7 @@ package final class S3Service: HTTPHandler, @unchecked Sendable {
       if request.has("lifecycle") { return try await getLifecycle(call) }
       if request.has("object-lock") { return try await getBucketLock(call) }
       if request.has("encryption") { return try await getEncryption(call) }
+      if request.has("notification") { return try await getNotifications(call) }
       try await listObjects(call)
     case "POST":
       if !request.has("delete"), Self.isForm(request) { return try await postObject(call) }
@@ -249,7 +254,6 @@ package final class S3Service: HTTPHandler, @unchecked Sendable {
     var documents = ["requestPayment": payer.finish()]
     for (name, root) in [
       ("accelerate", "AccelerateConfiguration"), ("logging", "BucketLoggingStatus"),
-      ("notification", "NotificationConfiguration"),
     ] {
       var empty = XMLText(root)
       documents[name] = empty.finish()
@@ -261,7 +265,7 @@ package final class S3Service: HTTPHandler, @unchecked Sendable {
   private static let bucketQueries: [String: S3Error.Code?] = [
     "accelerate": nil, "analytics": nil,
     "intelligent-tiering": nil, "inventory": nil,
-    "logging": nil, "metrics": nil, "notification": nil,
+    "logging": nil, "metrics": nil,
     "replication": .replicationConfigurationNotFound, "requestPayment": nil,
     "website": .noSuchWebsiteConfiguration,
   ]

@@ -16,6 +16,7 @@ func runGateway(_ context: Context) async throws(Failure) {
   var keyFile = ""
   var backend = GatewayBackend.cluster(GatewayBackend.ClusterSettings())
   var certificateFiles: (chain: String, key: String)?
+  var notifications: [NotificationSettings] = []
   var configuration = try settings.read { root throws(ConfigurationError) -> GatewayConfiguration in
     level = try root.value("log_level", default: .info)
     keyFile = try root.required("access_keys")
@@ -25,6 +26,9 @@ func runGateway(_ context: Context) async throws(Failure) {
     configuration.region = try root.value("region", default: configuration.region)
     configuration.domain = try root.value("domain", default: "")
     certificateFiles = try certificatePaths(root, settings)
+    for (name, table) in try root.namedTables("notifications") {
+      notifications.append(try NotificationSettings(name, table))
+    }
     return configuration
   }
   configuration.keys = try await accessKeys(settings.resolve(keyFile), driver)
@@ -42,8 +46,13 @@ func runGateway(_ context: Context) async throws(Failure) {
   }
   let objects = try await backend.open(settings, driver)
   try await checkKeyDomain(of: objects, driver, log)
+  var targets: [NotificationTarget] = []
+  for one in notifications {
+    targets.append(try await one.open(settings, on: driver, log: log))
+  }
   let gateway = S3Gateway(
-    configuration, backend: objects, driver: driver, log: log, certificate: certificate)
+    configuration, backend: objects, driver: driver, log: log, certificate: certificate,
+    targets: targets)
   let address: SocketAddress
   do throws(RingError) {
     address = try await gateway.start()
