@@ -125,7 +125,7 @@ extension S3Service {
     }
   }
 
-  private static func encryption(document: [UInt8]) throws(S3Error) -> S3Encryption {
+  static func encryption(document: [UInt8]) throws(S3Error) -> S3Encryption {
     let tree: XMLTree
     do throws(XMLTree.Malformed) {
       tree = try XMLTree.read(document, root: "ServerSideEncryptionConfiguration")

@@ -160,9 +160,11 @@ package final class S3Service: HTTPHandler, @unchecked Sendable {
   private func dispatchBucket(_ call: Call) async throws(S3Error) {
     let request = call.request
     if try await answersAccess(call) { return }
-    if call.method == "GET", let name = Self.switchedOff.keys.sorted().first(where: request.has) {
+    if call.method == "GET",
+      let known = Self.switchedOff.first(where: { request.has($0.item) })
+    {
       try await requireBucket(request)
-      return await call.answer(xml: Self.switchedOff[name] ?? [])
+      return await call.answer(xml: known.document)
     }
     if let refusal = Self.unsupported(request, Self.bucketQueries) {
       // Of a bucket that is not there, that is what counts.
@@ -248,17 +250,17 @@ package final class S3Service: HTTPHandler, @unchecked Sendable {
   }
 
   /// What S3 says of what a bucket has not, where that is no error.
-  private static let switchedOff: [String: [UInt8]] = {
+  private static let switchedOff: [(item: String, document: [UInt8])] = {
+    func empty(_ root: String) -> [UInt8] {
+      var xml = XMLText(root)
+      return xml.finish()
+    }
     var payer = XMLText("RequestPaymentConfiguration")
     payer.element("Payer", "BucketOwner")
-    var documents = ["requestPayment": payer.finish()]
-    for (name, root) in [
-      ("accelerate", "AccelerateConfiguration"), ("logging", "BucketLoggingStatus"),
-    ] {
-      var empty = XMLText(root)
-      documents[name] = empty.finish()
-    }
-    return documents
+    return [
+      ("accelerate", empty("AccelerateConfiguration")), ("logging", empty("BucketLoggingStatus")),
+      ("requestPayment", payer.finish()),
+    ]
   }()
 
   /// Sub-resources that are not there, and what S3 says when they are asked for and not set; nil: 501 in any case.

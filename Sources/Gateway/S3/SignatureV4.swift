@@ -175,7 +175,7 @@ struct SignedClaim {
     signature = try item("X-Amz-Signature")
     signedHeaders = try item("X-Amz-SignedHeaders").split(separator: ";").map { $0.lowercased() }
     lifetime = .seconds(seconds)
-    payload = try request.header("x-amz-content-sha256") ?? "UNSIGNED-PAYLOAD"
+    payload = try request.header("x-amz-content-sha256") ?? Payload.unsignedText
     try check(request)
   }
 
