@@ -46,6 +46,9 @@ package final class S3Gateway: @unchecked Sendable {
     return address
   }
 
+  /// What a backend's error comes to, for people.
+  package static func words(_ error: BackendError) -> String { S3Error(backend: error).message }
+
   /// Lets requests under way end, then the backend.
   package func stop() async {
     await server.stop()

@@ -187,7 +187,7 @@ package struct ConfigurationTable: Sendable {
   )] {
     guard let all = try table(key) else { return [] }
     let start = all.prefix + "."
-    // A name with a dot in it, which stands in quotes, is not found here, and so unknown.
+    // Keys with dots in them are refused when the file is parsed.
     let names = content.entries.keys.compactMap { path in
       path.hasPrefix(start) ? String(path.dropFirst(start.count)) : nil
     }.filter { !$0.contains(".") && !$0.contains("[") }.sorted()

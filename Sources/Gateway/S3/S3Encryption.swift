@@ -17,7 +17,7 @@ struct S3Encryption: Equatable {
   static let keyHeader = "x-amz-server-side-encryption-aws-kms-key-id"
   private static let bucketKeyHeader = "x-amz-server-side-encryption-bucket-key-enabled"
   static let customerPrefix = "x-amz-server-side-encryption-customer-"
-  private static let sourcePrefix = "x-amz-copy-source-server-side-encryption-"
+  static let sourceCustomerPrefix = "x-amz-copy-source-server-side-encryption-customer-"
 
   /// - Parameter key: a key domain's name, or an ARN that ends with it.
   /// - Throws: for what is none of S3's.
@@ -47,11 +47,18 @@ struct S3Encryption: Equatable {
 
   /// What a request that stores something asks for in its headers; nil: nothing, so that it is as the bucket has it.
   ///
-  /// - Throws: for keys that the client brings, and for what is none of S3's.
-  static func asked(_ request: S3Request) throws(S3Error) -> S3Encryption? {
+  /// - Parameter takesKeys: keys that the client brings are read elsewhere.
+  /// - Throws: for what is none of S3's, or not to be had.
+  static func asked(_ request: S3Request, takesKeys: Bool = false) throws(S3Error) -> S3Encryption?
+  {
+    var hasKey = false
     for line in request.fields.lines {
       let name = line.name.lowercased()
-      if name.hasPrefix(sourcePrefix) {
+      if takesKeys, CustomerKey.headers.contains(name) {
+        hasKey = hasKey || name.hasPrefix(customerPrefix)
+        continue
+      }
+      if name.hasPrefix(sourceCustomerPrefix) {
         throw S3Error(.notImplemented).with("Header", name)
       }
       guard name.hasPrefix(header), name != header, name != keyHeader, name != bucketKeyHeader
@@ -68,6 +75,12 @@ struct S3Encryption: Equatable {
       }
       return nil
     }
+    guard !hasKey else {
+      throw S3Error(
+        .invalidArgument,
+        "Server Side Encryption with Customer provided key is incompatible with the encryption method specified"
+      ).with("ArgumentName", header).with("ArgumentValue", algorithm)
+    }
     return try S3Encryption(algorithm, key: key)
   }
 
@@ -75,11 +88,7 @@ struct S3Encryption: Equatable {
   static func refuseInRead(_ request: S3Request) throws(S3Error) {
     for line in request.fields.lines {
       let name = line.name.lowercased()
-      guard name.hasPrefix(header) else { continue }
-      if name.hasPrefix(customerPrefix) {
-        throw S3Error(
-          .invalidRequest, "The encryption parameters are not applicable to this object.")
-      }
+      guard name.hasPrefix(header), !name.hasPrefix(customerPrefix) else { continue }
       throw S3Error(.invalidArgument, "\(name) header is not supported for this operation.")
         .with("ArgumentName", name)
     }

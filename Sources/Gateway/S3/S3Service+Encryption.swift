@@ -7,10 +7,14 @@ extension S3Service {
   /// bucket has is asked of the cluster for who wants one, and for all others believed for a while: they are only told.
   ///
   /// - Returns: what the answer says of it.
-  func encryptionFields(_ call: Call) async throws(S3Error) -> [HTTPFields.Line] {
+  ///
+  /// - Parameter takesKeys: whether the operation has to do with keys that clients bring.
+  func encryptionFields(_ call: Call, takesKeys: Bool = false) async throws(S3Error)
+    -> [HTTPFields.Line]
+  {
     guard let bucket = call.request.bucket else { return [] }
     let own = backend.defaultKeyDomain
-    guard let asked = try S3Encryption.asked(call.request) else {
+    guard let asked = try S3Encryption.asked(call.request, takesKeys: takesKeys) else {
       let known = try await ask { () async throws(BackendError) in
         try await self.knownKeyDomain(of: bucket)
       }
@@ -61,6 +65,33 @@ extension S3Service {
         throw error
       }
     } ?? ""
+  }
+
+  // MARK: Keys that clients bring
+
+  /// What opens an object that was stored with a client's key; nil for others.
+  ///
+  /// - Parameter prefix: of the headers that name the key.
+  /// - Throws: when the request has no key and wants one, has another, or has one for an object that was stored without.
+  func opened(
+    _ facts: ObjectFacts, _ call: Call, prefix: String = S3Encryption.customerPrefix
+  ) throws(S3Error) -> (key: CustomerKey, opened: CustomerSeal.Opened)? {
+    let key = try CustomerKey(call.request, prefix: prefix, isSecure: call.exchange.isSecure)
+    guard let seal = facts.customer else {
+      guard key == nil else {
+        throw S3Error(
+          .invalidRequest, "The encryption parameters are not applicable to this object.")
+      }
+      return nil
+    }
+    guard let key else {
+      throw S3Error(
+        .invalidRequest,
+        "The object was stored using a form of Server Side Encryption. The correct parameters must be provided to retrieve the object."
+      )
+    }
+    guard let opened = seal.open(key) else { throw S3Error(.accessDenied) }
+    return (key, opened)
   }
 
   // MARK: Of a bucket

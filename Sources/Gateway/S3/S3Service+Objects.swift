@@ -28,6 +28,7 @@ extension S3Service {
     let conditions = try Conditions(request)
     let found = try await find(name, try Self.version(request), wanted: wanted)
     let facts = ObjectFacts(found.attributes, contentName: found.contentName)
+    let customer = try self.opened(facts, call)
     try conditions.check(etag: facts.etag, modified: found.modified, isRead: true)
     // Of a part it would say nothing.
     let showsChecksum = try request.header("x-amz-checksum-mode")?.uppercased() == "ENABLED"
@@ -35,7 +36,9 @@ extension S3Service {
       modified: found.modified,
       showsChecksum: showsChecksum && range == nil && partNumber == nil)
     fields += Self.versionFields(found.versionName)
-    fields += Self.encryptionFields(found.keyDomain, own: backend.defaultKeyDomain)
+    fields +=
+      customer?.key.fields
+      ?? Self.encryptionFields(found.keyDomain, own: backend.defaultKeyDomain)
     for (item, header) in Self.overrides {
       guard let value = try request.value(item) else { continue }
       guard value.utf8.allSatisfy({ $0 >= 32 && $0 != 127 || $0 == 9 }) else {
@@ -72,8 +75,9 @@ extension S3Service {
     if isHead || bytes.isEmpty {
       return call.exchange.begin(status, call.fields(fields), byteCount: UInt64(bytes.count))
     }
-    let sink = AnswerSink(
+    var sink: any ByteSink = AnswerSink(
       call.exchange, status, call.fields(fields), byteCount: UInt64(bytes.count))
+    if let customer { sink = CustomerSink(sink, customer.opened, pool: driver.buffers) }
     do throws(BackendError) {
       try await backend.read(found, bytes, into: sink)
     } catch {
@@ -132,15 +136,23 @@ extension S3Service {
 
   func putObject(_ call: Call) async throws(S3Error) {
     guard let name = call.request.name else { throw S3Error(.invalidURI) }
-    let facts = try ObjectFacts(call.request, now: driver.wallClock.wholeMilliseconds)
+    var given = try ObjectFacts(call.request, now: driver.wallClock.wholeMilliseconds)
+    let key = try CustomerKey(call.request, isSecure: call.exchange.isSecure)
+    given.customer = key.map {
+      CustomerSeal($0, salt: driver.randomBytes(CustomerSeal.saltByteCount))
+    }
+    let opened = key.flatMap { given.customer?.open($0) }
+    let facts = given
     let source = try source(call, try BodyClaims(call.request), byteLimit: Self.putByteLimit)
     let precondition = try await precondition(call.request, name)
-    let encryption = try await encryptionFields(call)
+    let encryption = try await encryptionFields(call, takesKeys: true)
     let listeners = try await listeners(call)
     let made: MadeVersion
     do throws(BackendError) {
-      made = try await backend.put(name, source: source, precondition: precondition) {
-        () throws(DataPathError) -> ObjectAttributes in facts.with(source).attributes
+      let sealed: any ByteSource =
+        opened.map { CustomerSource(source, $0) as any ByteSource } ?? source
+      made = try await backend.put(name, source: sealed, precondition: precondition) {
+        () throws(DataPathError) -> ObjectAttributes in facts.with(source, opened).attributes
       }
     } catch {
       throw source.failure ?? S3Error(backend: error)
@@ -148,9 +160,11 @@ extension S3Service {
     await tell(
       NotificationEvent(
         event: .put, name: name, version: made.name, byteCount: source.readByteCount,
-        etag: facts.with(source).etag), listeners, call)
+        etag: facts.with(source, opened).etag), listeners, call)
     await call.answer(
-      200, facts.with(source).storedFields + Self.versionFields(made.name) + encryption)
+      200,
+      facts.with(source, opened).storedFields + Self.versionFields(made.name)
+        + (key?.fields ?? encryption))
   }
 
   /// The bytes a request brings. What can be known to be wrong before the first of them is refused here.
@@ -199,7 +213,8 @@ extension S3Service {
         .with("ArgumentName", "x-amz-tagging-directive").with("ArgumentValue", tagDirective)
     }
     let (ownTags, ownLock) = (facts.tags, facts.lock)
-    let encryption = try await encryptionFields(call)
+    let encryption = try await encryptionFields(call, takesKeys: true)
+    let key = try CustomerKey(request, isSecure: call.exchange.isSecure)
     if source.isSame(as: name) && directive == "COPY" && sourceVersion == .unnamed,
       !request.names(header: S3Encryption.header)
     {
@@ -215,6 +230,12 @@ extension S3Service {
     for _ in 0..<Self.copyAttempts {
       let found = try await findSource(source, sourceVersion)
       let original = ObjectFacts(found.attributes, contentName: found.contentName)
+      let opened = try self.opened(original, call, prefix: S3Encryption.sourceCustomerPrefix)
+      // Under the same key no byte is to be encrypted anew, and none is moved.
+      guard opened?.key == key else {
+        throw S3Error(
+          .notImplemented, "A copy is encrypted with the same key of the client's, or with none.")
+      }
       try conditions.check(etag: original.etag, modified: found.modified, isRead: false)
       guard found.byteCount <= Self.putByteLimit else {
         throw S3Error(
@@ -227,6 +248,7 @@ extension S3Service {
       } else {
         facts.etag = original.etag
         facts.checksum = original.checksum
+        facts.customer = original.customer
       }
       facts.tags = tagDirective == "COPY" ? original.tags : ownTags
       facts.lock = ownLock
@@ -251,7 +273,7 @@ extension S3Service {
       xml.element("ETag", facts.quotedETag)
       return await call.answer(
         xml: xml.finish(),
-        Self.versionFields(made.name) + encryption
+        Self.versionFields(made.name) + (key?.fields ?? encryption)
           + Self.versionFields(found.versionName, header: "x-amz-copy-source-version-id"))
     }
     throw S3Error(backend: .changed)
@@ -306,9 +328,11 @@ extension ObjectName {
 
 extension ObjectFacts {
   /// With what is known when the bytes have come.
-  func with(_ source: BodySource) -> ObjectFacts {
+  ///
+  /// - Parameter opened: of bytes that are encrypted with a key that the client brought.
+  func with(_ source: BodySource, _ opened: CustomerSeal.Opened? = nil) -> ObjectFacts {
     var facts = self
-    facts.etag = hexText(source.md5Digest)
+    facts.etag = opened?.etag(source.md5Digest) ?? hexText(source.md5Digest)
     facts.checksum = source.checksumValue.flatMap { value in
       source.checksumName.map { Checksum(name: $0, value: value) }
     }

@@ -104,6 +104,10 @@ extension S3Service {
     for _ in 0..<Self.copyAttempts {
       let found = try await findSource(source, sourceVersion)
       let original = ObjectFacts(found.attributes, contentName: found.contentName)
+      guard original.customer == nil else {
+        throw S3Error(
+          .notImplemented, "A part cannot be copied of an object with a key of the client's.")
+      }
       try conditions.check(etag: original.etag, modified: found.modified, isRead: false)
       let range = try Self.copyRange(rangeText, found.byteCount)
       guard UInt64(range.count) <= Self.putByteLimit else {

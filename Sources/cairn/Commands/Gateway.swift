@@ -84,7 +84,8 @@ private func checkKeyDomain(of backend: any ObjectBackend, _ driver: any Driver,
     if try await backend.hasKeyDomain(name) { return }
   } catch {
     log.warning(
-      "whether the key domain is there is not known yet", ["domain": name, "reason": "\(error)"])
+      "whether the key domain is there is not known yet",
+      ["domain": name, "reason": S3Gateway.words(error)])
     driver.spawn("key domain") {
       while await driver.sleep(.seconds(5)) {
         guard let isThere = try? await backend.hasKeyDomain(name) else { continue }
