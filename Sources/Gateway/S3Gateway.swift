@@ -11,6 +11,8 @@ import Wire
 /// - `S3/SignatureV4`, `ChunkedPayload`, `BodySource`: who asks, and whether the bytes are what was said
 /// - `Access/Gatekeeper`: who may do what; `PolicyDocument`, `PolicyReader`, `PolicyPattern`, `PolicyCondition`: policies;
 ///   `S3Action`: which right each operation needs; `S3/S3Service+Access`, `+BucketAccess`: asked of each request, and set
+/// - `Notifications/`: who is told of writes; `NotificationRules`: the rules of a bucket, `NotificationTarget` and
+///   `NotificationJournal`: what waits to be delivered
 /// - `Backends/`: where objects are kept
 package final class S3Gateway: @unchecked Sendable {
   // Loop-confined.
@@ -20,15 +22,17 @@ package final class S3Gateway: @unchecked Sendable {
   private let configuration: GatewayConfiguration
   private let certificate: ServerCertificate?
 
-  /// - Parameter certificate: for HTTPS; nil for HTTP.
+  /// - Parameters:
+  ///   - certificate: for HTTPS; nil for HTTP.
+  ///   - targets: whom buckets may have told of writes; the gateway ends them.
   package init(
     _ configuration: GatewayConfiguration, backend: any ObjectBackend, driver: any Driver, log: Log,
-    certificate: ServerCertificate? = nil
+    certificate: ServerCertificate? = nil, targets: [NotificationTarget] = []
   ) {
     self.certificate = certificate
     self.configuration = configuration
     self.backend = backend
-    service = S3Service(configuration, backend: backend, driver: driver, log: log)
+    service = S3Service(configuration, backend: backend, driver: driver, log: log, targets: targets)
     var secure: (@Sendable (Connection) -> any ByteStream)?
     if let certificate { secure = { certificate.secure($0) } }
     server = HTTPServer(
@@ -42,9 +46,13 @@ package final class S3Gateway: @unchecked Sendable {
     return address
   }
 
+  /// What a backend's error comes to, for people.
+  package static func words(_ error: BackendError) -> String { S3Error(backend: error).message }
+
   /// Lets requests under way end, then the backend.
   package func stop() async {
     await server.stop()
+    await service.notifier.stop()
     await certificate?.stop()
     await backend.close()
   }

@@ -16,6 +16,7 @@ package struct SettingKind: Hashable, Sendable, Comparable, WireValue {
   package static let tagging = SettingKind(1)
   package static let cors = SettingKind(2)
   package static let lifecycle = SettingKind(3)
+  package static let notifications = SettingKind(4)
 }
 
 /// A document that a bucket has: no command looks inside.

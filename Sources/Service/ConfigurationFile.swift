@@ -217,6 +217,23 @@ package struct ConfigurationTable: Sendable {
     return try source.table()
   }
 
+  /// The tables `[key.NAME]`, by name; none when absent.
+  package func namedTables(_ key: String) throws(ConfigurationError) -> [(
+    name: String, table: ConfigurationTable
+  )] {
+    guard let all = try table(key) else { return [] }
+    let start = all.prefix + "."
+    // Keys with dots in them are refused when the file is parsed.
+    let names = content.entries.keys.compactMap { path in
+      path.hasPrefix(start) ? String(path.dropFirst(start.count)) : nil
+    }.filter { !$0.contains(".") && !$0.contains("[") }.sorted()
+    var tables: [(name: String, table: ConfigurationTable)] = []
+    for name in names {
+      if let table = try all.table(name) { tables.append((name, table)) }
+    }
+    return tables
+  }
+
   /// The tables `[[key]]`, in order; none when absent.
   package func tables(_ key: String) throws(ConfigurationError) -> [ConfigurationTable] {
     guard let source = source(path(key)) else { return [] }

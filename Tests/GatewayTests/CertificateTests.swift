@@ -10,7 +10,7 @@ import Wire
 @testable import Gateway
 
 /// Two certificates for "gateway", each its own authority, from 2020 to 2120.
-private enum Pair {
+enum TestCertificate {
   static let first = (
     chain: """
     -----BEGIN CERTIFICATE-----
@@ -77,8 +77,8 @@ extension String {
     try SimulatedWorld.run(seed: 1) { world in
       let process = world.process("gateway")
       try await process.makeDirectories("/etc")
-      try await process.replaceFile(Self.chain, with: Pair.first.chain)
-      try await process.replaceFile(Self.key, with: Pair.first.key)
+      try await process.replaceFile(Self.chain, with: TestCertificate.first.chain)
+      try await process.replaceFile(Self.key, with: TestCertificate.first.key)
       let log = Log(driver: process, level: .error)
       let certificate = try await ServerCertificate.load(
         chain: Self.chain, key: Self.key, on: process, log: log)
@@ -107,8 +107,8 @@ extension String {
   @Test("clients that believe its certificate are answered, others are not")
   func trust() throws {
     try run { _, ask in
-      #expect(await ask(Pair.first.chain) == 403)
-      #expect(await ask(Pair.second.chain) == nil)
+      #expect(await ask(TestCertificate.first.chain) == 403)
+      #expect(await ask(TestCertificate.second.chain) == nil)
     }
   }
 
@@ -116,19 +116,19 @@ extension String {
   func reload() throws {
     try run { process, ask in
       let looks = ServerCertificate.interval * 3
-      try await process.replaceFile(Self.chain, with: Pair.second.chain)
+      try await process.replaceFile(Self.chain, with: TestCertificate.second.chain)
       await process.sleep(looks)
-      #expect(await ask(Pair.first.chain) == 403)
+      #expect(await ask(TestCertificate.first.chain) == 403)
       try await process.replaceFile(Self.key, with: "nothing".bytes)
       await process.sleep(looks)
-      #expect(await ask(Pair.first.chain) == 403)
+      #expect(await ask(TestCertificate.first.chain) == 403)
       try await process.remove(Self.key)
       await process.sleep(looks)
-      #expect(await ask(Pair.first.chain) == 403)
-      try await process.replaceFile(Self.key, with: Pair.second.key)
+      #expect(await ask(TestCertificate.first.chain) == 403)
+      try await process.replaceFile(Self.key, with: TestCertificate.second.key)
       await process.sleep(looks)
-      #expect(await ask(Pair.second.chain) == 403)
-      #expect(await ask(Pair.first.chain) == nil)
+      #expect(await ask(TestCertificate.second.chain) == 403)
+      #expect(await ask(TestCertificate.first.chain) == nil)
     }
   }
 
@@ -149,7 +149,7 @@ extension String {
         #expect(process.now - begun < .seconds(25))
         await connection.close()
       }
-      #expect(await ask(Pair.first.chain) == 403)
+      #expect(await ask(TestCertificate.first.chain) == 403)
     }
   }
 }

@@ -4,6 +4,7 @@ import Messages
 import Ring
 import Service
 import Simulation
+import Wire
 
 @testable import Gateway
 
@@ -41,7 +42,7 @@ struct SignedClient {
     if let key {
       guard
         let signed = S3Signer(key, region: "us-east-1").fields(
-          method, target, fields, host: "s3:9000",
+          method, target, fields, host: client.endpoint.address.description,
           payload: hexText(RunningDigest.of(Array(body.utf8), .sha256)),
           now: date ?? driver.wallClock)
       else { throw HTTPError.cancelled }
@@ -68,18 +69,39 @@ struct SignedClient {
 enum TestGateway {
   static let root = AccessKey(name: "ROOTROOTROOTROOTROOT", secret: "root's secret")
 
-  static func start(_ world: SimulatedWorld, _ backend: any ObjectBackend) async throws -> (
-    gateway: S3Gateway, root: SignedClient
-  ) {
-    let process = world.process("s3")
+  /// - Parameters:
+  ///   - host: the name of its machine.
+  ///   - targets: whom it may tell of writes.
+  ///   - isSecure: by HTTPS; the machine is then called "gateway".
+  static func start(
+    _ world: SimulatedWorld, _ backend: any ObjectBackend, host: String = "s3",
+    targets: [NotificationTarget.Configuration] = [], isSecure: Bool = false
+  ) async throws -> (gateway: S3Gateway, root: SignedClient) {
+    let process = world.process(host)
+    let log = Log(driver: process, level: .error)
+    var opened: [NotificationTarget] = []
+    for target in targets {
+      opened.append(try await NotificationTarget.open(target, on: process, log: log))
+    }
+    var certificate: ServerCertificate?
+    if isSecure {
+      let (chain, key) = TestCertificate.first
+      try await process.replaceFile("/chain.pem", with: chain)
+      try await process.replaceFile("/key.pem", with: key)
+      certificate = try await ServerCertificate.load(
+        chain: "/chain.pem", key: "/key.pem", on: process, log: log)
+    }
     let gateway = S3Gateway(
       GatewayConfiguration(
-        name: "s3", listen: SocketAddress(host: "s3", port: 9000), keys: [root]),
-      backend: backend, driver: process, log: Log(driver: process, level: .error))
+        name: host, listen: SocketAddress(host: host, port: 9000), keys: [root]),
+      backend: backend, driver: process, log: log, certificate: certificate,
+      targets: opened)
     let address = try await gateway.start()
-    let driver = world.process("client")
+    let driver = world.process("client of \(host)")
     let client = HTTPClient(
-      driver: driver, endpoint: HTTPEndpoint(address: address, isSecure: false), trust: nil)
+      driver: driver, endpoint: HTTPEndpoint(address: address, isSecure: isSecure),
+      trust: isSecure
+        ? try TLSTrust(authorities: TestCertificate.first.chain, driver: driver) : nil)
     return (gateway, SignedClient(driver: driver, client: client, key: root))
   }
 }

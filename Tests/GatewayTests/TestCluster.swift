@@ -15,31 +15,43 @@ import Wire
 @testable import Gateway
 
 /// A coordinator and a few nodes as they are, on simulated machines, for a backend that keeps objects there.
-enum TestCluster {
+final class TestCluster: @unchecked Sendable {
+  // Loop-confined.
   private static let key = ClusterKey(secret: Array(2..<34))
   private static let coordinator = SocketAddress(host: "c1", port: 7400)
+  private static let masterKeysPath = "/master.keys"
 
   static let secrets = SecretBox(key)
 
   struct TooLate: Error {}
 
+  private let world: SimulatedWorld
+  private let nodeCount: Int
+  private let storage = MemoryStorage()
+
   static func start(_ world: SimulatedWorld, nodes: Int = 3) async throws -> ClusterBackend {
-    let process = world.process("c1")
-    var configuration = CoordinatorConfiguration(
-      name: "c1", address: coordinator, dataDirectory: "/data", key: key,
-      scheme: Scheme("2+1")!, expectedNodes: nodes)
-    configuration.security = .never
-    configuration.leastFree = 0
-    let server = CoordinatorServer(
-      driver: process, configuration: configuration, storage: MemoryStorage(),
-      log: Log(driver: process, level: .error))
-    _ = try await server.start()
+    try await TestCluster(world, nodes: nodes).backend()
+  }
+
+  /// - Parameter hasMasterKey: so that it can have key domains.
+  init(_ world: SimulatedWorld, nodes: Int = 3, hasMasterKey: Bool = false) async throws {
+    self.world = world
+    nodeCount = nodes
+    if hasMasterKey {
+      let maker = world.process("c1")
+      try await maker.replaceFile(
+        Self.masterKeysPath,
+        with: Array(KeyFile.line("first", Fingerprint(of: Array("first".utf8)).bytes).utf8),
+        mode: 0o600)
+      maker.kill()
+    }
+    try await startCoordinator(hasMasterKey: hasMasterKey)
     for number in 0..<nodes {
       let process = world.process("n\(number)")
       let node = StorageNode(
         NodeConfiguration(
           name: "n\(number)", listen: SocketAddress(host: "n\(number)", port: 7000),
-          coordinators: [coordinator], key: key, security: .never, directory: "/data",
+          coordinators: [Self.coordinator], key: Self.key, security: .never, directory: "/data",
           devices: [
             NodeConfiguration.Device(
               path: "/data/device", tier: "nvme",
@@ -48,24 +60,51 @@ enum TestCluster {
           ]), driver: process, log: Log(driver: process, level: .error))
       _ = try await node.start()
     }
-    let driver = world.process("gateway")
-    let wire = WireClient(driver: driver, key: key, name: "gateway", security: .never)
+  }
+
+  private func startCoordinator(hasMasterKey: Bool) async throws {
+    let process = world.process("c1")
+    var configuration = CoordinatorConfiguration(
+      name: "c1", address: Self.coordinator, dataDirectory: "/data", key: Self.key,
+      scheme: Scheme("2+1")!, expectedNodes: nodeCount)
+    configuration.security = .never
+    configuration.leastFree = 0
+    if hasMasterKey { configuration.masterKeys = .file(Self.masterKeysPath) }
+    let server = CoordinatorServer(
+      driver: process, configuration: configuration, storage: storage,
+      log: Log(driver: process, level: .error))
+    _ = try await server.start()
+  }
+
+  func restartCoordinator(hasMasterKey: Bool) async throws {
+    world.living("c1")?.kill()
+    try await startCoordinator(hasMasterKey: hasMasterKey)
+  }
+
+  /// What a gateway keeps objects in.
+  ///
+  /// - Parameters:
+  ///   - name: of its process.
+  ///   - keyDomain: of the buckets that it makes.
+  func backend(_ name: String = "gateway", keyDomain: String = "") async throws -> ClusterBackend {
+    let driver = world.process(name)
+    let wire = WireClient(driver: driver, key: Self.key, name: name, security: .never)
     let end = world.now + .seconds(60)
     while true {
       let known = try? await wire.call(
-        GetMap(level: .strong), at: coordinator, deadline: .seconds(2)
+        GetMap(level: .strong), at: Self.coordinator, deadline: .seconds(2)
       ).answer.map
-      if known?.nodes.count == nodes { break }
+      if known?.nodes.count == nodeCount { break }
       if world.now > end { throw TooLate() }
       await world.sleep(.milliseconds(100))
     }
     let client = CoordinatorClient(
-      driver: driver, wire: wire, addresses: [coordinator], name: "gateway")
+      driver: driver, wire: wire, addresses: [Self.coordinator], name: name)
     let map = MapCache(driver: driver, coordinator: client)
     let access = ClusterAccess(
       driver: driver, coordinator: client, map: map,
       stripes: StripeIO(driver: driver, client: wire, directory: map))
-    return ClusterBackend(access, secrets: secrets) {
+    return ClusterBackend(access, secrets: Self.secrets, keyDomain: keyDomain) {
       await access.close()
       await client.close()
       await wire.close()
@@ -73,7 +112,7 @@ enum TestCluster {
   }
 }
 
-/// State stores in memory.
+/// State stores in memory that outlive the coordinator's process.
 private final class MemoryStorage: StateStorage, @unchecked Sendable {
   // Loop-confined.
   private var stores: [String: MemoryStore] = [:]

@@ -22,6 +22,8 @@ enum ConditionKeys {
     "s3:authtype", "s3:signatureage", "s3:x-amz-acl",
     "s3:x-amz-content-sha256", "s3:x-amz-copy-source", "s3:x-amz-metadata-directive",
     "s3:x-amz-storage-class", "s3:x-amz-server-side-encryption", "s3:x-amz-object-ownership",
+    "s3:x-amz-server-side-encryption-aws-kms-key-id",
+    "s3:x-amz-server-side-encryption-customer-algorithm",
     "s3:x-amz-grant-read", "s3:x-amz-grant-write", "s3:x-amz-grant-read-acp",
     "s3:x-amz-grant-write-acp", "s3:x-amz-grant-full-control",
   ]
@@ -29,6 +31,8 @@ enum ConditionKeys {
   static let headers = [
     "x-amz-acl", "x-amz-content-sha256", "x-amz-copy-source", "x-amz-metadata-directive",
     "x-amz-storage-class", "x-amz-server-side-encryption", "x-amz-object-ownership",
+    "x-amz-server-side-encryption-aws-kms-key-id",
+    "x-amz-server-side-encryption-customer-algorithm",
     "x-amz-grant-read", "x-amz-grant-write", "x-amz-grant-read-acp", "x-amz-grant-write-acp",
     "x-amz-grant-full-control",
   ]

@@ -181,6 +181,7 @@ struct OperationTable {
   private static let bucketHeaders: [(header: String, action: String)] = [
     ("x-amz-acl", "PutBucketAcl"), ("x-amz-object-ownership", "PutBucketOwnershipControls"),
     ("x-amz-bucket-object-lock-enabled", "PutBucketObjectLockConfiguration"),
+    ("x-amz-server-side-encryption", "PutEncryptionConfiguration"),
   ]
 
   /// What a request to a bucket or an object needs. Of a request that names several operations all that any of them needs, so

@@ -14,7 +14,8 @@ package final class ClusterBackend: ObjectBackend, @unchecked Sendable {
   /// Opens what users' secrets are sealed in; nil: there are no users.
   let secrets: SecretBox?
   /// Of buckets that are made through it; empty: none.
-  private let keyDomain: String
+  package let defaultKeyDomain: String
+  var keyDomainNames: [KeyDomainID: String] = [:]
 
   /// - Parameters:
   ///   - secrets: of the cluster whose users may ask; nil: none but those of the gateway's configuration.
@@ -27,7 +28,7 @@ package final class ClusterBackend: ObjectBackend, @unchecked Sendable {
   ) {
     self.access = access
     self.secrets = secrets
-    self.keyDomain = keyDomain
+    defaultKeyDomain = keyDomain
     self.onClose = onClose
     reader = ObjectReader(access)
     writers = WriterRotation(access, options: options)
@@ -81,7 +82,7 @@ package final class ClusterBackend: ObjectBackend, @unchecked Sendable {
       BucketEntry(name: $0.name, created: $0.created)
     }
   }
-  package func createBucket(_ name: String) async throws(BackendError) {
+  package func createBucket(_ name: String, keyDomain: String) async throws(BackendError) {
     try await change(.createBucket(name: name, keyDomain: keyDomain))
   }
   package func removeBucket(_ name: String) async throws(BackendError) {
@@ -136,6 +137,7 @@ package final class ClusterBackend: ObjectBackend, @unchecked Sendable {
     return FoundObject(
       name: name, version: plan.identity, versionName: plan.name, byteCount: plan.objectByteCount,
       modified: plan.modified, attributes: plan.attributes, contentName: plan.contentHash.hex,
+      keyDomain: try await self.name(of: plan.keyDomain),
       plan: Planned(range: planned, answer: plan))
   }
 
@@ -247,6 +249,8 @@ extension BackendError {
       case .noSuchPart: self = .partNotFound
       case .partOrder: self = .invalidPartOrder
       case .noSuchUser, .noSuchAccessKey: self = .userNotFound
+      case .noSuchKeyDomain: self = .keyDomainNotFound(reason)
+      case .keyUnavailable: self = .keyUnavailable(reason)
       case .tooFewDomains, .deviceFull: self = .quorumNotMet(reason)
       case .unavailable, .notLeader: self = .unavailable(reason)
       default: self = .failed("\(error)")

@@ -108,7 +108,8 @@ package final class FilesystemBackend: ObjectBackend, @unchecked Sendable {
     return found.sorted { $0.name.utf8.lexicographicallyPrecedes($1.name.utf8) }
   }
 
-  package func createBucket(_ name: String) async throws(BackendError) {
+  package func createBucket(_ name: String, keyDomain: String) async throws(BackendError) {
+    guard keyDomain.isEmpty else { throw .notImplemented }
     if let rule = BucketName.brokenRule(name) { throw .invalidName("\(rule)") }
     try await locked { () throws(BackendError) in
       guard try await status(folder(name)) == nil else { throw .bucketExists }

@@ -4,11 +4,14 @@ package import Messages
 /// Where the gateway keeps objects. Names are as S3 has them; keys are compared by bytes.
 ///
 /// `ClusterBackend` keeps them in a Cairn cluster, `FilesystemBackend` in plain files.
-package protocol ObjectBackend: PartBackend, SettingsBackend, VersionBackend, AccessBackend {
+package protocol ObjectBackend: PartBackend, SettingsBackend, VersionBackend, AccessBackend,
+  EncryptionBackend
+{
   /// By name.
   func buckets() async throws(BackendError) -> [BucketEntry]
-  /// - Throws: `bucketExists`, `invalidName`.
-  func createBucket(_ name: String) async throws(BackendError)
+  /// - Parameter keyDomain: empty: it is not encrypted.
+  /// - Throws: `bucketExists`, `invalidName`; `keyDomainNotFound`.
+  func createBucket(_ name: String, keyDomain: String) async throws(BackendError)
   /// - Throws: `bucketNotFound`, `bucketNotEmpty`.
   func removeBucket(_ name: String) async throws(BackendError)
   func bucketExists(_ name: String) async throws(BackendError) -> Bool
@@ -51,6 +54,11 @@ package protocol ObjectBackend: PartBackend, SettingsBackend, VersionBackend, Ac
 }
 
 extension ObjectBackend {
+  /// As buckets are that nobody names a key domain for.
+  package func createBucket(_ name: String) async throws(BackendError) {
+    try await createBucket(name, keyDomain: defaultKeyDomain)
+  }
+
   /// The current version.
   package func find(_ name: ObjectName, wanted: Range<UInt64>) async throws(BackendError)
     -> FoundObject
@@ -82,6 +90,8 @@ package struct FoundObject: Sendable {
   package var attributes: ObjectAttributes
   /// Names the bytes for those that came without an MD5; hexadecimal, at least 32 digits.
   package var contentName: String
+  /// Of its bucket; empty: it is not encrypted.
+  package var keyDomain = ""
   /// The backend's own.
   var plan: (any Sendable)?
 }
@@ -144,6 +154,9 @@ package enum BackendError: Error, Equatable {
   case invalidPartOrder
   /// Neither a user nor an access key of that name.
   case userNotFound
+  case keyDomainNotFound(String)
+  /// A key domain is closed: the master key that opens it cannot be had.
+  case keyUnavailable(String)
   /// Nobody can answer now; whether a change was made may be unknown.
   case unavailable(String)
   /// Too few devices to store safely, or too few blocks to read.

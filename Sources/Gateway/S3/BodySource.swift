@@ -30,6 +30,8 @@ final class BodySource: ByteSource, @unchecked Sendable {
   var checksumName: String? { wanted.checksum?.name }
 
   let byteCount: UInt64?
+  /// Whoever reads writes over what was read, where it was read to.
+  var isWrittenOver = false
 
   convenience init(
     _ body: HTTPRequestBody, _ wanted: BodyClaims, _ payload: Payload, pool: BufferPool,
@@ -72,6 +74,7 @@ final class BodySource: ByteSource, @unchecked Sendable {
       checksum?.update(bytes)
     }
     await md5.update(slice[0..<found])
+    if isWrittenOver { await md5.settle() }
     count += UInt64(found)
     guard count <= wanted.byteLimit else { throw fail(S3Error(.entityTooLarge)) }
     if let byteCount, count > byteCount { throw fail(S3Error(.incompleteBody)) }

@@ -11,12 +11,16 @@ enum Payload {
   /// In pieces with lines between them, each perhaps signed (`aws-chunked`).
   case pieces(signing: PieceSigning?, hasTrailer: Bool)
 
+  /// What `x-amz-content-sha256` says of bodies that nothing is known of before they come.
+  static let unsignedText = "UNSIGNED-PAYLOAD"
+  static let unsignedTrailerText = "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
+
   init(_ claim: SignedClaim, key: [UInt8]) throws(S3Error) {
     let signing = PieceSigning(
       key: key, previous: claim.signature, date: claim.date, scope: claim.scope.text)
     switch claim.payload {
-    case "UNSIGNED-PAYLOAD": self = .unsigned
-    case "STREAMING-UNSIGNED-PAYLOAD-TRAILER": self = .pieces(signing: nil, hasTrailer: true)
+    case Self.unsignedText: self = .unsigned
+    case Self.unsignedTrailerText: self = .pieces(signing: nil, hasTrailer: true)
     case "STREAMING-AWS4-HMAC-SHA256-PAYLOAD":
       self = .pieces(signing: signing, hasTrailer: false)
     case "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER":
@@ -25,7 +29,7 @@ enum Payload {
       guard let digest = hexBytes(claim.payload), digest.count == 32 else {
         throw S3Error(
           .invalidArgument,
-          "x-amz-content-sha256 must be UNSIGNED-PAYLOAD, STREAMING-UNSIGNED-PAYLOAD-TRAILER, STREAMING-AWS4-HMAC-SHA256-PAYLOAD, STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER or a valid sha256 value."
+          "x-amz-content-sha256 must be \(Self.unsignedText), \(Self.unsignedTrailerText), STREAMING-AWS4-HMAC-SHA256-PAYLOAD, STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER or a valid sha256 value."
         ).with("ArgumentName", "x-amz-content-sha256").with("ArgumentValue", claim.payload)
       }
       self = .digest(digest)

@@ -110,11 +110,14 @@ final class BodyDigest: @unchecked Sendable {
     await lanes.settle(state)
   }
 
-  /// The next bytes, which nobody writes to before ``prepare(for:)`` or ``finish()`` has returned.
+  /// The next bytes, which nobody writes to before ``prepare(for:)``, ``settle()`` or ``finish()`` has returned.
   func update(_ bytes: Slice) async {
     guard bytes.count > 0 else { return }
     await lanes.wait(state, bytes)
   }
+
+  /// After this nothing waits.
+  func settle() async { await lanes.settle(state) }
 
   /// 16 bytes; the last call.
   func finish() async -> [UInt8] {

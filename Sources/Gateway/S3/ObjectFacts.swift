@@ -15,6 +15,8 @@ struct ObjectFacts {
   var checksum: Checksum?
   var tags = S3Tags()
   var lock: ObjectLock?
+  /// Of an object whose bytes are encrypted with a key that its client brings.
+  var customer: CustomerSeal?
 
   struct Checksum: Equatable {
     /// "CRC32"
@@ -35,6 +37,7 @@ struct ObjectFacts {
     "x-amz-website-redirect-location",
   ]
   static let metaPrefix = "x-amz-meta-"
+  private static let customerName = "sse-customer"
   private static let metaByteLimit = 2048
   /// The form of the attributes has room for 64; some are ours.
   private static let fieldLimit = 56
@@ -89,9 +92,6 @@ struct ObjectFacts {
     for line in request.fields.lines {
       let name = line.name.lowercased()
       if name.hasPrefix("x-amz-grant-") { throw S3Error(.aclNotSupported) }
-      if name.hasPrefix("x-amz-server-side-encryption") {
-        throw S3Error(.notImplemented).with("Header", name)
-      }
     }
   }
 
@@ -103,6 +103,8 @@ struct ObjectFacts {
     for attribute in attributes.user {
       if attribute.name == "etag" {
         etag = attribute.value
+      } else if attribute.name == Self.customerName {
+        customer = CustomerSeal(text: attribute.value)
       } else if let found = BodyClaims.checksums.first(where: {
         attribute.name == "x-amz-checksum-" + $0.name.lowercased()
       }) {
@@ -124,6 +126,7 @@ struct ObjectFacts {
     var user = fields.map { ObjectAttributes.UserAttribute(name: $0.name, value: $0.value) }
     user.append(.init(name: "etag", value: etag))
     user += tags.attributes
+    if let customer { user.append(.init(name: Self.customerName, value: customer.text)) }
     if let checksum { user.append(.init(name: checksum.header, value: checksum.value)) }
     user.sort { $0.name.utf8.lexicographicallyPrecedes($1.name.utf8) }
     return ObjectAttributes(contentType: contentType, user: user, lock: lock)

@@ -8,6 +8,8 @@ package struct S3Error: Error, Equatable {
   var details: [Detail] = []
   /// Further headers of the answer.
   var headers: [Detail] = []
+  /// For the log alone: what clients are not told.
+  var cause = ""
   struct Detail: Equatable {
     var name: String
     var value: String
@@ -46,6 +48,9 @@ package struct S3Error: Error, Equatable {
     case illegalVersioningConfiguration = "IllegalVersioningConfigurationException"
     case illegalLocationConstraint = "IllegalLocationConstraintException"
     case incompleteBody = "IncompleteBody"
+    case invalidEncryptionAlgorithm = "InvalidEncryptionAlgorithmError"
+    case kmsDisabled = "KMS.DisabledException"
+    case kmsNotFound = "KMS.NotFoundException"
     case internalError = "InternalError"
     case invalidBucketACLWithOwnership = "InvalidBucketAclWithObjectOwnership"
     case invalidAccessKeyId = "InvalidAccessKeyId"
@@ -141,6 +146,11 @@ package struct S3Error: Error, Equatable {
       case .incompleteBody:
         "You did not provide the number of bytes specified by the Content-Length HTTP header"
       case .internalError: "We encountered an internal error. Please try again."
+      case .invalidEncryptionAlgorithm:
+        "The encryption request you specified is not valid. The valid values are AES256 and aws:kms."
+      case .kmsDisabled:
+        "The key that this bucket is encrypted with cannot be had at the moment. Whoever runs the service finds the reason in its log."
+      case .kmsNotFound: "The key that is named is not there."
       case .invalidBucketACLWithOwnership:
         "Bucket cannot have ACLs set with ObjectOwnership's BucketOwnerEnforced setting"
       case .invalidAccessKeyId:
@@ -252,6 +262,10 @@ extension S3Error {
     case .partNotFound: self.init(.invalidPart)
     case .invalidPartOrder: self.init(.invalidPartOrder)
     case .userNotFound: self.init(.invalidAccessKeyId)
+    case .keyDomainNotFound(let name): self = S3Encryption.noKey(name)
+    case .keyUnavailable(let reason):
+      self.init(.kmsDisabled)
+      cause = reason
     case .unavailable(let reason): self.init(.serviceUnavailable, reason)
     case .quorumNotMet(let reason): self.init(.serviceUnavailable, reason)
     case .source(let reason): self.init(.serviceUnavailable, reason)

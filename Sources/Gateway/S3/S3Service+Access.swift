@@ -174,8 +174,8 @@ extension Payload {
   /// Of a request that nobody signed.
   init(anonymous request: S3Request) throws(S3Error) {
     switch try request.header("x-amz-content-sha256") {
-    case nil, "UNSIGNED-PAYLOAD": self = .unsigned
-    case "STREAMING-UNSIGNED-PAYLOAD-TRAILER": self = .pieces(signing: nil, hasTrailer: true)
+    case nil, Self.unsignedText: self = .unsigned
+    case Self.unsignedTrailerText: self = .pieces(signing: nil, hasTrailer: true)
     case let text?:
       guard let digest = hexBytes(text), digest.count == 32 else {
         throw S3Error(

@@ -22,6 +22,7 @@ extension S3Service {
     }
     let found = try await find(name, try Self.version(request))
     let facts = ObjectFacts(found.attributes, contentName: found.contentName)
+    _ = try opened(facts, call)
     var xml = XMLText("GetObjectAttributesResponse")
     if wanted.contains("ETag") { xml.element("ETag", facts.etag) }
     if wanted.contains("Checksum"), let checksum = facts.checksum {

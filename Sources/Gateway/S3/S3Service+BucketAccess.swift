@@ -324,6 +324,8 @@ extension S3Service {
   func settleAccess(of bucket: String, _ changes: [BucketAccessChange] = []) async throws(S3Error) {
     gatekeeper.forgetRules(of: bucket)
     corsRules.forget(bucket)
+    keyDomains.forget(bucket)
+    notifier.forget(bucket)
     for change in changes { try await self.change(bucket, change) }
   }
 }

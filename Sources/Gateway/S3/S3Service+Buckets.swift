@@ -34,6 +34,9 @@ extension S3Service {
     let hasLocks =
       try call.request.header("x-amz-bucket-object-lock-enabled")?.lowercased() == "true"
     let access = try Self.initialAccess(call.request)
+    let asked = try S3Encryption.asked(call.request)
+    let keyDomain =
+      if let asked { try keyDomain(of: asked) } else { backend.defaultKeyDomain }
     let body = try await wholeBody(call, limit: 64 << 10)
     if !body.isEmpty {
       let tree: XMLTree
@@ -51,7 +54,7 @@ extension S3Service {
       }
     }
     do throws(BackendError) {
-      try await backend.createBucket(bucket)
+      try await backend.createBucket(bucket, keyDomain: keyDomain)
       if hasLocks {
         try await backend.set(BucketLock(), ofBucket: bucket, enablesVersioning: true)
       }

@@ -22,8 +22,10 @@ extension S3Service {
         version = .identity(found.version)
       }
     }
-    let deleted = try await delete(
-      name, version, precondition, bypasses: try S3Lock.bypassesGovernance(request))
+    let bypasses = try S3Lock.bypassesGovernance(request)
+    let listeners = try await listeners(call)
+    let deleted = try await delete(name, version, precondition, bypasses: bypasses)
+    await tell(deleted, name, listeners, call)
     await call.answer(204, deleted.fields)
   }
 
@@ -33,6 +35,10 @@ extension S3Service {
     var version = VersionName.unnamed
     /// It is, or was, a delete marker.
     var isMarker = false
+    /// It was asked for by its id.
+    var wasNamed = false
+    /// Nothing was there.
+    var isNothing = false
 
     var fields: [HTTPFields.Line] {
       S3Service.versionFields(version)
@@ -48,14 +54,26 @@ extension S3Service {
       guard version == .unnamed else {
         let wasMarker = try await backend.delete(
           name, version: version, bypassesGovernance: bypasses)
-        return Deleted(version: version, isMarker: wasMarker)
+        return Deleted(version: version, isMarker: wasMarker, wasNamed: true)
       }
       let marker = try await backend.delete(name, precondition: precondition)
       return Deleted(version: marker, isMarker: marker != .unnamed)
     } catch {
       guard error.isMissing || error == .versionNotFound else { throw S3Error(backend: error) }
-      return Deleted(version: version)
+      return Deleted(version: version, isNothing: true)
     }
+  }
+
+  private func tell(
+    _ deleted: Deleted, _ name: ObjectName, _ listeners: NotificationRules?, _ call: Call
+  ) async {
+    if deleted.isNothing { return }
+    // A marker that was asked for by its id is gone.
+    let isMade = deleted.isMarker && !deleted.wasNamed
+    await tell(
+      NotificationEvent(
+        event: isMade ? .markerCreated : .deleted, name: name, version: deleted.version),
+      listeners, call)
   }
 
   // MARK: Many at once
@@ -83,6 +101,7 @@ extension S3Service {
     }
     let wantsBypass = try S3Lock.bypassesGovernance(call.request)
     try await requireBucket(call.request)
+    let listeners = try await listeners(call)
     let outcomes = await withTaskGroup(of: (Int, Result<Deleted, S3Error>).self) { group in
       var outcomes = [Result<Deleted, S3Error>](repeating: .success(Deleted()), count: keys.count)
       var running = 0
@@ -100,7 +119,9 @@ extension S3Service {
             let version =
               if let text = item.version { try Self.version(text) } else { VersionName.unnamed }
             let name = ObjectName(bucket: bucket, key: item.key)
-            return (index, .success(try await delete(name, version, .none, bypasses: bypasses)))
+            let deleted = try await delete(name, version, .none, bypasses: bypasses)
+            await tell(deleted, name, listeners, call)
+            return (index, .success(deleted))
           } catch {
             return (index, .failure(error))
           }

@@ -15,6 +15,7 @@ extension S3Service {
   func getObject(_ call: Call) async throws(S3Error) {
     let request = call.request
     guard let name = request.name else { throw S3Error(.invalidURI) }
+    try S3Encryption.refuseInRead(request)
     let partNumber = try Self.partNumber(request)
     let isHead = call.method == "HEAD"
     let range = try request.header("Range").flatMap { ByteRange($0) }
@@ -27,6 +28,7 @@ extension S3Service {
     let conditions = try Conditions(request)
     let found = try await find(name, try Self.version(request), wanted: wanted)
     let facts = ObjectFacts(found.attributes, contentName: found.contentName)
+    let customer = try self.opened(facts, call)
     try conditions.check(etag: facts.etag, modified: found.modified, isRead: true)
     // Of a part it would say nothing.
     let showsChecksum = try request.header("x-amz-checksum-mode")?.uppercased() == "ENABLED"
@@ -34,6 +36,9 @@ extension S3Service {
       modified: found.modified,
       showsChecksum: showsChecksum && range == nil && partNumber == nil)
     fields += Self.versionFields(found.versionName)
+    fields +=
+      customer?.key.fields
+      ?? Self.encryptionFields(found.keyDomain, own: backend.defaultKeyDomain)
     for (item, header) in Self.overrides {
       guard let value = try request.value(item) else { continue }
       guard value.utf8.allSatisfy({ $0 >= 32 && $0 != 127 || $0 == 9 }) else {
@@ -70,8 +75,9 @@ extension S3Service {
     if isHead || bytes.isEmpty {
       return call.exchange.begin(status, call.fields(fields), byteCount: UInt64(bytes.count))
     }
-    let sink = AnswerSink(
+    var sink: any ByteSink = AnswerSink(
       call.exchange, status, call.fields(fields), byteCount: UInt64(bytes.count))
+    if let customer { sink = CustomerSink(sink, customer.opened, pool: driver.buffers) }
     do throws(BackendError) {
       try await backend.read(found, bytes, into: sink)
     } catch {
@@ -130,21 +136,38 @@ extension S3Service {
 
   func putObject(_ call: Call) async throws(S3Error) {
     guard let name = call.request.name else { throw S3Error(.invalidURI) }
-    let facts = try ObjectFacts(call.request, now: driver.wallClock.wholeMilliseconds)
+    var given = try ObjectFacts(call.request, now: driver.wallClock.wholeMilliseconds)
+    let key = try CustomerKey(call.request, isSecure: call.exchange.isSecure)
+    given.customer = key.map {
+      CustomerSeal($0, salt: driver.randomBytes(CustomerSeal.saltByteCount))
+    }
+    let opened = key.flatMap { given.customer?.open($0) }
+    let facts = given
     let source = try source(call, try BodyClaims(call.request), byteLimit: Self.putByteLimit)
+    source.isWrittenOver = opened != nil
     let precondition = try await precondition(call.request, name)
+    let encryption = try await encryptionFields(call, takesKeys: true)
+    let listeners = try await listeners(call)
     let made: MadeVersion
     do throws(BackendError) {
-      made = try await backend.put(name, source: source, precondition: precondition) {
+      let sealed: any ByteSource =
+        opened.map { CustomerSource(source, $0) as any ByteSource } ?? source
+      made = try await backend.put(name, source: sealed, precondition: precondition) {
         () async throws(DataPathError) -> ObjectAttributes in
         try await source.check()
-        return facts.with(source).attributes
+        return facts.with(source, opened).attributes
       }
     } catch {
       throw source.failure ?? S3Error(backend: error)
     }
+    await tell(
+      NotificationEvent(
+        event: .put, name: name, version: made.name, byteCount: source.readByteCount,
+        etag: facts.with(source, opened).etag), listeners, call)
     await call.answer(
-      200, facts.with(source).storedFields + Self.versionFields(made.name))
+      200,
+      facts.with(source, opened).storedFields + Self.versionFields(made.name)
+        + (key?.fields ?? encryption))
   }
 
   /// The bytes a request brings. What can be known to be wrong before the first of them is refused here.
@@ -194,7 +217,11 @@ extension S3Service {
         .with("ArgumentName", "x-amz-tagging-directive").with("ArgumentValue", tagDirective)
     }
     let (ownTags, ownLock) = (facts.tags, facts.lock)
-    if source.isSame(as: name) && directive == "COPY" && sourceVersion == .unnamed {
+    let encryption = try await encryptionFields(call, takesKeys: true)
+    let key = try CustomerKey(request, isSecure: call.exchange.isSecure)
+    if source.isSame(as: name) && directive == "COPY" && sourceVersion == .unnamed,
+      !request.names(header: S3Encryption.header)
+    {
       throw S3Error(
         .invalidRequest,
         "This copy request is illegal because it is trying to copy an object to itself without changing the object's metadata, storage class, website redirect location or encryption attributes."
@@ -202,10 +229,17 @@ extension S3Service {
     }
     let conditions = try Conditions(request, prefix: "x-amz-copy-source-")
     let precondition = try await precondition(request, name)
+    let listeners = try await listeners(call)
     // The source may be replaced between the look at it and the copy.
     for _ in 0..<Self.copyAttempts {
       let found = try await findSource(source, sourceVersion)
       let original = ObjectFacts(found.attributes, contentName: found.contentName)
+      let opened = try self.opened(original, call, prefix: S3Encryption.sourceCustomerPrefix)
+      // Under the same key no byte is to be encrypted anew, and none is moved.
+      guard opened?.key == key else {
+        throw S3Error(
+          .notImplemented, "A copy is encrypted with the same key of the client's, or with none.")
+      }
       try conditions.check(etag: original.etag, modified: found.modified, isRead: false)
       guard found.byteCount <= Self.putByteLimit else {
         throw S3Error(
@@ -218,6 +252,7 @@ extension S3Service {
       } else {
         facts.etag = original.etag
         facts.checksum = original.checksum
+        facts.customer = original.customer
       }
       facts.tags = tagDirective == "COPY" ? original.tags : ownTags
       facts.lock = ownLock
@@ -230,6 +265,10 @@ extension S3Service {
         if error == .changed { continue }
         throw S3Error(backend: error)
       }
+      await tell(
+        NotificationEvent(
+          event: .copy, name: name, version: made.name, byteCount: found.byteCount,
+          etag: facts.etag), listeners, call)
       // It may be replaced, or gone, by now: then the clock of this gateway is near enough.
       let copied = try? await backend.find(name, version: made.name, wanted: 0..<0)
       var xml = XMLText("CopyObjectResult")
@@ -238,7 +277,7 @@ extension S3Service {
       xml.element("ETag", facts.quotedETag)
       return await call.answer(
         xml: xml.finish(),
-        Self.versionFields(made.name)
+        Self.versionFields(made.name) + (key?.fields ?? encryption)
           + Self.versionFields(found.versionName, header: "x-amz-copy-source-version-id"))
     }
     throw S3Error(backend: .changed)
@@ -293,9 +332,11 @@ extension ObjectName {
 
 extension ObjectFacts {
   /// With what is known when the bytes have come.
-  func with(_ source: BodySource) -> ObjectFacts {
+  ///
+  /// - Parameter opened: of bytes that are encrypted with a key that the client brought.
+  func with(_ source: BodySource, _ opened: CustomerSeal.Opened? = nil) -> ObjectFacts {
     var facts = self
-    facts.etag = hexText(source.md5Digest)
+    facts.etag = opened?.etag(source.md5Digest) ?? hexText(source.md5Digest)
     facts.checksum = source.checksumValue.flatMap { value in
       source.checksumName.map { Checksum(name: $0, value: value) }
     }

@@ -31,6 +31,7 @@ extension S3Service {
     guard let name = request.name, let bucket = request.bucket else { throw S3Error(.invalidURI) }
     let facts = try PartFacts(request, now: driver.wallClock.wholeMilliseconds)
     let attributes = facts.attributes
+    let encryption = try await encryptionFields(call)
     let id = try await ask { () async throws(BackendError) in
       try await self.backend.beginUpload(name, attributes: attributes, owner: call.accessKey)
     }
@@ -45,7 +46,7 @@ extension S3Service {
         .init("x-amz-checksum-type", algorithm.typeText),
       ]
     }
-    await call.answer(xml: xml.finish(), fields)
+    await call.answer(xml: xml.finish(), fields + encryption)
   }
 
   private func facts(of upload: UploadName) async throws(S3Error) -> PartFacts {
@@ -58,6 +59,7 @@ extension S3Service {
   func putPart(_ call: Call) async throws(S3Error) {
     let upload = try uploadName(call)
     let number = try partNumber(call.request)
+    let encryption = try await encryptionFields(call)
     let facts = try await facts(of: upload)
     var claims = try BodyClaims(call.request)
     if let algorithm = facts.algorithm {
@@ -86,7 +88,7 @@ extension S3Service {
     if let name = source.checksumName, let value = source.checksumValue {
       fields.append(.init("x-amz-checksum-" + name.lowercased(), value))
     }
-    await call.answer(200, fields)
+    await call.answer(200, fields + encryption)
   }
 
   // MARK: Copies
@@ -98,10 +100,15 @@ extension S3Service {
     let (source, sourceVersion) = try Self.copySource(request)
     let rangeText = try request.header("x-amz-copy-source-range")
     let conditions = try Conditions(request, prefix: "x-amz-copy-source-")
+    let encryption = try await encryptionFields(call)
     let algorithm = try await facts(of: upload).algorithm
     for _ in 0..<Self.copyAttempts {
       let found = try await findSource(source, sourceVersion)
       let original = ObjectFacts(found.attributes, contentName: found.contentName)
+      guard original.customer == nil else {
+        throw S3Error(
+          .notImplemented, "A part cannot be copied of an object with a key of the client's.")
+      }
       try conditions.check(etag: original.etag, modified: found.modified, isRead: false)
       let range = try Self.copyRange(rangeText, found.byteCount)
       guard UInt64(range.count) <= Self.putByteLimit else {
@@ -120,7 +127,8 @@ extension S3Service {
         if let algorithm { xml.element(algorithm.element, Base64.encode(words.checksum)) }
         return await call.answer(
           xml: xml.finish(),
-          Self.versionFields(found.versionName, header: "x-amz-copy-source-version-id"))
+          Self.versionFields(found.versionName, header: "x-amz-copy-source-version-id")
+            + encryption)
       } catch {
         if error == .changed { continue }
         throw S3Error(backend: error)
@@ -180,10 +188,13 @@ extension S3Service {
     let wanted = try WantedPart.read(
       try await wholeBody(call, limit: WantedPart.documentByteLimit))
     let precondition = try await precondition(call.request, upload.name)
+    let encryption = try await encryptionFields(call)
+    let listeners = try await listeners(call)
     let answer = SlowAnswer(call, driver)
     do throws(S3Error) {
-      let (document, version) = try await complete(upload, wanted, precondition, call)
-      await answer.finish(document, Self.versionFields(version))
+      let (document, version) = try await complete(
+        upload, wanted, precondition, listeners, call)
+      await answer.finish(document, Self.versionFields(version) + encryption)
     } catch {
       // Too late for a status: the document says it.
       guard await answer.hasBegun() else { throw error }
@@ -192,7 +203,8 @@ extension S3Service {
   }
 
   private func complete(
-    _ upload: UploadName, _ wanted: [WantedPart], _ precondition: Precondition, _ call: Call
+    _ upload: UploadName, _ wanted: [WantedPart], _ precondition: Precondition,
+    _ listeners: NotificationRules?, _ call: Call
   ) async throws(S3Error) -> (XMLText, VersionName) {
     do throws(S3Error) {
       for _ in 0..<Self.copyAttempts {
@@ -204,6 +216,11 @@ extension S3Service {
         do throws(BackendError) {
           let made = try await backend.complete(
             upload, parts: parts, attributes: attributes, precondition: precondition)
+          await tell(
+            NotificationEvent(
+              event: .completed, name: upload.name, version: made.name,
+              byteCount: parts.reduce(UInt64(0)) { $0 &+ $1.part.byteCount }, etag: completed.etag),
+            listeners, call)
           return (result(upload, completed, call), made.name)
         } catch {
           // One was put again since it was listed: what counts now is looked at anew.

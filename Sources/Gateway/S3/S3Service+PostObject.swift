@@ -126,10 +126,13 @@ extension S3Service {
     var claims = try BodyClaims(put.request)
     claims.byteLimit = min(Self.putByteLimit, policy?.byteCounts?.upperBound ?? .max)
     let least = policy?.byteCounts?.lowerBound ?? 0
+    let encryption = try await encryptionFields(put)
+    let listeners = try await listeners(put)
+    let made: MadeVersion
     let source = BodySource(
       pull: form, length: nil, claims, .unsigned, pool: driver.buffers, lanes: digestLanes)
     do throws(BackendError) {
-      _ = try await backend.put(name, source: source, precondition: .none) {
+      made = try await backend.put(name, source: source, precondition: .none) {
         () async throws(DataPathError) -> ObjectAttributes in
         guard source.readByteCount >= least else { throw .source("too small") }
         try await source.check()
@@ -142,11 +145,16 @@ extension S3Service {
       }
       throw source.failure ?? S3Error(backend: error)
     }
-    await answer(put, name, facts.with(source), form.fields)
+    await tell(
+      NotificationEvent(
+        event: .post, name: name, version: made.name, byteCount: source.readByteCount,
+        etag: facts.with(source).etag), listeners, put)
+    await answer(put, name, facts.with(source), form.fields, encryption)
   }
 
   private func answer(
-    _ put: Call, _ name: ObjectName, _ facts: ObjectFacts, _ fields: [String: String]
+    _ put: Call, _ name: ObjectName, _ facts: ObjectFacts, _ fields: [String: String],
+    _ encryption: [HTTPFields.Line]
   ) async {
     let host = put.exchange.head.fields["Host"] ?? ""
     let path = URLCoding.encode(name.key.utf8, keepingSlash: true)
@@ -161,7 +169,7 @@ extension S3Service {
       return await put.answer(
         303, [.init("Location", target + (target.contains("?") ? "&" : "?") + items)])
     }
-    let lines = facts.storedFields + [.init("Location", location)]
+    let lines = facts.storedFields + [.init("Location", location)] + encryption
     switch fields["success_action_status"] {
     case "200": await put.answer(200, lines)
     case "201":

@@ -24,7 +24,10 @@ extension S3Service {
         .with("MaxSizeAllowed", String(BucketSetting.byteLimit))
     }
     // Also when the answer was lost: it may have been set.
-    defer { if kind == .cors { corsRules.forget(bucket) } }
+    defer {
+      if kind == .cors { corsRules.forget(bucket) }
+      if kind == .notifications { notifier.forget(bucket) }
+    }
     try await ask { () async throws(BackendError) in
       try await self.backend.set(BucketSetting(kind, bytes), of: bucket)
     }

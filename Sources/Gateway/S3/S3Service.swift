@@ -14,10 +14,14 @@ package final class S3Service: HTTPHandler, @unchecked Sendable {
   let gatekeeper: Gatekeeper
   /// Asked for before anybody knows who asks, so not from the backend each time.
   let corsRules: AccessCache<S3CORS>
+  /// Of buckets, to be told with each answer.
+  let keyDomains: AccessCache<String>
+  let notifier: Notifier
   private let log: Log
 
   init(
-    _ configuration: GatewayConfiguration, backend: any ObjectBackend, driver: any Driver, log: Log
+    _ configuration: GatewayConfiguration, backend: any ObjectBackend, driver: any Driver, log: Log,
+    targets: [NotificationTarget]
   ) {
     self.configuration = configuration
     self.backend = backend
@@ -25,6 +29,8 @@ package final class S3Service: HTTPHandler, @unchecked Sendable {
     self.log = log
     gatekeeper = Gatekeeper(configuration.keys, backend, driver, log)
     corsRules = AccessCache(driver, lifetime: Gatekeeper.lifetime)
+    keyDomains = AccessCache(driver, lifetime: Gatekeeper.lifetime)
+    notifier = Notifier(targets, backend, driver, log)
   }
 
   /// One request under way.
@@ -96,11 +102,12 @@ package final class S3Service: HTTPHandler, @unchecked Sendable {
   private func refuse(
     _ error: S3Error, _ exchange: HTTPExchange, _ requestID: String, _ extra: [HTTPFields.Line]
   ) async {
-    if error.code.status >= 500 && error.code != .notImplemented {
+    if error.code.status >= 500 && error.code != .notImplemented || !error.cause.isEmpty {
       log.warning(
         "request failed",
         [
-          "code": error.code.rawValue, "reason": error.message, "method": exchange.head.method,
+          "code": error.code.rawValue, "reason": error.cause.isEmpty ? error.message : error.cause,
+          "method": exchange.head.method,
           "target": String(exchange.head.target.prefix(200)), "id": requestID,
         ])
     }
@@ -154,9 +161,11 @@ package final class S3Service: HTTPHandler, @unchecked Sendable {
   private func dispatchBucket(_ call: Call) async throws(S3Error) {
     let request = call.request
     if try await answersAccess(call) { return }
-    if call.method == "GET", let name = Self.switchedOff.keys.sorted().first(where: request.has) {
+    if call.method == "GET",
+      let known = Self.switchedOff.first(where: { request.has($0.item) })
+    {
       try await requireBucket(request)
-      return await call.answer(xml: Self.switchedOff[name] ?? [])
+      return await call.answer(xml: known.document)
     }
     if let refusal = Self.unsupported(request, Self.bucketQueries) {
       // Of a bucket that is not there, that is what counts.
@@ -170,12 +179,15 @@ package final class S3Service: HTTPHandler, @unchecked Sendable {
       if request.has("cors") { return try await putCORS(call) }
       if request.has("lifecycle") { return try await putLifecycle(call) }
       if request.has("object-lock") { return try await putBucketLock(call) }
+      if request.has("encryption") { return try await putEncryption(call) }
+      if request.has("notification") { return try await putNotifications(call) }
       try await createBucket(call)
     case "HEAD": try await headBucket(call)
     case "DELETE":
       if request.has("tagging") { return try await deleteSetting(.tagging, call) }
       if request.has("cors") { return try await deleteSetting(.cors, call) }
       if request.has("lifecycle") { return try await deleteSetting(.lifecycle, call) }
+      if request.has("encryption") { return try await deleteEncryption(call) }
       try await removeBucket(call)
     case "GET":
       if request.has("location") { return try await getLocation(call) }
@@ -186,6 +198,8 @@ package final class S3Service: HTTPHandler, @unchecked Sendable {
       if request.has("cors") { return try await getCORS(call) }
       if request.has("lifecycle") { return try await getLifecycle(call) }
       if request.has("object-lock") { return try await getBucketLock(call) }
+      if request.has("encryption") { return try await getEncryption(call) }
+      if request.has("notification") { return try await getNotifications(call) }
       try await listObjects(call)
     case "POST":
       if !request.has("delete"), Self.isForm(request) { return try await postObject(call) }
@@ -237,25 +251,24 @@ package final class S3Service: HTTPHandler, @unchecked Sendable {
   }
 
   /// What S3 says of what a bucket has not, where that is no error.
-  private static let switchedOff: [String: [UInt8]] = {
+  private static let switchedOff: [(item: String, document: [UInt8])] = {
+    func empty(_ root: String) -> [UInt8] {
+      var xml = XMLText(root)
+      return xml.finish()
+    }
     var payer = XMLText("RequestPaymentConfiguration")
     payer.element("Payer", "BucketOwner")
-    var documents = ["requestPayment": payer.finish()]
-    for (name, root) in [
-      ("accelerate", "AccelerateConfiguration"), ("logging", "BucketLoggingStatus"),
-      ("notification", "NotificationConfiguration"),
-    ] {
-      var empty = XMLText(root)
-      documents[name] = empty.finish()
-    }
-    return documents
+    return [
+      ("accelerate", empty("AccelerateConfiguration")), ("logging", empty("BucketLoggingStatus")),
+      ("requestPayment", payer.finish()),
+    ]
   }()
 
   /// Sub-resources that are not there, and what S3 says when they are asked for and not set; nil: 501 in any case.
   private static let bucketQueries: [String: S3Error.Code?] = [
     "accelerate": nil, "analytics": nil,
-    "encryption": .encryptionConfigurationNotFound, "intelligent-tiering": nil, "inventory": nil,
-    "logging": nil, "metrics": nil, "notification": nil,
+    "intelligent-tiering": nil, "inventory": nil,
+    "logging": nil, "metrics": nil,
     "replication": .replicationConfigurationNotFound, "requestPayment": nil,
     "website": .noSuchWebsiteConfiguration,
   ]

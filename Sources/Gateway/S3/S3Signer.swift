@@ -13,7 +13,7 @@ package struct S3Signer: Sendable {
   }
 
   /// What stands for a body that is not signed.
-  package static let unsigned = "UNSIGNED-PAYLOAD"
+  package static let unsigned = Payload.unsignedText
 
   /// The request's fields and those of its signature; nil for a target or an access key that cannot be signed for.
   ///

@@ -210,7 +210,7 @@ struct SignedClaim {
     signature = try item("X-Amz-Signature")
     signedHeaders = Self.names(try item("X-Amz-SignedHeaders"))
     lifetime = .seconds(seconds)
-    payload = try request.header("x-amz-content-sha256") ?? "UNSIGNED-PAYLOAD"
+    payload = try request.header("x-amz-content-sha256") ?? Payload.unsignedText
     try check(request)
   }
 

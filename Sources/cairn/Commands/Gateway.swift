@@ -16,6 +16,7 @@ func runGateway(_ context: Context) async throws(Failure) {
   var keyFile = ""
   var backend = GatewayBackend.cluster(GatewayBackend.ClusterSettings())
   var certificateFiles: (chain: String, key: String)?
+  var notifications: [NotificationSettings] = []
   var configuration = try settings.read { root throws(ConfigurationError) -> GatewayConfiguration in
     level = try root.value("log_level", default: .info)
     keyFile = try root.required("access_keys")
@@ -25,6 +26,9 @@ func runGateway(_ context: Context) async throws(Failure) {
     configuration.region = try root.value("region", default: configuration.region)
     configuration.domain = try root.value("domain", default: "")
     certificateFiles = try certificatePaths(root, settings)
+    for (name, table) in try root.namedTables("notifications") {
+      notifications.append(try NotificationSettings(name, table))
+    }
     return configuration
   }
   configuration.keys = try await accessKeys(settings.resolve(keyFile), driver)
@@ -40,9 +44,15 @@ func runGateway(_ context: Context) async throws(Failure) {
       throw .failed("the certificate cannot be used: \(error.reason)", error.path)
     }
   }
+  let objects = try await backend.open(settings, driver)
+  try await checkKeyDomain(of: objects, driver, log)
+  var targets: [NotificationTarget] = []
+  for one in notifications {
+    targets.append(try await one.open(settings, on: driver, log: log))
+  }
   let gateway = S3Gateway(
-    configuration, backend: try await backend.open(settings, driver), driver: driver, log: log,
-    certificate: certificate)
+    configuration, backend: objects, driver: driver, log: log, certificate: certificate,
+    targets: targets)
   let address: SocketAddress
   do throws(RingError) {
     address = try await gateway.start()
@@ -59,6 +69,33 @@ func runGateway(_ context: Context) async throws(Failure) {
   await gateway.stop()
   log.info("gateway stopped")
   await log.flush()
+}
+
+/// Ends a gateway that would make buckets in a key domain that is not there. While no coordinator answers it begins all the same, and
+/// goes on asking: what it serves may need no such bucket.
+private func checkKeyDomain(of backend: any ObjectBackend, _ driver: any Driver, _ log: Log)
+  async throws(Failure)
+{
+  let name = backend.defaultKeyDomain
+  guard !name.isEmpty else { return }
+  let missing =
+    "no such key domain, which 'key_domain' names: cairn admin key domain create \(name)"
+  do throws(BackendError) {
+    if try await backend.hasKeyDomain(name) { return }
+  } catch {
+    log.warning(
+      "whether the key domain is there is not known yet",
+      ["domain": name, "reason": S3Gateway.words(error)])
+    driver.spawn("key domain") {
+      while await driver.sleep(.seconds(5)) {
+        guard let isThere = try? await backend.hasKeyDomain(name) else { continue }
+        if !isThere { log.error(missing, ["domain": name]) }
+        return
+      }
+    }
+    return
+  }
+  throw .failed(missing, name)
 }
 
 /// `tls_certificate` and `tls_key`: both or neither.

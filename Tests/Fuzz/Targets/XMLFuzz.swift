@@ -9,7 +9,7 @@ enum XMLFuzz {
     "Delete", "CreateBucketConfiguration", "VersioningConfiguration", "Retention", "LegalHold",
     "AccessControlPolicy", "PublicAccessBlockConfiguration", "OwnershipControls", "Tagging",
     "CORSConfiguration", "LifecycleConfiguration", "ObjectLockConfiguration",
-    "CompleteMultipartUpload",
+    "CompleteMultipartUpload", "NotificationConfiguration", "ServerSideEncryptionConfiguration",
   ]
 
   static func complaint(_ bytes: [UInt8]) -> String? {
@@ -39,6 +39,12 @@ enum XMLFuzz {
         return "lifecycle rules are others when they are kept"
       }
     }
+    if let rules = try? NotificationRules(document: bytes, region: "us-east-1") {
+      guard (try? NotificationRules(document: rules.document, region: nil)) == rules else {
+        return "notifications are others when they are written again"
+      }
+    }
+    _ = try? S3Service.encryption(document: bytes)
     _ = try? S3Lock.readBucket(bytes)
     _ = try? S3Service.acl(bytes)
     if let parts = try? WantedPart.read(bytes) {

@@ -1,0 +1,210 @@
+import Coding
+import HTTP
+import Messages
+import Ring
+import Service
+import Simulation
+import TestSupport
+import Testing
+
+@testable import Gateway
+
+@Suite("Keys that clients bring") struct CustomerKeyTests {
+  private static let prefix = "x-amz-server-side-encryption-customer-"
+  private static let sourcePrefix = "x-amz-copy-source-server-side-encryption-customer-"
+  private static func headers(_ key: [UInt8], _ prefix: String = prefix) -> [(String, String)] {
+    [
+      (prefix + "algorithm", "AES256"), (prefix + "key", Base64.encode(key)),
+      (prefix + "key-md5", Base64.encode(RunningDigest.of(key, .md5))),
+    ]
+  }
+
+  private static func opened(_ seed: UInt8) -> CustomerSeal.Opened {
+    CustomerSeal.Opened(key: (0..<32).map { $0 ^ seed })
+  }
+
+  private static func apply(_ cipher: CustomerCipher, _ bytes: [UInt8], at offset: Int) -> [UInt8] {
+    var bytes = bytes
+    bytes.withUnsafeMutableBytes { cipher.apply(to: $0, at: UInt64(offset)) }
+    return bytes
+  }
+
+  @Test(
+    "bytes are encrypted alike however they are cut, and come back by the same",
+    arguments: Seed.several)
+  func cipher(seed: Seed) {
+    var random = seed.generator
+    let cipher = CustomerCipher(Self.opened(7))
+    let plain = random.bytes(Int.random(in: 1...100_000, using: &random))
+    let sealed = Self.apply(cipher, plain, at: 0)
+    #expect(zip(plain, sealed).count { $0 == $1 } < 16 + plain.count / 64)
+    #expect(Self.apply(cipher, sealed, at: 0) == plain)
+    var place = 0
+    var pieces: [UInt8] = []
+    while place < plain.count {
+      let end = min(plain.count, place + Int.random(in: 1...30_000, using: &random))
+      pieces += Self.apply(cipher, Array(plain[place..<end]), at: place)
+      place = end
+    }
+    #expect(pieces == sealed)
+    for _ in 0..<20 {
+      let from = Int.random(in: 0..<plain.count, using: &random)
+      let end = Int.random(in: from...plain.count, using: &random)
+      #expect(Self.apply(cipher, Array(sealed[from..<end]), at: from) == Array(plain[from..<end]))
+    }
+    // Each unit is what GCM makes of it under its number.
+    var gcm = AES256GCM(key: Self.opened(7).key)
+    let unit = Int.random(in: 0...(plain.count - 1) / CustomerCipher.unitByteCount, using: &random)
+    let start = unit * CustomerCipher.unitByteCount
+    let end = min(plain.count, start + CustomerCipher.unitByteCount)
+    var wanted = [UInt8](repeating: 0, count: end - start + AES256GCM.tagByteCount)
+    plain[start..<end].withUnsafeBytes { plain in
+      wanted.withUnsafeMutableBytes {
+        gcm.seal(plain, into: $0, nonce: AES256GCM.Nonce(high: 0, low: UInt64(unit)))
+      }
+    }
+    #expect(Array(wanted.dropLast(AES256GCM.tagByteCount)) == Array(sealed[start..<end]))
+    #expect(Self.apply(CustomerCipher(Self.opened(8)), plain, at: 0) != sealed)
+  }
+
+  @Test("what was changed of a kept seal opens by no key")
+  func seals() throws {
+    let request = try S3Request(
+      .init(
+        method: "GET", target: "/b/k",
+        fields: .init(
+          [.init("Host", "s3")]
+            + Self.headers([UInt8](repeating: 1, count: 32)).map { .init($0.0, $0.1) })), domain: ""
+    )
+    let key = try #require(try CustomerKey(request, isSecure: true))
+    let seal = CustomerSeal(key, salt: [UInt8](repeating: 3, count: 32))
+    #expect(CustomerSeal(text: seal.text) == seal && seal.open(key) != nil)
+    for text in ["", "00", "x", String(seal.text.dropLast(2)), seal.text + "00"] {
+      #expect(CustomerSeal(text: text).open(key) == nil)
+    }
+    for place in [0, 63, 64, 127] {
+      var digits = Array(seal.text)
+      digits[place] = digits[place] == "0" ? "1" : "0"
+      #expect(CustomerSeal(text: String(digits)).open(key) == nil)
+    }
+  }
+
+  @Test(
+    "an object that was stored with a key is given to who brings it, and to nobody else",
+    arguments: BackendKind.allCases)
+  func objects(kind: BackendKind) throws {
+    try SimulatedWorld.run(seed: 5) { world in
+      var random = SeededGenerator(seed: 5)
+      let backend: any ObjectBackend =
+        switch kind {
+        case .cluster: try await TestCluster(world).backend("objects")
+        case .filesystem: try await FilesystemBackend.open("/base", on: world.process("objects"))
+        }
+      let (gateway, root) = try await TestGateway.start(
+        world, backend, host: "gateway", isSecure: true)
+      #expect(try await root.outcome("PUT", "/bucket") == "200")
+      let (key, other) = (random.bytes(32), random.bytes(32))
+      let mine = Self.headers(key)
+      let body = String(
+        decoding: (0..<50_000).map { _ in UInt8.random(in: 32..<127, using: &random) },
+        as: UTF8.self)
+      let digest = hexText(RunningDigest.of(Array(body.utf8), .md5))
+      let put = try await root.send("PUT", "/bucket/key", mine, body: body)
+      #expect(put.status == 200 && put.fields[Self.prefix + "key-MD5"] == mine[2].1)
+      #expect(put.fields[Self.prefix + "algorithm"] == "AES256")
+      #expect(put.fields["ETag"] != "\"\(digest)\"" && put.fields["ETag"]?.utf8.count == 34)
+
+      let whole = try await root.send("GET", "/bucket/key", mine)
+      #expect(whole.status == 200 && whole.text == body)
+      #expect(whole.fields["ETag"] == put.fields["ETag"])
+      #expect(whole.fields[Self.prefix + "key-MD5"] == mine[2].1)
+      for (from, to) in [(0, 0), (1, 16_383), (16_383, 16_384), (20_000, 49_999), (49_999, 49_999)]
+      {
+        let part = try await root.send(
+          "GET", "/bucket/key", mine + [("Range", "bytes=\(from)-\(to)")])
+        #expect(part.status == 206)
+        #expect(part.text == String(body.dropFirst(from).prefix(to - from + 1)), "\(from) \(to)")
+      }
+      #expect(try await root.send("HEAD", "/bucket/key", mine).fields["Content-Length"] == "50000")
+      for (headers, wanted) in [
+        ([], "400 InvalidRequest"), (Self.headers(other), "403 AccessDenied"),
+        (Array(mine.dropFirst()), "400 InvalidArgument"), ([mine[0]], "400 InvalidArgument"),
+        (Array(mine.dropLast()), "400 InvalidArgument"),
+        (mine.dropLast() + [Self.headers(other)[2]], "400 InvalidArgument"),
+        (Self.headers(Array(key.dropLast())), "400 InvalidArgument"),
+        (
+          [(Self.prefix + "algorithm", "ROT13")] + mine.dropFirst(),
+          "400 InvalidEncryptionAlgorithmError"
+        ),
+        (mine + [mine[1]], "400 InvalidRequest"),
+      ] as [([(String, String)], String)] {
+        #expect(try await root.outcome("GET", "/bucket/key", headers) == wanted, "\(headers)")
+        #expect(try await root.outcome("HEAD", "/bucket/key", headers) == String(wanted.prefix(3)))
+        if headers.isEmpty
+          || headers[0].1 == "AES256" && headers.count == 3 && wanted.hasPrefix("403")
+        {
+          continue
+        }
+        #expect(try await root.outcome("PUT", "/bucket/no", headers, body: "x") == wanted)
+      }
+      let attributes = [("x-amz-object-attributes", "ETag")]
+      #expect(
+        try await root.outcome("GET", "/bucket/key?attributes", attributes) == "400 InvalidRequest")
+      #expect(try await root.outcome("GET", "/bucket/key?attributes", attributes + mine) == "200")
+      // What is kept is not what came.
+      let found = try await backend.find(ObjectName(bucket: "bucket", key: "key"), wanted: 0..<0)
+      #expect(found.byteCount == 50_000)
+      #expect(!found.attributes.user.contains { $0.value.contains(hexText(key)) })
+      #expect(try await root.outcome("PUT", "/bucket/plain", body: body) == "200")
+      #expect(try await root.outcome("GET", "/bucket/plain", mine) == "400 InvalidRequest")
+      #expect(
+        try await root.outcome(
+          "PUT", "/bucket/no", mine + [("x-amz-server-side-encryption", "AES256")], body: "x")
+          == "400 InvalidArgument")
+      #expect(try await root.outcome("POST", "/bucket/no?uploads", mine) == "501 NotImplemented")
+
+      // A copy keeps the key, and needs it.
+      let source = [("x-amz-copy-source", "/bucket/key")]
+      let sourceKey = Self.headers(key, Self.sourcePrefix)
+      for (headers, wanted) in [
+        (source, "400 InvalidRequest"), (source + mine, "400 InvalidRequest"),
+        (source + Self.headers(other, Self.sourcePrefix), "403 AccessDenied"),
+        (source + sourceKey, "501 NotImplemented"),
+        (source + sourceKey + Self.headers(other), "501 NotImplemented"),
+        ([("x-amz-copy-source", "/bucket/plain")] + mine, "501 NotImplemented"),
+        ([("x-amz-copy-source", "/bucket/plain")] + sourceKey, "400 InvalidRequest"),
+        (source + sourceKey + mine, "200"),
+        (source + sourceKey + mine + [("x-amz-metadata-directive", "REPLACE")], "200"),
+      ] {
+        #expect(try await root.outcome("PUT", "/bucket/copy", headers) == wanted, "\(headers)")
+      }
+      #expect(try await root.send("GET", "/bucket/copy", mine).text == body)
+      #expect(try await root.outcome("GET", "/bucket/copy") == "400 InvalidRequest")
+      let begun = try await root.send("POST", "/bucket/parts?uploads").text
+      let id = begun.split(separator: "UploadId>")[1].prefix { $0 != "<" }
+      let part = "/bucket/parts?partNumber=1&uploadId=\(id)"
+      #expect(try await root.outcome("PUT", part, mine, body: "x") == "501 NotImplemented")
+      #expect(try await root.outcome("PUT", part, source) == "501 NotImplemented")
+      #expect(try await root.outcome("PUT", part, source + sourceKey) == "501 NotImplemented")
+      #expect(try await root.outcome("PUT", "/bucket/empty", mine) == "200")
+      #expect(try await root.send("GET", "/bucket/empty", mine).text == "")
+      await root.client.close()
+      await gateway.stop()
+    }
+  }
+
+  @Test("no key is taken over a connection that others may read")
+  func insecure() throws {
+    try SimulatedWorld.run(seed: 1) { world in
+      let backend = try await FilesystemBackend.open("/base", on: world.process("objects"))
+      let (gateway, root) = try await TestGateway.start(world, backend)
+      #expect(try await root.outcome("PUT", "/bucket") == "200")
+      let mine = Self.headers([UInt8](repeating: 7, count: 32))
+      #expect(try await root.outcome("PUT", "/bucket/key", mine, body: "x") == "400 InvalidRequest")
+      #expect(try await root.outcome("PUT", "/bucket/key", body: "x") == "200")
+      #expect(try await root.outcome("GET", "/bucket/key", mine) == "400 InvalidRequest")
+      await root.client.close()
+      await gateway.stop()
+    }
+  }
+}
