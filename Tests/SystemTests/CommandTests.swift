@@ -206,11 +206,20 @@ struct CommandTests {
       try cluster.start(["cat"] + Array(repeating: "cairn://bucket/k", count: 200))
     }
     var count = 0
+    var gets: [(RunningCairn, String)] = []
     while reads.contains(where: { $0.process.isRunning }) {
       count += 1
+      let folder = cluster.folder + "/got-\(count)"
+      gets.append((try cluster.start(["get", "-r", "cairn://bucket", folder]), folder + "/k"))
+      gets.append((try cluster.start(["get", "cairn://bucket/k", folder + "-k"]), folder + "-k"))
       try cluster.succeed("put", cluster.folder + "/state-\(count % 2)", "cairn://bucket/k")
     }
     #expect(count > 2)
+    for (get, path) in gets {
+      let finished = get.wait()
+      #expect(finished.status == 0, "\(finished.error)")
+      #expect(states.contains(FileManager.default.contents(atPath: path) ?? Data()))
+    }
     for read in reads {
       let finished = read.wait()
       #expect(finished.status == 0, "\(finished.error)")

@@ -52,7 +52,7 @@ func get(_ context: Context) async throws(Failure) {
         try await client.fetch(
           name, identity: answer.record.identity, range: wanted,
           attributes: answer.record.attributes, isWhole: range == nil, to: path, shown: operands[0],
-          progress: progress)
+          progress: progress, orNewer: range == nil && version == .unnamed)
       }
       await progress.finish()
     } catch {
@@ -206,9 +206,12 @@ extension Client {
   }
 
   /// Writes an object to `path` through a temporary name beside it, so that the file is whole or not there.
+  ///
+  /// - Parameter orNewer: when it is replaced meanwhile, what it was replaced by is wanted, if that is a file too.
   func fetch(
     _ name: ObjectName, identity: UInt64, range: Range<UInt64>, attributes: ObjectAttributes,
-    isWhole: Bool, to path: String, shown: String, progress: Progress
+    isWhole: Bool, to path: String, shown: String, progress: Progress, orNewer: Bool,
+    attempt: Int = 1
   ) async throws(Failure) {
     let draft = draftPath(for: path)
     let flags = OpenFlags.writeOnly | OpenFlags.create | OpenFlags.exclusive
@@ -238,7 +241,16 @@ extension Client {
       await file.close()
       await discard(draft)
       if case .sink(let reason) = error { throw .failed(reason, path) }
-      throw failure(error, shown)
+      guard error == .changed, orNewer, attempt < replacedLimit else {
+        throw failure(error, shown)
+      }
+      let newer = try await ask(StatObject(level: level, name: name), at: level, about: shown)
+        .record
+      guard newer.attributes.kind == attributes.kind else { throw failure(error, shown) }
+      return try await fetch(
+        name, identity: newer.identity, range: 0..<newer.byteCount, attributes: newer.attributes,
+        isWhole: isWhole, to: path, shown: shown, progress: progress, orNewer: true,
+        attempt: attempt + 1)
     }
     do throws(RingError) {
       // rename keeps mode and times, so they are set under the draft name.

@@ -88,8 +88,8 @@ final class RestoreRun: @unchecked Sendable {
         ObjectName(bucket: location.bucket, key: entry.key), identity: entry.object.identity,
         range: 0..<entry.object.byteCount, attributes: entry.object.attributes, isWhole: true,
         to: destination + "/" + entry.path,
-        shown: Location.scheme + location.bucket + "/" + entry.key,
-        progress: progress)
+        shown: Location.scheme + location.bucket + "/" + entry.key, progress: progress,
+        orNewer: true)
       progress.doneCount += 1
     }
     let failedLinks = await each(links) { [self] entry throws(Failure) in
