@@ -154,6 +154,22 @@ import Testing
       // What is kept is not what came.
       let found = try await backend.find(ObjectName(bucket: "bucket", key: "key"), wanted: 0..<0)
       #expect(found.byteCount == 50_000)
+      // The MD5 is that of the plain bytes, whenever it is made.
+      let facts = ObjectFacts(found.attributes, contentName: found.contentName)
+      let request = try S3Request(
+        .init(
+          method: "GET", target: "/b/k",
+          fields: .init([.init("Host", "s3")] + mine.map { .init($0.0, $0.1) })), domain: "")
+      let opened = try #require(
+        try CustomerKey(request, isSecure: true).flatMap { facts.customer?.open($0) })
+      #expect(put.fields["ETag"] == "\"\(opened.etag(hexBytes(digest)!))\"")
+      for (claimed, wanted) in [(body, "200"), (body + "x", "400 BadDigest")] {
+        let md5 = Base64.encode(RunningDigest.of(Array(claimed.utf8), .md5))
+        #expect(
+          try await root.outcome(
+            "PUT", "/bucket/claimed", mine + [("Content-MD5", md5)], body: body) == wanted)
+      }
+      #expect(try await root.send("GET", "/bucket/claimed", mine).text == body)
       #expect(!found.attributes.user.contains { $0.value.contains(hexText(key)) })
       #expect(try await root.outcome("PUT", "/bucket/plain", body: body) == "200")
       #expect(try await root.outcome("GET", "/bucket/plain", mine) == "400 InvalidRequest")

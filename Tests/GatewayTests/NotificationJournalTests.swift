@@ -14,6 +14,8 @@ import Testing
     var kept: Set<Int> = []
     var done: Set<Int> = []
     var segments: [Int: UInt64] = [:]
+    /// Syncs of the folder that failed.
+    var folderFaultCount = 0
   }
 
   private static func body(_ number: Int, _ random: inout SeededGenerator) -> [UInt8] {
@@ -34,13 +36,15 @@ import Testing
 
   @Test(
     "whatever crashes, what was kept and is not delivered is found, in order, and nothing that never was",
-    arguments: Seed.several, [false, true])
+    // With 29 a folder's sync failed, and the next event was kept in a file without a lasting name.
+    arguments: Seed.several + [Seed(29)], [false, true])
   func crashes(seed: Seed, isPowerCut: Bool) throws {
     try SimulatedWorld.run(seed: seed.value) { world in
       var random = seed.generator
       let ledger = Ledger()
       for life in 0..<10 {
         let process = world.process("gateway")
+        world.disk("gateway").faults = nil
         let (journal, found) = try await Self.open(process)
         let numbers = found.compactMap { Self.number($0.body) }
         #expect(numbers.count == found.count)
@@ -55,6 +59,26 @@ import Testing
           (0..<4).map { _ in random.next() },
           Duration.microseconds(Int64.random(in: 1000...1_500_000, using: &random))
         )
+        if Bool.random(using: &random) {
+          var random = SeededGenerator(seed: random.next())
+          world.disk("gateway").faults = { access in
+            let percent =
+              switch access.kind {
+              // That of the folder is what makes a new file's name last.
+              case .synchronize: access.path == "/var/queue" ? 40 : 3
+              case .write: 3
+              case .open, .remove: 10
+              default: 0
+              }
+            guard Int.random(in: 0..<100, using: &random) < percent else { return .none }
+            if access.kind == .synchronize && access.path == "/var/queue" {
+              ledger.folderFaultCount += 1
+            }
+            return .fail(5)
+          }
+        }
+        // Sometimes more comes than is delivered.
+        let patience = Int.random(in: 2...4, using: &random)
         await withTaskGroup { group in
           for seed in seeds {
             group.addTask {
@@ -69,7 +93,7 @@ import Testing
                   ledger.kept.insert(number)
                   ledger.segments[number] = segment
                 }
-                while Int.random(in: 0..<5, using: &random) > 1,
+                while Int.random(in: 0..<5, using: &random) >= patience,
                   let next = ledger.kept.subtracting(ledger.done).min(),
                   let segment = ledger.segments[next], process.isAlive
                 {
@@ -87,7 +111,7 @@ import Testing
           }
         }
       }
-      #expect(ledger.done.count > 20)
+      #expect(ledger.done.count > 20 && ledger.folderFaultCount > 0)
     }
   }
 

@@ -99,18 +99,17 @@ func types() throws {
 
 @Test("tables of any name are found by it, and what is in them is asked for like all else")
 func namedTables() throws {
-  let text = "[b.two]\nx = 2\n[b.two.y]\nz = 1\n[b.one]\nx = 1\n[bc.three]\nx = 3\n"
-  #expect(
-    failure(text) { root in
-      let found = try root.namedTables("b")
-      #expect(found.map(\.name) == ["one", "two"])
-      #expect(try found.map { try $0.table.required("x") } == [1, 2])
-      #expect(try root.namedTables("absent").isEmpty)
-      #expect(try root.namedTables("bc")[0].table.required("x") == 3)
-    } == "unknown table 'b.two.y': c.toml:3")
-  #expect(
-    failure("[b]\none = 1\n") { _ = try $0.namedTables("b") }
-      == "'b.one' must be a table, not an integer: c.toml:2")
+  let text = "[b.two]\nx = 2\n[b.one]\nx = 1\n[bc.three]\nx = 3\n"
+  let root = try file(text).root
+  let found = try root.namedTables("b")
+  #expect(found.map(\.name) == ["one", "two"])
+  #expect(try found.map { try $0.table.required("x", as: Int.self) } == [1, 2])
+  #expect(try root.namedTables("absent").isEmpty)
+  #expect(try root.namedTables("bc").map(\.name) == ["three"])
+  let unknown = failure("[b.two]\n[b.two.y]\nz = 1\n") { _ = try $0.namedTables("b") }
+  #expect(unknown == "unknown table 'b.two.y': c.toml:2")
+  let wrong = failure("[b]\none = 1\n") { _ = try $0.namedTables("b") }
+  #expect(wrong == "'b.one' must be a table, not an integer: c.toml:2")
 }
 
 @Test("what nobody asked for is refused with its line")

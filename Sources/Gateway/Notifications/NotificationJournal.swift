@@ -249,10 +249,17 @@ final class NotificationJournal: @unchecked Sendable {
     next += 1
     let file = try await File.open(
       path(number), O_WRONLY | O_CREAT | O_EXCL, mode: 0o600, on: driver)
+    do throws(RingError) {
+      try await driver.synchronizeDirectory(folder)
+    } catch {
+      // Its name may not last: nothing is to be kept in it.
+      await file.close()
+      _ = await driver.submit(.remove(path: path(number), isDirectory: false))
+      throw error
+    }
     let segment = Segment(number, file)
     segments[number] = segment
     current = segment
-    try await driver.synchronizeDirectory(folder)
     return segment
   }
 
