@@ -84,8 +84,8 @@ package struct ConfigurationFile: Sendable {
     guard !key.isEmpty, !word.isEmpty, key.allSatisfy(isPlain), word.allSatisfy(isPlain),
       word.contains(where: isLetter)
     else { return nil }
-    let text = String(decoding: word, as: UTF8.self)
-    return "the value of '\(String(decoding: key, as: UTF8.self))' wants quotes: \"\(text)\""
+    // Without the value, which may be a secret.
+    return "the value of '\(String(decoding: key, as: UTF8.self))' wants quotes"
   }
 
   /// Without spaces around it, and without a comment behind it.

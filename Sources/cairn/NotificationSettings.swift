@@ -94,7 +94,10 @@ struct NotificationSettings {
         throw .failed("[notifications.\(configuration.name)] \(error.reason)", settings.path)
       }
     }
-    if let file = authorizationFile, let found = try await bytes(file) {
+    if let file = authorizationFile {
+      let found = try await secret(
+        "the authorization of [notifications.\(configuration.name)]", in: settings.resolve(file),
+        limit: 1 << 20, on: driver)
       // As editors leave it.
       let text = String(decoding: found.last == 10 ? found.dropLast() : found[...], as: UTF8.self)
       guard Self.isField(text) else {

@@ -318,6 +318,16 @@ import Testing
       #expect(try await root.outcome("PUT", "/none?policy", body: "{}") == "404 NoSuchBucket")
       #expect(
         try await root.outcome("POST", "/bucket?policy", body: "{}") == "405 MethodNotAllowed")
+      // A request about something of a bucket is none about the bucket.
+      for item in [
+        "notification", "versioning", "object-lock", "acl", "policyStatus", "location", "uploads",
+        "versions",
+      ] {
+        let removed = try await root.outcome("DELETE", "/bucket?\(item)")
+        #expect(removed == "405 MethodNotAllowed", "\(item)")
+      }
+      #expect(try await root.outcome("PUT", "/made?uploads") == "405 MethodNotAllowed")
+      #expect(try await root.outcome("HEAD", "/bucket") == "200")
     }
   }
 }

@@ -24,10 +24,10 @@ private func failure(
 @Test(
   "a word without quotes is told as that, with its line",
   arguments: [
-    ("a = 1\npolicy = nearest\n", "the value of 'policy' wants quotes: \"nearest\": c.toml:2"),
-    ("policy=nearest # why\n", "the value of 'policy' wants quotes: \"nearest\": c.toml:1"),
-    ("size = 256MiB\n", "the value of 'size' wants quotes: \"256MiB\": c.toml:1"),
-    ("[t]\nfile =\t/etc/key\r\n", "the value of 'file' wants quotes: \"/etc/key\": c.toml:2"),
+    ("a = 1\npolicy = nearest\n", "the value of 'policy' wants quotes: c.toml:2"),
+    ("policy=nearest # why\n", "the value of 'policy' wants quotes: c.toml:1"),
+    ("size = 256MiB\n", "the value of 'size' wants quotes: c.toml:1"),
+    ("[t]\nfile =\t/etc/key\r\n", "the value of 'file' wants quotes: c.toml:2"),
   ])
 func unquoted(text: String, says: String) {
   #expect(failure(text) == says)

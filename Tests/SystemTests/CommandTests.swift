@@ -350,7 +350,7 @@ struct CommandTests {
       .replacing("\"access-keys\"", with: "\"\(cluster.directory)/gateway-1/access-keys\"")
       .replacing(#/listen = .*/#, with: "listen = \"127.0.0.1:0\"")
     for (text, last, says) in [
-      ("read_policy = nearest", true, "the value of 'read_policy' wants quotes: \"nearest\""),
+      ("read_policy = nearest", true, "the value of 'read_policy' wants quotes"),
       ("read_policy = \"nearest\"", true, "wants 'location' beside it"),
       ("read_policy = \"closest\"", true, "must be one of"),
       ("read_policy = \"nearest\"\nlocation = []", true, "at least one"),
@@ -465,6 +465,15 @@ struct CommandTests {
     try cluster.succeed("mv", "-r", "cairn://bucket/r/s", "cairn://bucket/t")
     #expect(try cluster.succeed("cat", "cairn://bucket/t").text == "own")
     try cluster.succeed("rm", "cairn://bucket/t")
+    // Of two that would lie in one place the second stays where it is.
+    try cluster.succeed("put", "-", "cairn://bucket/u/a", input: Data("one".utf8))
+    try cluster.succeed("put", "-", "cairn://bucket/u/a/a", input: Data("two".utf8))
+    let clash = try cluster.run(["mv", "-r", "cairn://bucket/u/a", "cairn://bucket/v/"])
+    #expect(clash.status == 1 && clash.error.contains("cairn://bucket/u/a/a"), "\(clash.error)")
+    #expect(try cluster.succeed("cat", "cairn://bucket/v/a").text == "one")
+    #expect(try cluster.succeed("cat", "cairn://bucket/u/a/a").text == "two")
+    try cluster.succeed("rm", "cairn://bucket/v/a")
+    try cluster.succeed("rm", "cairn://bucket/u/a/a")
     try check("cairn://bucket/t")
 
     // What cannot be moved stays, what can goes: a name that gets too long, and one whose place is yet to be read.

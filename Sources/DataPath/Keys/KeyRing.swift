@@ -11,6 +11,8 @@ package final class KeyRing: @unchecked Sendable {
   private let tasks: OwnedTasks
   private var domains: [KeyDomainID: KeyedDomain] = [:]
   private var dataKeys: [UInt64: DataKey] = [:]
+  /// Those before: who waits for one is woken while others make room already.
+  private var olderDataKeys: [UInt64: DataKey] = [:]
   private var waiting: [(wanted: Wanted, promise: Promise<DataPathError?>)] = []
   private var isAsking = false
 
@@ -19,7 +21,7 @@ package final class KeyRing: @unchecked Sendable {
     case dataKey(UInt64)
   }
 
-  /// About 400 KiB; then all are asked for anew.
+  /// About 400 KiB, and as much of those before.
   private static let dataKeyLimit = 4096
 
   init(_ coordinator: CoordinatorClient, _ map: MapCache) {
@@ -40,13 +42,13 @@ package final class KeyRing: @unchecked Sendable {
 
   /// Nil when there is no such key any more.
   package func dataKey(_ id: UInt64) async throws(DataPathError) -> DataKey? {
-    if let known = dataKeys[id] { return known }
+    if let known = knownDataKey(id) { return known }
     try await ask(.dataKey(id))
-    return dataKeys[id]
+    return knownDataKey(id)
   }
 
   /// Without asking.
-  func knownDataKey(_ id: UInt64) -> DataKey? { dataKeys[id] }
+  func knownDataKey(_ id: UInt64) -> DataKey? { dataKeys[id] ?? olderDataKeys[id] }
 
   func close() async {
     tasks.cancelAll()
@@ -90,7 +92,7 @@ package final class KeyRing: @unchecked Sendable {
       wanted.removeAll {
         switch $0 {
         case .domain(let id): domains[id] != nil
-        case .dataKey(let id): dataKeys[id] != nil
+        case .dataKey(let id): knownDataKey(id) != nil
         }
       }
       if wanted.isEmpty { return nil }
@@ -108,7 +110,10 @@ package final class KeyRing: @unchecked Sendable {
       case .domain, .dataKey: break
       }
     }
-    if dataKeys.count + keys.count > Self.dataKeyLimit { dataKeys = [:] }
+    if dataKeys.count + keys.count > Self.dataKeyLimit {
+      olderDataKeys = dataKeys
+      dataKeys = [:]
+    }
     while !ids.isEmpty || !keys.isEmpty {
       let request = GetKeys(
         level: level, domains: Array(ids.prefix(GetKeys.limit)),

@@ -184,6 +184,11 @@ struct OperationTable {
     ("x-amz-server-side-encryption", "PutEncryptionConfiguration"),
   ]
 
+  /// Whether a request to a bucket names something that the bucket has, and so is not about the bucket itself.
+  static func isAboutPart(_ request: S3Request) -> Bool {
+    rows.contains { $0.level == .bucket && $0.item.map { request.has($0) } ?? false }
+  }
+
   /// What a request to a bucket or an object needs. Of a request that names several operations all that any of them needs, so
   /// that it does not matter which is carried out. Nil: nobody may but root.
   static func needs(_ request: S3Request) throws(S3Error) -> [Need]? {

@@ -9,9 +9,19 @@ struct NotificationRules: Equatable, Sendable {
     var id: String
     var arn: NotificationARN
     /// As the client named them.
-    var events: [String]
+    let events: [String]
+    /// What they stand for.
+    let meant: Set<Event>
     var prefix: String?
     var suffix: String?
+
+    fileprivate init(kind: Kind, id: String, arn: NotificationARN, events: [String]) {
+      self.kind = kind
+      self.id = id
+      self.arn = arn
+      self.events = events
+      meant = Set(events.flatMap { Event.named($0) })
+    }
   }
 
   /// How S3 calls the three kinds of targets; here they are one.
@@ -108,9 +118,7 @@ struct NotificationRules: Equatable, Sendable {
 
   /// The rules that have a write of this key told.
   func matching(_ event: Event, key: String) -> [Rule] {
-    rules.filter { rule in
-      rule.events.contains { Event.named($0).contains(event) } && rule.matches(key)
-    }
+    rules.filter { $0.meant.contains(event) && $0.matches(key) }
   }
 }
 
@@ -203,12 +211,10 @@ extension NotificationRules.Rule {
 
   /// Whether one write could be both rules'.
   func overlaps(_ other: Self) -> Bool {
-    let mine = events.flatMap { NotificationRules.Event.named($0) }
-    let others = other.events.flatMap { NotificationRules.Event.named($0) }
-    guard mine.contains(where: others.contains) else { return false }
     let (a, b) = (prefix ?? "", other.prefix ?? "")
     let (c, d) = (suffix ?? "", other.suffix ?? "")
     return (Self.begins(a, b) || Self.begins(b, a)) && (Self.ends(c, d) || Self.ends(d, c))
+      && !meant.isDisjoint(with: other.meant)
   }
 
   private static func begins(_ text: String, _ prefix: String) -> Bool {

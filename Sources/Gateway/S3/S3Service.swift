@@ -181,6 +181,8 @@ package final class S3Service: HTTPHandler, @unchecked Sendable {
       if request.has("object-lock") { return try await putBucketLock(call) }
       if request.has("encryption") { return try await putEncryption(call) }
       if request.has("notification") { return try await putNotifications(call) }
+      // Whoever may do something to a part of it may not therefore make or remove it.
+      guard !OperationTable.isAboutPart(request) else { throw S3Error(.methodNotAllowed) }
       try await createBucket(call)
     case "HEAD": try await headBucket(call)
     case "DELETE":
@@ -188,6 +190,7 @@ package final class S3Service: HTTPHandler, @unchecked Sendable {
       if request.has("cors") { return try await deleteSetting(.cors, call) }
       if request.has("lifecycle") { return try await deleteSetting(.lifecycle, call) }
       if request.has("encryption") { return try await deleteEncryption(call) }
+      guard !OperationTable.isAboutPart(request) else { throw S3Error(.methodNotAllowed) }
       try await removeBucket(call)
     case "GET":
       if request.has("location") { return try await getLocation(call) }

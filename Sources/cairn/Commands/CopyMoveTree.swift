@@ -53,6 +53,8 @@ private final class TreeTransfer: @unchecked Sendable {
   private let target: Location
   private let move: Bool
   private let asJSON: Bool
+  /// Where the object with the source's own name goes; nil without one.
+  private var ownTarget: Location?
   private var foundCount = 0
   private var failureCount = 0
 
@@ -90,6 +92,10 @@ private final class TreeTransfer: @unchecked Sendable {
 
   private func transfer(_ page: [ListObjects.Entry]) async throws(Failure) {
     foundCount += page.count
+    // The first of all, if there is one.
+    if let first = page.first, isOwn(first) {
+      ownTarget = treeTarget(of: first.key, from: source, to: target)
+    }
     let done = await withTaskGroup(of: (Int, Location?).self) { group in
       var done = [Location?](repeating: nil, count: page.count)
       for (index, entry) in page.enumerated() {
@@ -113,12 +119,20 @@ private final class TreeTransfer: @unchecked Sendable {
     if Task.isCancelled { throw .failed("cancelled", source.text) }
   }
 
+  private func isOwn(_ entry: ListObjects.Entry) -> Bool {
+    !source.key.isEmpty && !endsInSlash(source.key)
+      && entry.key.utf8.elementsEqual(source.key.utf8)
+  }
+
   /// Where it is now; nil when it failed, which was said.
   private func transfer(_ entry: ListObjects.Entry) async -> Location? {
     let from = Location(bucket: source.bucket, key: entry.key)
     do throws(Failure) {
       guard let to = treeTarget(of: entry.key, from: source, to: target) else {
         // A bucket has no entry of its own to be written.
+        guard entry.byteCount == 0 else {
+          throw .failed("nothing of its name is left below the target", from.text)
+        }
         if move {
           try await client.change(
             .deleteObject(
@@ -129,6 +143,9 @@ private final class TreeTransfer: @unchecked Sendable {
         return target
       }
       if let rule = Location.brokenRule(key: to.key) { throw .failed(rule, to.text) }
+      guard isOwn(entry) || to != ownTarget else {
+        throw .failed("its target is that of \(source.text), too: \(to.text)", from.text)
+      }
       // It would be met again, and may be in the place of what is still to come.
       guard !source.holds(to) else {
         throw .failed("its target is in what is \(move ? "moved" : "copied")", from.text)
