@@ -1,5 +1,6 @@
 import Cluster
 import Coding
+import Glibc
 import Ring
 import Simulation
 import TestSupport
@@ -52,6 +53,37 @@ struct ScrubTests {
   private func scrub(_ store: ShardStore) async throws {
     guard await store.waitForScrub(try store.scrubNow(byteRate: fast)) else {
       throw StoreError.deviceFailed("the scrub did not end")
+    }
+  }
+
+  @Test("what could not be read for a moment is not wrong for ever", arguments: Seed.several)
+  func passingErrors(seed: Seed) throws {
+    try withDevice(seed: seed.value) { world, process in
+      var random = seed.generator
+      let store = try await StoreScene.open(process, Self.settings)
+      let known = Known()
+      for number in 0..<30 {
+        let key = key(UInt64(number % 4), UInt64(number))
+        let sample = known.sample(key, units: Int.random(in: 1...9, using: &random))
+        try await sample.write(to: store)
+        known.samples[key] = sample
+      }
+      let rotten = known.samples.keys.sorted().randomElement(using: &random)!
+      _ = try await damage(rotten, of: store, world, &random)
+      world.disk("node").faults = { access in
+        var fault = DiskFault()
+        if access.kind == .read, access.path.contains("/volumes/") { fault.errno = EIO }
+        return fault
+      }
+      try await scrub(store)
+      #expect(Set(store.damagedBlocks(after: nil, limit: 4096)) == Set(known.samples.keys))
+      world.disk("node").faults = nil
+      try await scrub(store)
+      #expect(store.damagedBlocks(after: nil, limit: 4096) == [rotten])
+      for (key, sample) in known.samples where key != rotten {
+        #expect(try await sample.isIn(store))
+      }
+      await store.close()
     }
   }
 

@@ -1,7 +1,7 @@
 package import Cluster
 internal import Ring
 
-/// The blocks of a device that are known to be wrong, until each is deleted or written anew; and those that somebody else
+/// The blocks of a device that are known to be wrong, until each is deleted or written anew, or a scrub reads it right; and those that somebody else
 /// holds for wrong though the device gives them as their checksums say.
 struct DamagedBlocks {
   /// Keys kept of each of the two; the rest is only counted.

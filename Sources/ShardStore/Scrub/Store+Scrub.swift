@@ -7,7 +7,7 @@ internal import Ring
 ///
 /// A round is over when it has been through the volumes there were when it began. What is written meanwhile was checked when
 /// it came, and so was what compaction moves: it reads the block whole before it writes it elsewhere. So whatever lives from
-/// the beginning of a round to its end is read in it.
+/// the beginning of a round to its end is read in it. What was known to be wrong and reads right is so no more.
 extension ShardStore {
   /// Index entries looked at together: the index is ordered by key, and walked once for as many volumes as hold so many.
   private static let batchEntryCount: UInt64 = 1 << 17
@@ -277,9 +277,13 @@ extension ShardStore {
         if isRead {
           let at = Int(place.offset - first.offset)
           let record = whole[at..<at + Int(place.recordByteCount)]
-          if header(of: entry.key, at: place, in: record) != nil { continue }
+          if header(of: entry.key, at: place, in: record) != nil {
+            try await noteRight(entry.key, at: place)
+            continue
+          }
         } else if try await isWhole(entry.key, at: place, fromDevice: true) {
           // One bad sector must not cost its neighbours their name.
+          try await noteRight(entry.key, at: place)
           continue
         }
         // Deleted, moved or written anew while we read?
@@ -321,6 +325,12 @@ extension ShardStore {
       if error.isOurShortage { throw .system(error) }
       throw .corrupt("\(error)")
     }
+  }
+
+  /// What could not be read for a moment only is not wrong for ever: where no other block can mend it, nothing else would tell.
+  private func noteRight(_ key: BlockKey, at place: Place) async throws(StoreError) {
+    guard damage.standing(of: key) == .damaged, try await find(key) == place else { return }
+    forgetDamage(key, at: place)
   }
 
   private func noteFound(_ key: BlockKey, at place: Place) {

@@ -12,6 +12,7 @@ extension FinalChecks {
   /// when it is told to.
   func checkByOperator() async throws {
     let client = cluster.client(named: "operator \(round)")
+    try await scrubUnreadable()
     // Where nobody compares devices with directories, what failed attempts left is still there.
     if !isCompared { _ = try await check(client, repairs: true) }
     try await waitUntilAllAgrees(client)
@@ -26,6 +27,22 @@ extension FinalChecks {
       if attempt == 3 { throw failure("fsck only looks", "what is planted is always deleted") }
     }
     await client.close()
+  }
+
+  /// What could not be read while reads failed counts as wrong until others mend it or, where they cannot, a scrub reads it
+  /// right.
+  private func scrubUnreadable() async throws {
+    let scenario = cluster.scenario
+    let leastM = min(scenario.scheme.m, scenario.schemeChange?.scheme.m ?? .max)
+    guard leastM == 0 || !isHealable else { return }
+    for held in holders().sorted(by: { $0.key < $1.key }).map(\.value)
+    where held.store.state == .healthy && held.store.damagedBlockCount > 0 {
+      do {
+        _ = await held.store.waitForScrub(try held.store.scrubNow(byteRate: 1 << 30))
+      } catch {
+        throw failure("fsck finds nothing", "\(held.slot.name) \(held.store.path): \(error)")
+      }
+    }
   }
 
   private static let limit = Duration.seconds(120)
