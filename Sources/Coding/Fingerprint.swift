@@ -80,22 +80,8 @@ package struct Fingerprint: Hashable, Comparable, Sendable, CustomStringConverti
 
   /// - Parameter hex: exactly 64 hexadecimal digits, of either case; anything else gives nil.
   package init?(hex: String) {
-    var words: [UInt64] = [0, 0, 0, 0]
-    var count = 0
-    for character in hex.utf8 {
-      let digit: UInt8
-      switch character {
-      case UInt8(ascii: "0")...UInt8(ascii: "9"): digit = character - UInt8(ascii: "0")
-      case UInt8(ascii: "a")...UInt8(ascii: "f"): digit = character - UInt8(ascii: "a") + 10
-      case UInt8(ascii: "A")...UInt8(ascii: "F"): digit = character - UInt8(ascii: "A") + 10
-      default: return nil
-      }
-      guard count < 64 else { return nil }
-      words[count / 16] = words[count / 16] << 4 | UInt64(digit)
-      count += 1
-    }
-    guard count == 64 else { return nil }
-    self.init(w0: words[0], w1: words[1], w2: words[2], w3: words[3])
+    guard hex.utf8.count == 2 * Self.byteCount, let bytes = hexBytes(hex) else { return nil }
+    self.init(bytes)
   }
 }
 
