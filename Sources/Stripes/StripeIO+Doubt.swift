@@ -11,7 +11,8 @@ extension StripeIO {
   /// they are reported like any corruption, and their devices asked last for a while.
   ///
   /// - Parameter isRight: judges slices that together are exactly the range, in order.
-  /// - Throws: ``StripeError/corrupt(_:)`` when no choice is right.
+  /// - Throws: ``StripeError/corrupt(_:)`` when no choice is right. While devices have yet to give theirs that is not known:
+  ///   then ``StripeError/unreadable(missing:needed:found:)``, or ``StripeError/notFound`` when too many say that there is none.
   package func readDoubting(
     _ target: StripeTarget, layout: StripeLayout, range: Range<Int>, isRight: ([Slice]) -> Bool
   ) async throws(StripeError) -> [Slice] {
@@ -21,7 +22,8 @@ extension StripeIO {
     let wanted = layout.units(of: range)
     let shares = union(wanted.map(\.range))
     var doubt = DoubtfulRead(layout: layout, range: range, wanted: wanted)
-    let found = await withTaskGroup(of: Event.self) { group -> DoubtfulRead.Answer? in
+    let (found, failed) = await withTaskGroup(of: Event.self) {
+      group -> (DoubtfulRead.Answer?, [Int: BlockFailure]) in
       for index in layout.storedBlocks {
         for share in shares {
           group.addTask { [self] in
@@ -41,18 +43,29 @@ extension StripeIO {
         case .arrived(let part, let bytes):
           doubt.known[part.index, default: []].append((part, bytes))
           left -= 1
-        case .failed(let part, _):
-          doubt.failed.insert(part.index)
+        case .failed(let part, let failure):
+          doubt.failed[part.index] = failure
           left -= 1
         case .late:
           if !Task.isCancelled { answer = doubt.search(driver.buffers, isRight) }
         }
       }
       group.cancelAll()
-      return Task.isCancelled ? nil : answer ?? doubt.search(driver.buffers, isRight)
+      return (
+        Task.isCancelled ? nil : answer ?? doubt.search(driver.buffers, isRight), doubt.failed
+      )
     }
     guard let found else {
       if Task.isCancelled { throw .cancelled }
+      let missing = failed.filter { $0.value != .corrupt }.keys.sorted()
+      if failed.values.count(where: { $0 == .absent }) > layout.scheme.m { throw .notFound }
+      if !missing.isEmpty {
+        let needed = layout.dataBlockCount
+        // Of those that are right fewer than needed.
+        throw .unreadable(
+          missing: missing.map { target.device($0) }, needed: needed,
+          found: min(layout.storedBlocks.count - failed.count, needed - 1))
+      }
       throw .corrupt(
         "bytes \(range) of stripe \(target.stripe) of \(target.container), whichever blocks are left out"
       )
@@ -72,8 +85,8 @@ struct DoubtfulRead {
   let range: Range<Int>
   let wanted: [BlockRange]
   var known: [Int: [(part: BlockRange, bytes: Slice)]] = [:]
-  /// Indices of blocks that gave nothing, or not all.
-  var failed: Set<Int> = []
+  /// Indices of blocks that gave nothing, or not all, and why.
+  var failed: [Int: BlockFailure] = [:]
 
   struct Answer {
     var bytes: [Slice]
@@ -93,7 +106,7 @@ struct DoubtfulRead {
   func search(_ pool: BufferPool, _ isRight: ([Slice]) -> Bool) -> Answer? {
     let touched = Set(wanted.map(\.index))
     // What the range lies in is the likeliest to be wrong.
-    let present = known.keys.filter { !failed.contains($0) }
+    let present = known.keys.filter { failed[$0] == nil }
       .sorted { (touched.contains($0) ? 0 : 1, $0) < (touched.contains($1) ? 0 : 1, $1) }
     var left = Self.choiceLimit
     for count in 0...max(0, present.count - layout.dataBlockCount) {

@@ -222,6 +222,46 @@ import Wire
     }
   }
 
+  @Test(
+    "bytes that are wrong while devices do not answer are not called wrong for good",
+    arguments: Seed.several)
+  func doubtOfTooFew(seed: Seed) throws {
+    try SimulatedWorld.run(seed: seed.value) { world in
+      var random = seed.generator
+      let scheme = Scheme(k: 2, m: 1)!
+      let layout = StripeLayout(scheme: scheme, blockByteCount: 16 << 10, byteCount: 30_000)
+      let stripe = TrueStripe(layout, &random)
+      let cluster = try await FakeCluster(world, nodeCount: 3)
+      let target = cluster.target(scheme)
+      _ = await cluster.write(stripe, target)
+      let order = Array((0..<3).shuffled(using: &random))
+      func doubt() async -> StripeError? {
+        do throws(StripeError) {
+          _ = try await cluster.io.readDoubting(target, layout: layout, range: 0..<30_000) { _ in
+            false
+          }
+          return nil
+        } catch {
+          return error
+        }
+      }
+      for count in 1...3 {
+        cluster.nodes[order[count - 1]].mood = .refuses(.deviceFull)
+        let missing = order.prefix(count).sorted().map { target.places.devices[$0] }
+        let found = await doubt()
+        #expect(found == .unreadable(missing: missing, needed: 2, found: min(1, 3 - count)))
+      }
+      for node in cluster.nodes { node.mood = .empty }
+      let found = await doubt()
+      #expect(found == .notFound)
+      for node in cluster.nodes { node.mood = .lying }
+      guard case .corrupt = await doubt() else {
+        Issue.record("all gave theirs")
+        return
+      }
+    }
+  }
+
   @Test("lost blocks, parity too, are made anew from the others", arguments: Seed.several)
   func rebuild(seed: Seed) throws {
     try SimulatedWorld.run(seed: seed.value) { world in
