@@ -49,6 +49,8 @@ extension Leadership {
         leaving[device]! ? "device lost" : "device to be emptied",
         ["device": device, "node": server.nodes.nodeName(of: device)])
     }
+    // A device that is back took its containers' losses with it: what still waits is found again.
+    if !repairs.leaving.keys.allSatisfy({ leaving[$0] != nil }) { repairs.waiting = [] }
     repairs.leaving = leaving
   }
 
