@@ -91,8 +91,8 @@ let everything: [Target] =
     "Metadata", ["Ring", "Coding", "Wire", "Cluster", "Messages", "CRocks"],
     tests: ["Simulation"])
   + module(
-    "DataPath", ["Ring", "Coding", "Wire", "Cluster", "Messages", "Stripes"],
-    tests: ["Simulation", "Service", "ShardStore", "Metadata", "Node", "Coordinator"])
+    "DataPath", ["Ring", "Coding", "Wire", "Service", "Cluster", "Messages", "Stripes"],
+    tests: ["Simulation", "ShardStore", "Metadata", "Node", "Coordinator"])
   + module(
     "Node",
     ["Ring", "Coding", "Wire", "Service", "Cluster", "Messages", "ShardStore", "Stripes"],

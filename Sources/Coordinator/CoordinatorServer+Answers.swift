@@ -168,6 +168,18 @@ extension CoordinatorServer {
       return try await reply(packet) { (request: RotateKeys) async throws(Refusal) in
         try await self.rotateKeys(request)
       }
+    case GetWrappedKeys.method:
+      return try await reply(packet) { (request: GetWrappedKeys) async throws(Refusal) in
+        try await self.wrappedKeys(request)
+      }
+    case CreateClientKeyDomain.method:
+      return try await reply(packet) { (request: CreateClientKeyDomain) async throws(Refusal) in
+        try await self.createClientKeyDomain(request)
+      }
+    case RewrapClientKeyDomain.method:
+      return try await reply(packet) { (request: RewrapClientKeyDomain) async throws(Refusal) in
+        try await self.rewrapClientKeyDomain(request)
+      }
     case SetBucketKeyDomain.method:
       return try await reply(packet) { (request: SetBucketKeyDomain) async throws(Refusal) in
         try await self.setBucketKeyDomain(request)

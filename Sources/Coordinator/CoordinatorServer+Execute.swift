@@ -144,14 +144,14 @@ extension CoordinatorServer {
       command = .requestGrant(
         upload: upload, avoid: avoid, placement: placement, domain: domain)
     }
-    if case .makeDataKey(let upload, let domain, _) = command {
+    if case .makeDataKey(let upload, let domain, let offered) = command {
       do throws(Refusal) {
         command = .makeDataKey(
-          upload: upload, domain: domain, key: try await newDataKey(of: domain))
+          upload: upload, domain: domain, key: try await newDataKey(of: domain, offered: offered))
       } catch {
         if let known = try await known(request) { return answer(known) }
         // As with grants.
-        guard [.keyUnavailable, .noSuchKeyDomain].contains(error.known),
+        guard [.keyUnavailable, .keyIsClients, .noSuchKeyDomain].contains(error.known),
           !leadership.sessions.isLogged(request)
         else { throw error }
         return answerUnlogged(.refused(code: error.code, reason: error.reason))

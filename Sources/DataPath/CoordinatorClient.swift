@@ -26,6 +26,8 @@ package final class CoordinatorClient: @unchecked Sendable {
   private let addresses: [SocketAddress]
   private let name: String
   private let options: Options
+  /// For buckets whose names the cluster must not know; nil: there are none.
+  package var names: SealedNames?
   /// Index of the address that led when we last knew.
   private var leader = 0
   /// Called with the reason when something has waited for a leader for a while; see ``Options/noticeAfter``. One call for all
@@ -87,12 +89,22 @@ package final class CoordinatorClient: @unchecked Sendable {
   package func query<Request: Call>(_ request: Request, patience: Duration? = nil)
     async throws(DataPathError) -> Request.Answer
   {
-    try await send(request, patience: patience)
+    guard let names else { return try await send(request, patience: patience) }
+    let sealed = try await names.sealed(request)
+    return names.opened(try await send(sealed, patience: patience), to: request)
   }
 
   /// Asks a question whose level allows any coordinator to answer: one after the other, beginning with one that did not
   /// lead when we last knew, and the leader in the end. ``position`` is what sees all that this client changed.
   package func queryAnyone<Request: Call>(_ request: Request) async throws(DataPathError)
+    -> Request.Answer
+  {
+    guard let names else { return try await sendAnyone(request) }
+    let sealed = try await names.sealed(request)
+    return names.opened(try await sendAnyone(sealed), to: request)
+  }
+
+  private func sendAnyone<Request: Call>(_ request: Request) async throws(DataPathError)
     -> Request.Answer
   {
     let start = Int(driver.random() % UInt64(max(1, addresses.count - 1)))
@@ -129,6 +141,7 @@ package final class CoordinatorClient: @unchecked Sendable {
   package func execute(_ command: ClientCommand, patience: Duration? = nil)
     async throws(DataPathError) -> CommandOutcome
   {
+    let command = try await names?.sealed(command) ?? command
     await slots.acquire()
     defer { slots.release() }
     while true {

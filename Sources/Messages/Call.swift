@@ -94,6 +94,8 @@ package enum RefusalCode: UInt16, Sendable {
   case keyDomainExists = 91
   /// A master key that is wanted is not there, or no key provider is (reason: which, and what is to be done).
   case keyUnavailable = 92
+  /// The key domain's key is its clients' alone (reason: which domain, and what is to be done).
+  case keyIsClients = 93
 }
 
 extension Refusal {

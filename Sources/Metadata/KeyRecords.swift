@@ -36,6 +36,9 @@ package struct KeyDomainRecord: Hashable, Sendable, WireValue, StoredValue {
     self.fingerprintKey = fingerprintKey
   }
 
+  /// The cluster has no key that opens it.
+  package var isClients: Bool { newest.wrap.isClients }
+
   package func key(_ version: UInt32) -> DomainKey? {
     keys.first { $0.key.version == version }?.key
   }

@@ -27,6 +27,15 @@ package enum HostProcess {
 
   package static func isTerminal(_ descriptor: Int32) -> Bool { isatty(descriptor) == 1 }
 
+  /// Asks on the terminal that the process has, which shows nothing of the answer; nil without a terminal. Waits for the answer, and
+  /// nothing else goes on meanwhile.
+  package static func askSecretly(_ question: String) -> [UInt8]? {
+    let terminal = open("/dev/tty", O_RDWR | O_CLOEXEC)
+    guard terminal >= 0 else { return nil }
+    close(terminal)
+    return getpass(question).map { Array(UnsafeRawBufferPointer(start: $0, count: strlen($0))) }
+  }
+
   /// Columns of the terminal at `descriptor`; 80 when it does not say.
   package static func terminalWidth(_ descriptor: Int32) -> Int {
     var size = winsize()

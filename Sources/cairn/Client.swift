@@ -40,6 +40,7 @@ final class Client: @unchecked Sendable {
       SessionFile(driver: context.driver, path: $0)
     }
     let level = try await readLevel(context.arguments, session)
+    let passphrase = try await passphrase(context, configured: configuration.passphraseFile)
     let wire = WireClient(
       driver: context.driver, key: configuration.key, name: "client",
       security: configuration.security)
@@ -63,6 +64,7 @@ final class Client: @unchecked Sendable {
           driver: context.driver, client: wire, directory: map,
           options: StripeIO.Options(policy: configuration.reading.policy))), wire: wire,
       session: session, key: configuration.key)
+    if let passphrase { client.unlock(with: passphrase) }
     do throws(Failure) {
       if configuration.reading.needsCheck {
         let found = try await client.ask(GetMap(level: level), at: level, about: "the map").map

@@ -9,11 +9,14 @@ import Wire
 ///     key_file = "cluster.key"        # relative to this file
 ///     security = "automatic"          # "automatic", "always", "never"
 ///     read_policy = "data-first"      # which blocks are asked for first, and from where: docs/repair.md
+///     passphrase_file = "passphrase"  # opens buckets that 'cairn mb --encrypt' made
 struct ClientConfiguration: Sendable {
   var coordinators: [SocketAddress]
   var key: ClusterKey
   var security: TransportSecurity
   var reading: ReadSettings
+  /// Absolute.
+  var passphraseFile: String?
 
   /// `--config`, `CAIRN_CONFIG`, or `./.cairn/client.toml`.
   static func path(_ arguments: Arguments) -> String {
@@ -31,16 +34,17 @@ struct ClientConfiguration: Sendable {
         path)
     }
     let settings = try await Settings(path, on: driver)
-    let (coordinators, keyFile, security, reading) = try settings.read {
+    let (coordinators, keyFile, security, reading, passphraseFile) = try settings.read {
       root throws(ConfigurationError) in
       (
         try settings.addresses("coordinators", in: root),
         try root.required("key_file", as: String.self), try settings.security(in: root),
-        try ReadSettings(root)
+        try ReadSettings(root), try root.optional("passphrase_file", as: String.self)
       )
     }
     return ClientConfiguration(
       coordinators: coordinators, key: try await settings.key(keyFile, on: driver),
-      security: security, reading: reading)
+      security: security, reading: reading,
+      passphraseFile: passphraseFile.map { settings.resolve($0) })
   }
 }

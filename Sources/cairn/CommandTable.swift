@@ -41,6 +41,13 @@ private let session = OptionSpec(
 private let consistency = OptionSpec(
   "--consistency", value: "LEVEL", "strong, read-own (with --session) or eventual (default: strong)"
 )
+/// For buckets that a passphrase encrypts.
+private let passphrase = [
+  OptionSpec(
+    "--passphrase-file", value: "FILE",
+    "what encrypts the bucket (default: $CAIRN_PASSPHRASE_FILE, or as configured)"),
+  OptionSpec("--ask-passphrase", "ask for it on the terminal"),
+]
 private let json = OptionSpec("--json", "machine-readable output, an object a line")
 private let recursive = OptionSpec("--recursive", short: "-r", "a whole tree")
 private let directory = OptionSpec(
@@ -92,17 +99,20 @@ let commandTable: [CommandSpec] = [
       """,
     options: [directory, json], run: clusterStatus),
   CommandSpec(
-    path: ["mb"], summary: "Make a bucket.", usage: "[--class CLASS] [--key-domain NAME] BUCKET",
+    path: ["mb"], summary: "Make a bucket.",
+    usage: "[--class CLASS] [--key-domain NAME] [--encrypt] BUCKET",
     details: """
       3 to 63 lower-case letters, digits, dots and hyphens, as S3 has it. Its storage class says how what it holds is compressed
       and coded: 'cairn admin class list' names them. In a key domain what it holds is encrypted: 'cairn admin key domain list' names
-      them. Buckets of one class and one key domain share what is the same in them.
+      them. Buckets of one class and one key domain share what is the same in them. With --encrypt it is encrypted by a passphrase
+      that the cluster never has, names of objects too: whoever reads or writes it gives the passphrase, and what was stored is lost
+      with it. The key domain is then called as the bucket, or as --key-domain says; one that is there is joined.
       """,
     options: [
       OptionSpec("--class", value: "CLASS", "storage class (default: warm)"),
-      OptionSpec("--key-domain", value: "NAME", "encrypt under this domain's keys"), session,
-      config,
-    ], operands: 1...1, run: makeBucket),
+      OptionSpec("--key-domain", value: "NAME", "encrypt under this domain's keys"),
+      OptionSpec("--encrypt", "encrypt with a passphrase"),
+    ] + passphrase + [session, config], operands: 1...1, run: makeBucket),
   CommandSpec(
     path: ["bucket", "versioning"],
     summary: "Show whether a bucket keeps older versions, or have it begin or stop to.",
@@ -120,14 +130,17 @@ let commandTable: [CommandSpec] = [
     operands: 1...1, run: removeBucket),
   CommandSpec(
     path: ["put"], summary: "Store files, standard input (-), or with -r whole trees.",
-    usage: "[-r] SRC... cairn://BUCKET/KEY",
+    usage: "[-r] [--encrypt] SRC... cairn://BUCKET/KEY",
     details: """
       'put -r SRC cairn://b/p' makes objects p/<path below SRC>; links stay links, modes and times are kept.
       A key that ends in a slash gets the source's name. What the cluster holds already with the same bytes and
       attributes is left as it is. An object becomes visible when all of it is stored. A file that changes while
       it is read is read again, a few times, and then refused; the other files are stored all the same.
       """,
-    options: [recursive, jobs, session, config], operands: 2...Int.max, run: put),
+    options: [
+      recursive, jobs,
+      OptionSpec("--encrypt", "refuse a bucket that no passphrase encrypts"),
+    ] + passphrase + [session, config], operands: 2...Int.max, run: put),
   CommandSpec(
     path: ["get"],
     summary: "Fetch an object into a file, or with -r everything below a prefix into a folder.",
@@ -141,14 +154,14 @@ let commandTable: [CommandSpec] = [
     options: [
       recursive,
       OptionSpec("--range", value: "FIRST-LAST", "only these bytes, both ends included"), jobs,
-      versionOption, consistency, session, config,
-    ], operands: 2...2, run: get),
+      versionOption,
+    ] + passphrase + [consistency, session, config], operands: 2...2, run: get),
   CommandSpec(
     path: ["cat"], summary: "Write objects to standard output.", usage: "cairn://BUCKET/KEY...",
     options: [
       OptionSpec("--range", value: "FIRST-LAST", "only these bytes of each, both ends included"),
-      versionOption, consistency, session, config,
-    ],
+      versionOption,
+    ] + passphrase + [consistency, session, config],
     operands: 1...Int.max, run: cat),
   CommandSpec(
     path: ["ls"], summary: "List buckets, or the keys at a prefix.",
@@ -157,13 +170,13 @@ let commandTable: [CommandSpec] = [
     options: [
       OptionSpec("--recursive", short: "-r", "every key below the prefix"),
       OptionSpec("--versions", "older versions and delete markers too; * is the current one"), json,
-      consistency, session, config,
-    ],
+    ] + passphrase + [consistency, session, config],
     operands: 0...1, run: list),
   CommandSpec(
     path: ["stat"],
     summary: "Show an object: size, hash, times, containers, how many losses it survives.",
-    usage: "cairn://BUCKET/KEY", options: [versionOption, json, consistency, session, config],
+    usage: "cairn://BUCKET/KEY",
+    options: [versionOption, json] + passphrase + [consistency, session, config],
     operands: 1...1, run: stat),
   CommandSpec(
     path: ["rm"], summary: "Delete objects.", usage: "[-r] cairn://BUCKET/KEY...",
@@ -174,9 +187,8 @@ let commandTable: [CommandSpec] = [
       """,
     options: [
       versionOption,
-      OptionSpec("--recursive", short: "-r", "the key and everything below it"), json, session,
-      config,
-    ],
+      OptionSpec("--recursive", short: "-r", "the key and everything below it"), json,
+    ] + passphrase + [session, config],
     operands: 1...Int.max, run: remove),
   CommandSpec(
     path: ["cp"],
@@ -187,7 +199,8 @@ let commandTable: [CommandSpec] = [
       A target without a key or with one that ends in a slash gets the source's last name. 'cp -r cairn://a/p cairn://b/q' makes
       q/<path below p> of everything below p. What fails is named, and the rest is copied all the same.
       """,
-    options: [recursive, versionOption, json, session, config], operands: 2...2, run: copy),
+    options: [recursive, versionOption, json] + passphrase + [session, config], operands: 2...2,
+    run: copy),
   CommandSpec(
     path: ["mv"],
     summary:
@@ -197,7 +210,7 @@ let commandTable: [CommandSpec] = [
       A target without a key or with one that ends in a slash gets the source's last name. 'mv -r cairn://a/p cairn://b/q' makes
       q/<path below p> of everything below p, one object after the other: what fails is named and stays where it was.
       """,
-    options: [recursive, json, session, config], operands: 2...2, run: move),
+    options: [recursive, json] + passphrase + [session, config], operands: 2...2, run: move),
   CommandSpec(
     path: ["df"], summary: "Show what is stored and what it takes.", usage: "[--json]",
     options: [json, consistency, session, config], run: usage),
@@ -319,6 +332,18 @@ let commandTable: [CommandSpec] = [
     path: ["admin", "key", "domain", "list"],
     summary: "Show the key domains, and the master keys that wrap theirs.", usage: "[--json]",
     options: [json, consistency, session, config], run: listKeyDomains),
+  CommandSpec(
+    path: ["admin", "key", "domain", "passphrase"],
+    summary: "Give a key domain that a passphrase opens another one.",
+    usage: "--new-passphrase-file FILE NAME",
+    details: """
+      No stored byte is touched, and the domain's key stays the same: who had it and the old passphrase can read on until the
+      objects are written anew.
+      """,
+    options: [
+      OptionSpec("--new-passphrase-file", value: "FILE", "what is to open it"),
+      OptionSpec("--ask-new-passphrase", "ask for that on the terminal"), json,
+    ] + passphrase + [config], operands: 1...1, run: changePassphrase),
   CommandSpec(
     path: ["admin", "key", "domain", "rotate"],
     summary: "Give a key domain a new key, and wrap all its data keys under that.",

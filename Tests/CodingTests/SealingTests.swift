@@ -189,4 +189,54 @@ import Testing
     #expect(memory.gapsAreIntact)
     return memory.block(0)
   }
+
+  /// RFC 7914, 12: the second vector's first 32 bytes.
+  @Test("scrypt gives the RFC's key, and takes no cost that is absurd")
+  func scrypt() throws {
+    let cost = try #require(Scrypt(logCost: 10, blockSize: 8, parallelism: 16))
+    #expect(
+      hexText(cost.key(Array("password".utf8), salt: Array("NaCl".utf8)) ?? [])
+        == "fdbabe1c9d3472007856e7190d01e9fe7c6ad7cbc8237830e77376634b373162")
+    #expect(cost.key([], salt: []) != nil)
+    for (logCost, blockSize, parallelism) in [
+      (9, 8, 1), (25, 1, 1), (17, 0, 1), (17, 33, 1), (17, 8, 0), (17, 8, 17), (20, 9, 1),
+      (255, 255, 255),
+    ] {
+      let made = Scrypt(
+        logCost: UInt8(logCost), blockSize: UInt8(blockSize), parallelism: UInt8(parallelism))
+      #expect(made == nil)
+    }
+    #expect(Scrypt(logCost: 20, blockSize: 8, parallelism: 1) != nil)
+  }
+
+  /// As the cryptography package for Python 48.0, which is OpenSSL too, has it.
+  @Test("AES-256-SIV is as others have it")
+  func known() {
+    let sealed = AES256SIV.seal(
+      Array("a name of an object".utf8), key: Array(0..<64), context: Array("its bucket".utf8))
+    #expect(
+      hexText(sealed) == "488ec90a6ce45f087d318e7823893926fcf12598ad7dfe577158e2dd5d0f4ac8a59b09")
+  }
+
+  @Test(
+    "what is sealed twice is the same, and opens with its key and context alone",
+    arguments: Seed.several)
+  func synthetic(seed: Seed) {
+    var random = seed.generator
+    for _ in 0..<50 {
+      let (key, context) = (random.bytes(64), random.bytes(Int(random.next() % 60) + 1))
+      let plain = random.bytes(Int(random.next() % 300) + 1)
+      let sealed = AES256SIV.seal(plain, key: key, context: context)
+      #expect(sealed == AES256SIV.seal(plain, key: key, context: context))
+      #expect(AES256SIV.open(sealed, key: key, context: context) == plain)
+      #expect(AES256SIV.seal(plain, key: key, context: context + [0]) != sealed)
+      #expect(AES256SIV.open(sealed, key: key, context: context + [0]) == nil)
+      #expect(AES256SIV.open(sealed, key: random.bytes(64), context: context) == nil)
+      var wrong = sealed
+      wrong[Int(random.next() % UInt64(wrong.count))] ^= UInt8(random.next() % 255) + 1
+      #expect(AES256SIV.open(wrong, key: key, context: context) == nil)
+      let cut = Array(sealed.dropLast(Int(random.next() % UInt64(sealed.count)) + 1))
+      #expect(AES256SIV.open(cut, key: key, context: context) == nil)
+    }
+  }
 }

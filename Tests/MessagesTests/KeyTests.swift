@@ -108,4 +108,50 @@ struct KeyTests {
       #expect(SealedSecret.open([], key: key, binding: binding) == nil)
     }
   }
+
+  @Test(
+    "a key that a passphrase wraps opens with it alone, and whatever byte is changed it does not",
+    arguments: Seed.several)
+  func passphrases(seed: Seed) throws {
+    var samples = Samples(random: seed.generator)
+    let cost = try #require(Scrypt(logCost: 10, blockSize: 1, parallelism: 1))
+    for _ in 0..<10 {
+      let (key, passphrase) = (
+        samples.random.bytes(32), samples.random.bytes(Int(samples.small(40)) + 1)
+      )
+      let wrap = try PassphraseWrap.wrap(
+        key, passphrase: passphrase, domain: "mine", version: 1, cost: cost,
+        salt: samples.random.bytes(16), nonce: samples.random.bytes(12))
+      #expect(wrap.isClients && wrap.bytes.count == 80)
+      func open(
+        _ wrap: MasterWrap, _ passphrase: [UInt8], _ domain: String = "mine", _ version: UInt32 = 1
+      ) -> Result<[UInt8], PassphraseWrap.Problem> {
+        do throws(PassphraseWrap.Problem) {
+          return .success(
+            try PassphraseWrap.open(wrap, passphrase: passphrase, domain: domain, version: version))
+        } catch {
+          return .failure(error)
+        }
+      }
+      #expect(open(wrap, passphrase) == .success(key))
+      // Not [0]: HMAC fills short keys up with zeros.
+      #expect(open(wrap, passphrase + [1]) == .failure(.wrongPassphrase))
+      #expect(open(wrap, passphrase, "other") == .failure(.wrongPassphrase))
+      #expect(open(wrap, passphrase, "mine", 2) == .failure(.wrongPassphrase))
+      for place in wrap.bytes.indices where place != 1 || samples.random.next() % 4 == 0 {
+        var wrong = wrap
+        wrong.bytes[place] ^= 1 << UInt8(samples.random.next() % (place < 4 ? 2 : 8))
+        #expect(throws: PassphraseWrap.Problem.self) { try open(wrong, passphrase).get() }
+      }
+      var wrong = wrap
+      wrong.bytes[1] = 63
+      #expect(open(wrong, passphrase) == .failure(.malformed))
+      wrong = wrap
+      wrong.bytes.removeLast(Int(samples.random.next() % 80) + 1)
+      #expect(open(wrong, passphrase) == .failure(.malformed))
+      wrong = wrap
+      wrong.masterKey = "a master key"
+      #expect(!wrong.isClients && open(wrong, passphrase) == .failure(.malformed))
+    }
+  }
 }

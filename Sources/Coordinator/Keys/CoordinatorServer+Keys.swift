@@ -42,11 +42,14 @@ extension CoordinatorServer {
   }
 
   /// A data key for a writer that asked for one.
-  func newDataKey(of id: KeyDomainID) async throws(Refusal) -> NewDataKey {
+  ///
+  /// - Parameter offered: the one that the writer made, where the domain's key is its clients'.
+  func newDataKey(of id: KeyDomainID, offered: NewDataKey?) async throws(Refusal) -> NewDataKey {
     let record = try await query(.strong) { (machine) throws(StoreError) in
       try machine.keyDomain(id)
     }
     guard let record else { throw Refusal(.noSuchKeyDomain, "\(id)") }
+    if record.isClients, let offered { return offered }
     return try await vault.newDataKey(record)
   }
 
@@ -102,7 +105,7 @@ extension CoordinatorServer {
       return [error.reason]
     }
     var closed: [String] = []
-    for (_, record) in all {
+    for (_, record) in all where !record.isClients {
       for key in record.keys {
         guard let reason = await vault.closedReason(key.key, of: record) else { continue }
         closed.append(reason)
@@ -147,7 +150,7 @@ extension CoordinatorServer {
     }
     var rewraps: [KeyChange.Rewrap] = []
     var closed: [Refusal] = []
-    for (id, record) in all {
+    for (id, record) in all where !record.isClients {
       for key in record.keys {
         // The name alone says little: a file that was made anew may have another key under it.
         if key.key.wrap.masterKey == current,
@@ -183,6 +186,7 @@ extension CoordinatorServer {
     -> UInt64
   {
     var (id, record) = try await domain(named: name)
+    if record.isClients { throw KeyVault.refusal(record) }
     if record.keys.count == 1 {
       let (key, fingerprintKey) = try await vault.nextKey(record)
       try await self.record(

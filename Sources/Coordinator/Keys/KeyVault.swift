@@ -5,12 +5,7 @@ import Ring
 import Wire
 
 /// Opens what the state keeps wrapped. Domains' keys stay here in plain once they were opened, in memory alone. Loop-confined.
-///
-///     master key -> domain's key -> fingerprint key
-///                                -> data key's secret -> HMAC over its id -> data key
-///
-/// The last step binds a data key to its id: a wrapped secret put under another id gives another key, so that nobody
-/// who can change the metadata can have two writers seal with one key.
+/// ``KeyWrapping`` says how keys wrap one another.
 final class KeyVault: @unchecked Sendable {
   // Loop-confined.
   private struct Name: Hashable {
@@ -51,8 +46,15 @@ final class KeyVault: @unchecked Sendable {
     }
   }
 
-  private static func binding(_ purpose: String, _ domain: String, _ version: UInt32) -> [UInt8] {
-    Array("cairn \(purpose)\0\(domain)\0\(version)".utf8)
+  private static func binding(_ record: String, _ version: UInt32) -> [UInt8] {
+    KeyWrapping.binding(.domainKey, domain: record, version: version)
+  }
+
+  /// For one whose key is its clients'.
+  static func refusal(_ record: KeyDomainRecord) -> Refusal {
+    Refusal(
+      .keyIsClients,
+      "key domain '\(record.name)' is opened by its passphrase, which only clients have")
   }
 
   // MARK: Opening
@@ -73,11 +75,12 @@ final class KeyVault: @unchecked Sendable {
   private func unwrapped(_ key: DomainKey, of record: KeyDomainRecord) async throws(Refusal)
     -> [UInt8]
   {
+    if record.isClients { throw Self.refusal(record) }
     let provider = try required()
     let secret: [UInt8]
     do throws(KeyProviderError) {
       secret = try await provider.unwrap(
-        key.wrap, binding: Self.binding("domain key", record.name, key.version))
+        key.wrap, binding: Self.binding(record.name, key.version))
     } catch {
       throw Refusal(.keyUnavailable, "key domain '\(record.name)' is closed: \(error)")
     }
@@ -99,12 +102,13 @@ final class KeyVault: @unchecked Sendable {
   }
 
   private func open(
-    _ wrapped: WrappedKey, _ purpose: String, _ record: KeyDomainRecord, _ version: UInt32
+    _ wrapped: WrappedKey, _ purpose: KeyWrapping.Purpose, _ record: KeyDomainRecord,
+    _ version: UInt32
   ) async throws(Refusal) -> [UInt8] {
     let key = try await domainKey(record, version)
     guard
-      let secret = SealedSecret.open(
-        wrapped.bytes, key: key, binding: Self.binding(purpose, record.name, version))
+      let secret = KeyWrapping.open(
+        wrapped, purpose, domain: record.name, under: key, version: version)
     else {
       throw Refusal(.keyUnavailable, "a wrapped key of key domain '\(record.name)' was changed")
     }
@@ -113,29 +117,25 @@ final class KeyVault: @unchecked Sendable {
 
   func fingerprintKey(_ record: KeyDomainRecord) async throws(Refusal) -> [UInt8] {
     try await open(
-      record.fingerprintKey, "fingerprint key", record, record.newest.version)
+      record.fingerprintKey, .fingerprintKey, record, record.newest.version)
   }
 
   func dataKey(_ id: UInt64, _ record: DataKeyRecord, _ domain: KeyDomainRecord)
     async throws(Refusal) -> [UInt8]
   {
-    let secret = try await open(record.wrapped, "data key", domain, record.version)
-    var writer = ByteWriter()
-    writer.raw(Array("cairn data key\0".utf8))
-    writer.fixed(id)
-    writer.value(record.domain)
-    return HMACSHA256.authenticate(writer.bytes, key: secret)
+    let secret = try await open(record.wrapped, .dataKey, domain, record.version)
+    return KeyWrapping.dataKey(id, of: record.domain, secret: secret)
   }
 
   // MARK: Wrapping
 
   private func wrap(
-    _ secret: [UInt8], _ purpose: String, _ domain: String, under key: [UInt8], _ version: UInt32
+    _ secret: [UInt8], _ purpose: KeyWrapping.Purpose, _ domain: String, under key: [UInt8],
+    _ version: UInt32
   ) -> WrappedKey {
-    let sealed = SealedSecret.seal(
-      secret, key: key, nonce: driver.randomBytes(AES256GCM.nonceByteCount),
-      binding: Self.binding(purpose, domain, version))
-    return WrappedKey(sealed)!
+    KeyWrapping.wrap(
+      secret, purpose, domain: domain, under: key, version: version,
+      nonce: driver.randomBytes(AES256GCM.nonceByteCount))
   }
 
   private func wrapByMaster(_ key: [UInt8], _ domain: String, _ version: UInt32)
@@ -144,7 +144,7 @@ final class KeyVault: @unchecked Sendable {
     let provider = try required()
     do throws(KeyProviderError) {
       return try await provider.wrap(
-        key, binding: Self.binding("domain key", domain, version))
+        key, binding: Self.binding(domain, version))
     } catch {
       throw Refusal(.keyUnavailable, "\(error)")
     }
@@ -156,7 +156,7 @@ final class KeyVault: @unchecked Sendable {
     return (
       try await wrapByMaster(key, name, 1),
       wrap(
-        driver.randomBytes(AES256GCM.keyByteCount), "fingerprint key", name, under: key, 1)
+        driver.randomBytes(AES256GCM.keyByteCount), .fingerprintKey, name, under: key, 1)
     )
   }
 
@@ -169,7 +169,7 @@ final class KeyVault: @unchecked Sendable {
     let version = record.newest.version + 1
     return (
       DomainKey(version: version, wrap: try await wrapByMaster(key, record.name, version)),
-      wrap(fingerprintKey, "fingerprint key", record.name, under: key, version)
+      wrap(fingerprintKey, .fingerprintKey, record.name, under: key, version)
     )
   }
 
@@ -186,16 +186,16 @@ final class KeyVault: @unchecked Sendable {
     return NewDataKey(
       version: version,
       wrapped: wrap(
-        driver.randomBytes(AES256GCM.keyByteCount), "data key", record.name, under: key, version))
+        driver.randomBytes(AES256GCM.keyByteCount), .dataKey, record.name, under: key, version))
   }
 
   /// The same data key under the domain's newest key.
   func rewrap(_ dataKey: DataKeyRecord, of record: KeyDomainRecord) async throws(Refusal)
     -> WrappedKey
   {
-    let secret = try await open(dataKey.wrapped, "data key", record, dataKey.version)
+    let secret = try await open(dataKey.wrapped, .dataKey, record, dataKey.version)
     let version = record.newest.version
     return wrap(
-      secret, "data key", record.name, under: try await domainKey(record, version), version)
+      secret, .dataKey, record.name, under: try await domainKey(record, version), version)
   }
 }

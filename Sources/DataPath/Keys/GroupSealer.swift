@@ -70,16 +70,12 @@ final class GroupSealer: @unchecked Sendable {
     var attempt = 0
     while true {
       do throws(DataPathError) {
-        let outcome = try await access.coordinator.execute(
-          .makeDataKey(upload: try await upload.number(), domain: domain.id, key: nil))
-        guard case .number(let id) = outcome else { throw .corrupt("answer to makeDataKey") }
-        guard let made = try await access.keys.dataKey(id) else {
-          // The session expired meanwhile, and with the upload its key went.
-          throw .refused(
-            code: RefusalCode.noSuchUpload.rawValue, reason: "the upload's data key is gone")
-        }
-        guard made.domain == domain.id else { throw .corrupt("answer to makeDataKey") }
-        key = made
+        key =
+          if let client = access.keys.opened[domain.id] {
+            try await madeHere(client)
+          } else {
+            try await madeByLeader()
+          }
         nonceCount = 0
         byteCount = 0
         return
@@ -90,5 +86,30 @@ final class GroupSealer: @unchecked Sendable {
         await access.driver.sleep(.milliseconds(100))
       }
     }
+  }
+
+  private func make(_ offered: NewDataKey?) async throws(DataPathError) -> UInt64 {
+    let outcome = try await access.coordinator.execute(
+      .makeDataKey(upload: try await upload.number(), domain: domain.id, key: offered))
+    guard case .number(let id) = outcome else { throw .corrupt("answer to makeDataKey") }
+    return id
+  }
+
+  private func madeByLeader() async throws(DataPathError) -> DataKey {
+    guard let made = try await access.keys.dataKey(try await make(nil)) else {
+      // The session expired meanwhile, and with the upload its key went.
+      throw .refused(
+        code: RefusalCode.noSuchUpload.rawValue, reason: "the upload's data key is gone")
+    }
+    guard made.domain == domain.id else { throw .corrupt("answer to makeDataKey") }
+    return made
+  }
+
+  /// Its secret never comes back from the cluster: one that answered with an older key could have nonces used twice.
+  private func madeHere(_ client: ClientDomain) async throws(DataPathError) -> DataKey {
+    let secret = access.driver.randomBytes(AES256GCM.keyByteCount)
+    let offered = client.wrapped(
+      secret, nonce: access.driver.randomBytes(AES256GCM.nonceByteCount))
+    return client.dataKey(try await make(offered), secret)
   }
 }

@@ -6,9 +6,13 @@ import Wire
 /// The keys that this process was given, in memory alone. What is not known is asked for, many at once. Loop-confined.
 package final class KeyRing: @unchecked Sendable {
   // Loop-confined.
-  private let coordinator: CoordinatorClient
+  let coordinator: CoordinatorClient
   private let map: MapCache
   private let tasks: OwnedTasks
+  /// What opens domains whose keys are their clients'.
+  package var passphrase: [UInt8]?
+  /// Those that it opened.
+  var opened: [KeyDomainID: ClientDomain] = [:]
   private var domains: [KeyDomainID: KeyedDomain] = [:]
   private var dataKeys: [UInt64: DataKey] = [:]
   /// Those before: who waits for one is woken while others make room already.
@@ -115,23 +119,62 @@ package final class KeyRing: @unchecked Sendable {
       dataKeys = [:]
     }
     while !ids.isEmpty || !keys.isEmpty {
-      let request = GetKeys(
+      var request = GetKeys(
         level: level, domains: Array(ids.prefix(GetKeys.limit)),
         dataKeys: Array(keys.prefix(GetKeys.limit)))
       ids.removeFirst(request.domains.count)
       keys.removeFirst(request.dataKeys.count)
       do throws(DataPathError) {
-        let answer = try await coordinator.query(request, at: level)
-        guard let plain = answer.opened(key: coordinator.wire.keyTransport) else {
-          return .corrupt("answer to a question for keys")
-        }
-        for domain in plain.domains { domains[domain.id] = domain }
-        for key in plain.dataKeys { dataKeys[key.id] = key }
+        // Where one was opened, the next wanted is likely to be a client's too.
+        if !opened.isEmpty { try await fetchWrapped(&request) }
+        try await fetchPlain(&request)
       } catch {
         return error
       }
     }
     return nil
+  }
+
+  /// Takes from the request what came.
+  private func fetchPlain(_ request: inout GetKeys) async throws(DataPathError) {
+    if request.domains.isEmpty && request.dataKeys.isEmpty { return }
+    let answer: GetKeys.Answer
+    do throws(DataPathError) {
+      answer = try await coordinator.query(request, at: request.level)
+    } catch {
+      guard error.refusalCode == .keyIsClients, passphrase != nil else { throw error }
+      let isAlone = request.domains.count + request.dataKeys.count == 1
+      try await fetchWrapped(&request)
+      // The others are asked for again, each by itself.
+      if !isAlone && !(request.domains.isEmpty && request.dataKeys.isEmpty) { throw error }
+      return
+    }
+    guard let plain = answer.opened(key: coordinator.wire.keyTransport) else {
+      throw .corrupt("answer to a question for keys")
+    }
+    for domain in plain.domains { domains[domain.id] = domain }
+    for key in plain.dataKeys { dataKeys[key.id] = key }
+    request.domains = []
+    request.dataKeys = []
+  }
+
+  /// Asks for those whose domains' keys are their clients', opens them, and takes them from the request.
+  private func fetchWrapped(_ request: inout GetKeys) async throws(DataPathError) {
+    let answer = try await coordinator.query(
+      GetWrappedKeys(
+        level: request.level, domains: request.domains, dataKeys: request.dataKeys),
+      at: request.level)
+    for domain in answer.domains where opened[domain.id] == nil {
+      let (found, keyed) = try await open(domain)
+      opened[domain.id] = found
+      domains[domain.id] = keyed
+    }
+    for key in answer.dataKeys {
+      guard let domain = opened[key.domain] else { throw .corrupt("\(key.domain) of a data key") }
+      dataKeys[key.id] = try domain.opened(key)
+    }
+    request.domains.removeAll { opened[$0] != nil }
+    request.dataKeys.removeAll { knownDataKey($0) != nil }
   }
 }
 

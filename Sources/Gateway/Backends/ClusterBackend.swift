@@ -250,7 +250,7 @@ extension BackendError {
       case .partOrder: self = .invalidPartOrder
       case .noSuchUser, .noSuchAccessKey: self = .userNotFound
       case .noSuchKeyDomain: self = .keyDomainNotFound(reason)
-      case .keyUnavailable: self = .keyUnavailable(reason)
+      case .keyUnavailable, .keyIsClients: self = .keyUnavailable(reason)
       case .tooFewDomains, .deviceFull: self = .quorumNotMet(reason)
       case .unavailable, .notLeader: self = .unavailable(reason)
       default: self = .failed("\(error)")

@@ -1,11 +1,11 @@
-/// Keys of key domains: asking for them, making domains, rotation. Methods 580 ... 584.
+/// Keys of key domains: asking for them, making domains, rotation. Methods 580 ... 587.
 internal import Coding
 package import Wire
 
 /// Keys in plain, for readers and writers. They travel sealed under a subkey of the cluster's key, whatever the connection.
 ///
 /// Any coordinator that has the state answers. Refused: noSuchKeyDomain; keyUnavailable, with the name of the master key that
-/// is not there.
+/// is not there; keyIsClients, see ``GetWrappedKeys``.
 package struct GetKeys: Call {
   package static let method: UInt16 = 580
   package var level: ReadLevel
@@ -253,5 +253,154 @@ package struct SetBucketKeyDomain: Call {
   package init(from reader: inout ByteReader) throws(ValueError) {
     bucket = try reader.string(limit: 4096)
     keyDomain = try reader.string(limit: 4096)
+  }
+}
+
+/// Keys of domains whose keys are their clients' alone, as they are kept: wrapped. Those of other domains, and what is not there any
+/// more, is left out of the answer.
+package struct GetWrappedKeys: Call {
+  package static let method: UInt16 = 585
+  package var level: ReadLevel
+  package var domains: [KeyDomainID]
+  /// By id.
+  package var dataKeys: [UInt64]
+
+  package init(level: ReadLevel = .strong, domains: [KeyDomainID] = [], dataKeys: [UInt64] = []) {
+    self.level = level
+    self.domains = domains
+    self.dataKeys = dataKeys
+  }
+  package func encode(into writer: inout ByteWriter) {
+    writer.value(level)
+    writer.list(domains)
+    writer.list(dataKeys)
+  }
+  package init(from reader: inout ByteReader) throws(ValueError) {
+    level = try reader.value()
+    domains = try reader.list(limit: GetKeys.limit)
+    dataKeys = try reader.list(limit: GetKeys.limit)
+  }
+
+  package struct Answer: Hashable, Sendable, WireValue {
+    /// Those asked for, and those of the data keys.
+    package var domains: [Domain]
+    package var dataKeys: [DataKey]
+
+    package init(domains: [Domain], dataKeys: [DataKey]) {
+      self.domains = domains
+      self.dataKeys = dataKeys
+    }
+    package func encode(into writer: inout ByteWriter) {
+      writer.list(domains)
+      writer.list(dataKeys)
+    }
+    package init(from reader: inout ByteReader) throws(ValueError) {
+      domains = try reader.list(limit: 2 * GetKeys.limit)
+      dataKeys = try reader.list(limit: GetKeys.limit)
+    }
+  }
+
+  package struct Domain: Hashable, Sendable, WireValue {
+    package var id: KeyDomainID
+    package var name: String
+    /// Those in use, the newest last.
+    package var keys: [DomainKey]
+    /// Under the newest.
+    package var fingerprintKey: WrappedKey
+
+    package init(id: KeyDomainID, name: String, keys: [DomainKey], fingerprintKey: WrappedKey) {
+      self.id = id
+      self.name = name
+      self.keys = keys
+      self.fingerprintKey = fingerprintKey
+    }
+    package func encode(into writer: inout ByteWriter) {
+      writer.value(id)
+      writer.string(name)
+      writer.list(keys)
+      writer.value(fingerprintKey)
+    }
+    package init(from reader: inout ByteReader) throws(ValueError) {
+      id = try reader.value()
+      name = try reader.string(limit: 64)
+      keys = try reader.list(limit: KeyDomainRules.versionLimit)
+      fingerprintKey = try reader.value()
+      guard !keys.isEmpty else { throw .invalid("key domain") }
+    }
+  }
+
+  package struct DataKey: Hashable, Sendable, WireValue {
+    package var id: UInt64
+    package var domain: KeyDomainID
+    package var key: NewDataKey
+
+    package init(id: UInt64, domain: KeyDomainID, key: NewDataKey) {
+      self.id = id
+      self.domain = domain
+      self.key = key
+    }
+    package func encode(into writer: inout ByteWriter) {
+      writer.varint(id)
+      writer.value(domain)
+      writer.value(key)
+    }
+    package init(from reader: inout ByteReader) throws(ValueError) {
+      id = try reader.varint()
+      domain = try reader.value()
+      key = try reader.value()
+    }
+  }
+}
+
+/// Makes a key domain whose key is its clients' alone. Only the leader answers. Refused: invalidName, keyDomainExists, malformed
+/// when the key is wrapped by a master key.
+package struct CreateClientKeyDomain: Call {
+  package static let method: UInt16 = 586
+  package typealias Answer = Done
+  package var name: String
+  package var wrap: MasterWrap
+  package var fingerprintKey: WrappedKey
+
+  package init(name: String, wrap: MasterWrap, fingerprintKey: WrappedKey) {
+    self.name = name
+    self.wrap = wrap
+    self.fingerprintKey = fingerprintKey
+  }
+  package func encode(into writer: inout ByteWriter) {
+    writer.string(name)
+    writer.value(wrap)
+    writer.value(fingerprintKey)
+  }
+  package init(from reader: inout ByteReader) throws(ValueError) {
+    name = try reader.string(limit: 4096)
+    wrap = try reader.value()
+    fingerprintKey = try reader.value()
+  }
+}
+
+/// Another passphrase for a domain whose key is its clients' alone: the same key, wrapped anew. Only the leader answers. Refused:
+/// noSuchKeyDomain, preconditionFailed when it was wrapped anew meanwhile, malformed.
+package struct RewrapClientKeyDomain: Call {
+  package static let method: UInt16 = 587
+  package typealias Answer = Done
+  package var domain: KeyDomainID
+  /// As it was found.
+  package var before: DomainKey
+  package var wrap: MasterWrap
+
+  package init(domain: KeyDomainID, before: DomainKey, wrap: MasterWrap) {
+    self.domain = domain
+    self.before = before
+    self.wrap = wrap
+  }
+  package func encode(into writer: inout ByteWriter) {
+    writer.value(domain)
+    writer.value(before)
+    writer.value(wrap)
+  }
+  package init(from reader: inout ByteReader) throws(ValueError) {
+    domain = try reader.value()
+    before = try reader.value()
+    wrap = try reader.value()
   }
 }

@@ -250,6 +250,8 @@ package struct ListVersions: Call {
     /// Groups of keys up to the delimiter, ascending.
     package var prefixes: [String]
     package var isLast: Bool
+    /// For whoever changed entries: where the next page goes on all the same. Not sent.
+    package var goesOn: Place?
 
     package init(entries: [VersionEntry], prefixes: [String], isLast: Bool) {
       self.entries = entries
@@ -269,11 +271,24 @@ package struct ListVersions: Call {
     /// Where the next page goes on: after the last that is on this one, be it a version or a group; nil at the end.
     package var next: (key: String, after: VersionName)? {
       if isLast { return nil }
+      if let goesOn { return (goesOn.key, goesOn.after) }
       guard let entry = entries.last else { return prefixes.last.map { ($0, .unnamed) } }
       if let group = prefixes.last, entry.key.utf8.lexicographicallyPrecedes(group.utf8) {
         return (group, .unnamed)
       }
       return (entry.key, .identity(entry.identity))
+    }
+  }
+}
+
+extension ListVersions {
+  /// Where a page begins: after that key, and with `after` named after that version of it.
+  package struct Place: Hashable, Sendable {
+    package var key: String
+    package var after: VersionName
+    package init(key: String, after: VersionName) {
+      self.key = key
+      self.after = after
     }
   }
 }

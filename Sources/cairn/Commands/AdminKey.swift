@@ -46,11 +46,13 @@ func listKeyDomains(_ context: Context) async throws(Failure) {
             ),
           ]).text)
       } else {
+        let opener =
+          masterKeys == [PassphraseWrap.name]
+          ? "a passphrase" : "master key \(masterKeys.joined(separator: ", "))"
         let isRotating = domain.keys.count > 1 ? ", rotation not finished" : ""
         try await client.output.line(
           "\(domain.name): key \(domain.keys[domain.keys.count - 1].version), "
-            + "\(counted(Int(clamping: dataKeyCount), "data key")), master key "
-            + "\(masterKeys.joined(separator: ", "))\(isRotating)")
+            + "\(counted(Int(clamping: dataKeyCount), "data key")), \(opener)\(isRotating)")
       }
     }
     try await client.output.flush()

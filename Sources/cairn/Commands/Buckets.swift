@@ -9,9 +9,12 @@ func makeBucket(_ context: Context) async throws(Failure) {
   }
   if let name = context.arguments["--class"] { try NameKind.storageClass.check(name) }
   if let name = context.arguments["--key-domain"] { try NameKind.keyDomain.check(name) }
+  let isEncrypted = context.arguments.has("--encrypt")
+  let keyDomain =
+    isEncrypted ? try clientDomain(context, of: name) : context.arguments["--key-domain"] ?? ""
   try await Client.with(context) { client throws(Failure) in
     let storageClass = context.arguments["--class"] ?? ""
-    let keyDomain = context.arguments["--key-domain"] ?? ""
+    if isEncrypted { try await client.makeDomain(keyDomain) }
     do throws(DataPathError) {
       _ = try await client.coordinator.execute(
         .createBucket(name: name, storageClass: storageClass, keyDomain: keyDomain))

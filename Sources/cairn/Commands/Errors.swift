@@ -1,6 +1,10 @@
 import DataPath
+import Messages
 
 /// A failed piece of cluster work as the one line a person reads.
 func failure(_ error: DataPathError, _ subject: String) -> Failure {
-  .failed("\(error)", subject)
+  if error.refusalCode == .keyIsClients {
+    return .failed("\(error); --passphrase-file or --ask-passphrase gives it", subject)
+  }
+  return .failed("\(error)", subject)
 }

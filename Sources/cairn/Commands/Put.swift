@@ -19,6 +19,7 @@ func put(_ context: Context) async throws(Failure) {
       ListObjects(
         level: .strong, bucket: target.bucket, prefix: "", after: "", delimiter: "", limit: 1),
       about: Location.scheme + target.bucket)
+    if context.arguments.has("--encrypt") { try await client.checkSealed(target.bucket) }
     let progress = Progress(
       "put", output: context.output,
       totalByteCount: items.contains { $0.source == .standardInput }
