@@ -67,6 +67,7 @@ let shims: [Target] = [
   .systemLibrary(name: "CXZ", path: "CShims/CXZ"),
   .systemLibrary(name: "CRocks", path: "CShims/CRocks"),
   .systemLibrary(name: "CExpat", path: "CShims/CExpat"),
+  .systemLibrary(name: "CPKCS11", path: "CShims/CPKCS11"),
   .target(name: "CToml", path: "CShims/CToml"),
 ]
 
@@ -99,7 +100,10 @@ let everything: [Target] =
     tests: ["Simulation"])
   + module(
     "Coordinator",
-    ["Ring", "Coding", "Wire", "Service", "HTTP", "Cluster", "Messages", "Stripes", "Metadata"],
+    [
+      "Ring", "Coding", "Wire", "Service", "HTTP", "Cluster", "Messages", "Stripes", "Metadata",
+      "CPKCS11",
+    ],
     tests: ["Simulation", "ShardStore", "Node"])
   + module(
     "Gateway",

@@ -14,6 +14,14 @@ package protocol Driver: AnyObject, Sendable {
   /// Runs blocking work (RocksDB, name resolution) on a bounded set of threads; inline in simulation.
   /// `lane` 0..<4: work of one lane runs one at a time, in order.
   func offload<Value: Sendable>(lane: Int, _ work: @escaping @Sendable () -> Value) async -> Value
+  /// Runs work that may hang for ever, as a library of others does that asks a device: one piece at a time, in order, on a
+  /// thread that nothing else waits for; inline in simulation.
+  ///
+  /// - Returns: nil when it has not ended after `limit`, or when the calling task was cancelled before. Work that had begun
+  ///   goes on then, and holds up what comes after it; what had not begun never does.
+  func offload<Value: Sendable>(
+    within limit: Duration, _ work: @escaping @Sendable () -> Value
+  ) async -> Value?
   /// Starts a task on this loop that outlives its caller; the only replacement for `Task { }`.
   /// When the driver stops, its tasks are cancelled.
   @discardableResult

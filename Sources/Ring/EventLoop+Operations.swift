@@ -128,7 +128,7 @@ extension EventLoop {
   }
 
   /// As `offload`, but a cancelled task goes on at once with nil; what `work` then still brings is
-  /// dropped.
+  /// dropped, and what has not begun never does.
   func abandonableOffload<Value: Sendable>(lane: Int, _ work: @escaping @Sendable () -> Value) async
     -> Value?
   {
@@ -137,7 +137,7 @@ extension EventLoop {
     let value = await withTaskCancellationHandler {
       await withUnsafeContinuation { continuation in
         guard wait.begin(continuation) else { return }
-        lanes[lane].push { wait.end(work()) }
+        lanes[lane].push { if wait.isWaiting { wait.end(work()) } }
       }
     } onCancel: {
       wait.end(nil)
@@ -165,6 +165,10 @@ private final class AbandonableWait<Value: Sendable>: Sendable {
     }
     if !begins { continuation.resume(returning: nil) }
     return begins
+  }
+
+  var isWaiting: Bool {
+    state.withLock { if case .waiting = $0 { true } else { false } }
   }
 
   func end(_ value: Value?) {

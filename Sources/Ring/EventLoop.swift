@@ -71,6 +71,8 @@ package final class EventLoop: TaskExecutor, SerialExecutor, @unchecked Sendable
   static let fileLane = 4
   /// The lane of name resolution, which may take many seconds.
   static let resolverLane = 5
+  /// The lane of other people's libraries, which may hang.
+  static let foreignLane = 6
 
   /// Runs `body` as a task on the calling thread and returns its result when it, and every task it
   /// spawned, has ended. What it left running is cancelled first; a spawned task that then still
@@ -133,7 +135,7 @@ package final class EventLoop: TaskExecutor, SerialExecutor, @unchecked Sendable
     }
     self.state = state
     wakeDescriptor = wake
-    lanes = (0..<6).map { _ in OffloadLane() }
+    lanes = (0..<7).map { _ in OffloadLane() }
     let mayRegister = features.contains(.registeredBuffers)
     buffers = BufferPool(
       retainedByteLimit: options.retainedByteLimit,
@@ -526,8 +528,10 @@ package final class EventLoop: TaskExecutor, SerialExecutor, @unchecked Sendable
   /// Nothing of ours is in flight any more, apart from the poll and the timer of the loop itself,
   /// which hold no memory.
   private func tearDown() {
-    // A look-up that nobody waits for any more may last long, and touches nothing of the loop's.
-    for (index, lane) in lanes.enumerated() { lane.stop(waiting: index != Self.resolverLane) }
+    // What nobody waits for any more may last long, and touches nothing of the loop's.
+    for (index, lane) in lanes.enumerated() {
+      lane.stop(waiting: index != Self.resolverLane && index != Self.foreignLane)
+    }
     for queue in state.pointee.acceptQueues.values {
       while let connection = queue.ready.popFirst() { close(connection) }
     }

@@ -49,6 +49,16 @@ package final class UringDriver: Driver {
     return await loop.offload(lane: lane, work)
   }
 
+  package func offload<Value: Sendable>(
+    within limit: Duration, _ work: @escaping @Sendable () -> Value
+  ) async -> Value? {
+    let loop = loop
+    let answer = await withDeadline(limit) {
+      await loop.abandonableOffload(lane: EventLoop.foreignLane, work)
+    }
+    return answer ?? nil
+  }
+
   @discardableResult
   package func spawn(_ name: String, _ body: @escaping @Sendable () async -> Void) -> SpawnedTask {
     let loop = loop

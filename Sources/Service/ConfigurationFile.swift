@@ -211,6 +211,9 @@ package struct ConfigurationTable: Sendable {
     "\(content.path):\(content.entries[path(key)]?.line ?? line)"
   }
 
+  /// Whether `key` is there and is a table, where it may also be a value.
+  package func hasTable(_ key: String) -> Bool { content.entries[path(key)]?.kind == .table }
+
   /// The table `[key]`, nil when it is absent.
   package func table(_ key: String) throws(ConfigurationError) -> ConfigurationTable? {
     guard let source = source(path(key)) else { return nil }

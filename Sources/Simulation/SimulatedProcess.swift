@@ -200,6 +200,12 @@ package final class SimulatedProcess: Driver, @unchecked Sendable {
     }
   }
 
+  package func offload<Value: Sendable>(
+    within limit: Duration, _ work: @escaping @Sendable () -> Value
+  ) async -> Value? {
+    await offload(lane: 3, work)
+  }
+
   @discardableResult
   package func spawn(_ name: String, _ body: @escaping @Sendable () async -> Void) -> SpawnedTask {
     let id = nextTask

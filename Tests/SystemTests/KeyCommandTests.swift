@@ -182,7 +182,8 @@ struct KeyCommandTests {
       let closed = try cluster.run(["admin"] + words)
       #expect(closed.status == 1 && closed.errorLines.count == 1, "\(closed.error)")
       #expect(
-        closed.error.hasSuffix("others may read it: chmod 600 is wanted\n"), "\(closed.error)")
+        closed.error.contains("can get at the master keys: 'chmod 600' the file"),
+        "\(closed.error)")
     }
     try FileManager.default.setAttributes([.posixPermissions: 0o600], ofItemAtPath: keys)
     try cluster.succeed("mb", "open")

@@ -85,7 +85,7 @@ extension CoordinatorServer {
     if let name = request.domain {
       count = try await rotateDomain(name, leadership)
     } else {
-      count = try await rotateMaster(current, leadership)
+      count = try await rotateMaster(leadership)
     }
     log.info(
       "keys wrapped anew",
@@ -142,9 +142,7 @@ extension CoordinatorServer {
   /// Domains' keys under the current master key, and those that the provider cannot open any more, but that were opened before.
   ///
   /// - Throws: after all that could be wrapped anew were, when some could not.
-  private func rotateMaster(_ current: String, _ leadership: Leadership) async throws(Refusal)
-    -> UInt64
-  {
+  private func rotateMaster(_ leadership: Leadership) async throws(Refusal) -> UInt64 {
     let all = try await query(.strong) { (machine) throws(StoreError) in
       try machine.allKeyDomains()
     }
@@ -152,12 +150,7 @@ extension CoordinatorServer {
     var closed: [Refusal] = []
     for (id, record) in all where !record.isClients {
       for key in record.keys {
-        // The name alone says little: a file that was made anew may have another key under it.
-        if key.key.wrap.masterKey == current,
-          await vault.closedReason(key.key, of: record) == nil
-        {
-          continue
-        }
+        if try await vault.isUnderCurrentKey(key.key, of: record) { continue }
         do throws(Refusal) {
           rewraps.append(
             KeyChange.Rewrap(

@@ -1,12 +1,13 @@
 import Glibc
 package import Ring
+import Service
 
 /// A new master key in a file that others may be reading, or adding to.
 extension KeyFile {
   /// Adds a key to the end of a file, one process at a time, and syncs it. The file is made, with mode 0600, when it is not
   /// there; it is reached through links and stays whose it is, so that who can read it still can.
   ///
-  /// - Throws: also when the file is none of keys, or has one of that name; then nothing is added.
+  /// - Throws: also when the file is none of keys, has one of that name, or everybody may read it; then nothing is added.
   package static func add(
     _ name: String, _ secret: [UInt8], to path: String, on driver: any Driver
   ) async throws(KeyProviderError) {
@@ -37,7 +38,12 @@ extension KeyFile {
         return .failure(.unavailable("\(file.path): another process adds a key"))
       }
     }
-    let held = try await driver.readFile(file.path, limit: 1 << 20)
+    let held: [UInt8]
+    do throws(SecretFileError) {
+      held = try await driver.readSecret(file.path, limit: byteLimit)
+    } catch {
+      return .failure(.unavailable("\(error.reason("the master keys")): \(file.path)"))
+    }
     var added = Array(line(name, secret).utf8)
     if let last = held.last, last != UInt8(ascii: "\n") { added.insert(UInt8(ascii: "\n"), at: 0) }
     do throws(KeyProviderError) {

@@ -1,13 +1,16 @@
 import Coding
 package import Messages
 package import Ring
+import Service
 
-/// Master keys in a file that only its owner may read: a line each, a name, a space and 64 hexadecimal digits; the last one
+/// Master keys in a file that not everybody may read: a line each, a name, a space and 64 hexadecimal digits; the last one
 /// wraps. Lines that begin with `#` are passed over.
 ///
 /// It is read again whenever something is wrapped, or a key is wanted that it did not have: a new key needs no restart.
 /// Loop-confined.
 package final class KeyFile: KeyProvider, @unchecked Sendable {
+  package static let byteLimit = 1 << 20
+
   // Loop-confined.
   private let path: String
   private let driver: any Driver
@@ -73,15 +76,10 @@ package final class KeyFile: KeyProvider, @unchecked Sendable {
   /// Reads the file.
   package func load() async throws(KeyProviderError) {
     let bytes: [UInt8]
-    let mode: UInt32
-    do throws(RingError) {
-      mode = try await driver.status(path).mode
-      bytes = try await driver.readFile(path, limit: 1 << 20)
+    do throws(SecretFileError) {
+      bytes = try await driver.readSecret(path, limit: Self.byteLimit)
     } catch {
-      throw .unavailable("\(path): \(error.reason)")
-    }
-    guard mode & 0o077 == 0 else {
-      throw .unavailable("\(path): others may read it: chmod 600 is wanted")
+      throw .unavailable("\(error.reason("the master keys")): \(path)")
     }
     keys = try Self.parse(bytes, path)
   }

@@ -18,11 +18,7 @@ final class KeyVault: @unchecked Sendable {
 
   init(_ choice: KeyProviderChoice, driver: any Driver) {
     self.driver = driver
-    switch choice {
-    case .none: provider = nil
-    case .file(let path): provider = KeyFile(path, on: driver)
-    case .made(let made): provider = made
-    }
+    provider = choice.provider(on: driver)
   }
 
   /// - Throws: keyUnavailable.
@@ -30,7 +26,7 @@ final class KeyVault: @unchecked Sendable {
     guard let provider else {
       throw Refusal(
         .keyUnavailable,
-        "this coordinator has no master key: master_keys = \"FILE\" is missing in its configuration"
+        "this coordinator has no master key: master_keys is missing in its configuration"
       )
     }
     return provider
@@ -101,6 +97,19 @@ final class KeyVault: @unchecked Sendable {
     }
   }
 
+  /// Whether wrapping that key anew would be in vain; false also when the provider cannot be asked.
+  func isUnderCurrentKey(_ key: DomainKey, of record: KeyDomainRecord) async throws(Refusal)
+    -> Bool
+  {
+    let provider = try required()
+    do throws(KeyProviderError) {
+      return try await provider.isCurrent(
+        key.wrap, binding: Self.binding(record.name, key.version))
+    } catch {
+      return false
+    }
+  }
+
   private func open(
     _ wrapped: WrappedKey, _ purpose: KeyWrapping.Purpose, _ record: KeyDomainRecord,
     _ version: UInt32
@@ -142,9 +151,14 @@ final class KeyVault: @unchecked Sendable {
     async throws(Refusal) -> MasterWrap
   {
     let provider = try required()
+    let binding = Self.binding(domain, version)
     do throws(KeyProviderError) {
-      return try await provider.wrap(
-        key, binding: Self.binding(domain, version))
+      let wrap = try await provider.wrap(key, binding: binding)
+      // Some keys, and some rights, are for wrapping alone: then the key would be lost with this process.
+      guard try await provider.unwrap(wrap, binding: binding) == key else {
+        throw .notAuthentic(wrap.masterKey)
+      }
+      return wrap
     } catch {
       throw Refusal(.keyUnavailable, "\(error)")
     }

@@ -14,6 +14,7 @@ func runCoordinator(_ context: Context) async throws(Failure) {
   var keyFile = ""
   var level = LogLevel.info
   var etcdSettings: EtcdSettings?
+  var masterKeys: MasterKeySettings?
   var configuration = try settings.read {
     root throws(ConfigurationError) -> CoordinatorConfiguration in
     keyFile = try root.required("key_file")
@@ -28,8 +29,7 @@ func runCoordinator(_ context: Context) async throws(Failure) {
       key: ClusterKey(secret: [UInt8](repeating: 0, count: ClusterKey.byteCount)), scheme: scheme,
       expectedNodes: try root.value("expected_nodes", default: scheme.width, in: 1...100_000))
     configuration.security = try settings.security(in: root)
-    let masterKeys: String = try root.value("master_keys", default: "")
-    if !masterKeys.isEmpty { configuration.masterKeys = .file(settings.resolve(masterKeys)) }
+    masterKeys = try MasterKeySettings(in: root)
     // Nodes say hello every second, and clients keep their sessions three times in a lifetime.
     configuration.nodeSilence = try root.value(
       "node_silence", default: configuration.nodeSilence, in: .seconds(2) ... .seconds(3600))
@@ -74,6 +74,9 @@ func runCoordinator(_ context: Context) async throws(Failure) {
     return configuration
   }
   configuration.key = try await settings.key(keyFile, on: context.driver)
+  if let keys = try await masterKeys?.load(settings, on: context.driver) {
+    configuration.masterKeys = keys
+  }
   var arbiter = ArbiterChoice.file
   if let etcd = try await etcdSettings?.load(settings, on: context.driver) {
     arbiter = .made { EtcdArbiter($0, etcd) }
