@@ -17,6 +17,9 @@ struct ObjectFacts {
   var lock: ObjectLock?
   /// Of an object whose bytes are encrypted with a key that its client brings.
   var customer: CustomerSeal?
+  /// Nil: STANDARD. Of what is there: nothing that is written has another.
+  private(set) var tier: ObjectTier?
+  var storageClass: String { tier?.name ?? "STANDARD" }
 
   struct Checksum: Equatable {
     /// "CRC32"
@@ -100,6 +103,7 @@ struct ObjectFacts {
     contentType = attributes.contentType
     tags = S3Tags(attributes)
     lock = attributes.lock
+    tier = ObjectTier(of: attributes)
     for attribute in attributes.user {
       if attribute.name == "etag" {
         etag = attribute.value
@@ -144,6 +148,8 @@ struct ObjectFacts {
     ]
     lines += fields
     lines += S3Lock.fields(lock)
+    // As S3 has it, nothing is said of STANDARD.
+    if let tier { lines.append(.init("x-amz-storage-class", tier.name)) }
     if !tags.pairs.isEmpty { lines.append(.init("x-amz-tagging-count", String(tags.pairs.count))) }
     if showsChecksum, let checksum {
       lines.append(.init(checksum.header, checksum.value))
