@@ -24,6 +24,12 @@ func runGateway(_ context: Context) async throws(Failure) {
     var configuration = GatewayConfiguration(
       name: try daemonName(in: root), listen: try root.required("listen"), keys: [])
     configuration.region = try root.value("region", default: configuration.region)
+    // Clients sign for it.
+    guard (1...64).contains(configuration.region.utf8.count),
+      configuration.region.utf8.allSatisfy({ $0 > 32 && $0 < 127 && $0 != UInt8(ascii: "/") })
+    else {
+      throw root.error("region", "must be 1 to 64 printable ASCII characters, like \"us-east-1\"")
+    }
     configuration.domain = try root.value("domain", default: "")
     certificateFiles = try certificatePaths(root, settings)
     if let table = try root.table("storage_classes") {
