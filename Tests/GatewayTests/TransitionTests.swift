@@ -6,6 +6,7 @@ import Service
 import Simulation
 import TestSupport
 import Testing
+import Wire
 
 @testable import Gateway
 

@@ -253,6 +253,7 @@ extension S3Service {
         facts.etag = original.etag
         facts.checksum = original.checksum
         facts.customer = original.customer
+        facts.customerParts = original.customerParts
       }
       facts.tags = tagDirective == "COPY" ? original.tags : ownTags
       facts.lock = ownLock
