@@ -142,6 +142,10 @@ extension CoordinatorServer {
           ListClasses.Answer(classes: try machine.classUsage())
         }
       }
+    case NextTransitions.method:
+      return try await reply(packet) { (request: NextTransitions) async throws(Refusal) in
+        try await self.leading().nextTransitions(request)
+      }
     case DefineClass.method:
       return try await reply(packet) { (request: DefineClass) async throws(Refusal) in
         try await self.defineClass(request)

@@ -188,7 +188,8 @@ extension ClientCommand {
   /// What stays in the state when all uploads have ended is more after it.
   fileprivate var makesStateGrow: Bool {
     switch self {
-    case .createBucket, .openUpload, .commitObject, .createMultipart, .putPart, .setAttributes:
+    case .createBucket, .openUpload, .commitObject, .createMultipart, .putPart, .setAttributes,
+      .moveVersion:
       true
     case .setBucketSetting(_, let setting): !setting.bytes.isEmpty
     case .copyObject(_, _, _, _, let moves, _, _): !moves

@@ -47,6 +47,8 @@ extension Leadership {
       for entry in page.entries { walk.visit(entry, at: now) }
       if page.isLast { walk.end(at: now) }
       let expired = walk.takeExpired()
+      // Gateways move these, and ask for them.
+      _ = walk.takeDue()
       if !expired.isEmpty {
         do throws(Refusal) {
           _ = try await submit(.expireVersions(expired))
@@ -64,7 +66,7 @@ extension Leadership {
   }
 
   /// Nil also when the bucket is gone meanwhile.
-  private func lookIfThere<Value: Sendable>(
+  func lookIfThere<Value: Sendable>(
     _ body: @escaping @Sendable (StateMachine) throws(StoreError) -> Value
   ) async -> Value? {
     let found = await look { (machine) throws(StoreError) -> Value? in
@@ -122,6 +124,14 @@ struct LifecycleWalk {
   /// A marker that is the newest of its key, as long as nothing else of it has come.
   private var lone: VersionEntry?
   private var expired: [ExpiredVersion] = []
+  private var due: [DueTransition] = []
+
+  /// A version that is to go to another class.
+  struct DueTransition {
+    var name: ObjectName
+    var identity: UInt64
+    var transition: Transition
+  }
 
   init(bucket: String, bucketIdentity: UInt64, lifecycle: Lifecycle) {
     self.bucket = bucket
@@ -139,6 +149,8 @@ struct LifecycleWalk {
         lone = entry
       } else if lifecycle.expires(entry, at: now) {
         add(entry, .delete)
+      } else if let transition = lifecycle.transition(entry, at: now) {
+        add(entry, transition)
       }
       return
     }
@@ -149,6 +161,11 @@ struct LifecycleWalk {
       entry, since: newerMade, newerCount: noncurrentCount, at: now)
     {
       add(entry, .remove)
+    } else if !entry.isMarker,
+      let transition = lifecycle.noncurrentTransition(
+        entry, since: newerMade, newerCount: noncurrentCount, at: now)
+    {
+      add(entry, transition)
     }
     noncurrentCount += 1
     newerMade = entry.modified
@@ -163,6 +180,18 @@ struct LifecycleWalk {
   mutating func takeExpired() -> [ExpiredVersion] {
     defer { expired = [] }
     return expired
+  }
+
+  mutating func takeDue() -> [DueTransition] {
+    defer { due = [] }
+    return due
+  }
+
+  private mutating func add(_ entry: VersionEntry, _ transition: Transition) {
+    due.append(
+      DueTransition(
+        name: ObjectName(bucket: bucket, key: entry.key), identity: entry.identity,
+        transition: transition))
   }
 
   private mutating func add(_ entry: VersionEntry, _ action: ExpiredVersion.Action) {

@@ -42,6 +42,7 @@ final class Leadership: @unchecked Sendable {
   /// Devices that did not take a piece of one, and when: others are tried first.
   var refusedCheckpoint: [DeviceID: Duration] = [:]
   let repairs = RepairState()
+  let transitions = TransitionWalks()
   /// The last one that an operator asked for.
   var check: CheckRun?
 

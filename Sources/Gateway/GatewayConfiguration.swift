@@ -1,4 +1,5 @@
 package import HTTP
+package import Messages
 package import Ring
 
 /// What a gateway is told.
@@ -12,6 +13,16 @@ package struct GatewayConfiguration: Sendable {
   package var domain = ""
   package var keys: [AccessKey]
   package var server = HTTPServerLimits()
+  /// Which of the cluster's classes rules mean by the names that S3 has.
+  package var storageClasses = Self.usualClasses
+  /// Bytes that are read in a second to store them anew in other classes; nil: others do that.
+  package var transitionRate: Int?
+
+  /// Tiers whose objects clients expect to read without restoring them first.
+  package static let usualClasses: [ObjectTier: String] = [
+    .standardIA: "warm", .oneZoneIA: "warm", .glacierIR: "cold",
+  ]
+  package static let usualTransitionRate = 16 << 20
 
   package init(name: String, listen: SocketAddress, keys: [AccessKey]) {
     self.name = name

@@ -13,6 +13,7 @@ import Wire
 ///   `S3Action`: which right each operation needs; `S3/S3Service+Access`, `+BucketAccess`: asked of each request, and set
 /// - `Notifications/`: who is told of writes; `NotificationRules`: the rules of a bucket, `NotificationTarget` and
 ///   `NotificationJournal`: what waits to be delivered
+/// - `Transitions/`: moves versions to the classes that rules say
 /// - `Backends/`: where objects are kept
 package final class S3Gateway: @unchecked Sendable {
   // Loop-confined.
@@ -21,6 +22,7 @@ package final class S3Gateway: @unchecked Sendable {
   private let backend: any ObjectBackend
   private let configuration: GatewayConfiguration
   private let certificate: ServerCertificate?
+  private let transitions: TransitionWorker?
 
   /// - Parameters:
   ///   - certificate: for HTTPS; nil for HTTP.
@@ -32,6 +34,12 @@ package final class S3Gateway: @unchecked Sendable {
     self.certificate = certificate
     self.configuration = configuration
     self.backend = backend
+    transitions =
+      if let cluster = backend as? ClusterBackend, let rate = configuration.transitionRate {
+        TransitionWorker(cluster, rate: rate, driver: driver, log: log)
+      } else {
+        nil
+      }
     service = S3Service(configuration, backend: backend, driver: driver, log: log, targets: targets)
     var secure: (@Sendable (Connection) -> any ByteStream)?
     if let certificate { secure = { certificate.secure($0) } }
@@ -43,6 +51,7 @@ package final class S3Gateway: @unchecked Sendable {
   package func start() async throws(RingError) -> SocketAddress {
     let address = try await server.start(on: configuration.listen)
     certificate?.start()
+    transitions?.start()
     return address
   }
 
@@ -52,6 +61,7 @@ package final class S3Gateway: @unchecked Sendable {
   /// Lets requests under way end, then the backend.
   package func stop() async {
     await server.stop()
+    await transitions?.stop()
     await service.notifier.stop()
     await certificate?.stop()
     await backend.close()

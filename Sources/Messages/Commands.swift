@@ -133,6 +133,13 @@ package enum ClientCommand: Hashable, Sendable, WireValue {
   case setAttributes(
     name: ObjectName, version: VersionName, prefix: String,
     attributes: [ObjectAttributes.UserAttribute])
+  /// Gives a version this content, which is its own stored anew in another class, and the tier as its name. It stays the same version
+  /// in all that clients see but the tier. `content`: nil where none is stored anew, the version being inlined or of that class
+  /// already. One that is as far already stays as it is. Refused: noSuchBucket, noSuchVersion, noSuchClass, otherClass, noSuchUpload,
+  /// malformed. -> done, or missing
+  case moveVersion(
+    upload: UInt64, name: ObjectName, identity: UInt64, domain: ChunkDomain,
+    content: ObjectContent?, tier: ObjectTier)
   /// Refused: invalidName, userExists, noSuchUser, noSuchPolicy, malformed (too many, too large). -> done
   case changeUser(name: String, UserChange)
   /// Refused: invalidName, noSuchUser, noSuchAccessKey, malformed (too many; there already). -> done
@@ -288,6 +295,14 @@ package enum ClientCommand: Hashable, Sendable, WireValue {
       writer.value(version)
       writer.string(prefix)
       writer.list(attributes)
+    case .moveVersion(let upload, let name, let identity, let domain, let content, let tier):
+      writer.fixed(UInt8(50))
+      writer.varint(upload)
+      writer.value(name)
+      writer.varint(identity)
+      writer.value(domain)
+      writer.optional(content)
+      writer.value(tier)
     case .changeUser(let name, let change):
       writer.fixed(UInt8(26))
       writer.string(name)
@@ -382,6 +397,10 @@ package enum ClientCommand: Hashable, Sendable, WireValue {
         name: try reader.value(), version: try reader.value(),
         prefix: try reader.string(limit: 1024),
         attributes: try reader.list(limit: ObjectAttributes.userLimit))
+    case 50:
+      self = .moveVersion(
+        upload: try reader.varint(), name: try reader.value(), identity: try reader.varint(),
+        domain: try reader.value(), content: try reader.optional(), tier: try reader.value())
     case 26: self = .changeUser(name: try reader.string(limit: 4096), try reader.value())
     case 27: self = .changeAccessKey(name: try reader.string(limit: 4096), try reader.value())
     case 28:

@@ -4,17 +4,33 @@ package import Wire
 package struct Lifecycle: Hashable, Sendable, WireValue {
   package var rules: [Rule]
 
+  /// Versions of less than ``smallByteCount`` go to the archives among the tiers though no filter of the rule is about sizes.
+  package var archivesSmall = false
+
   package static let ruleLimit = 1000
+  /// What is smaller is moved by rules alone that are about sizes.
+  package static let smallByteCount: UInt64 = 128 << 10
   package static let day: UInt64 = 86_400_000
 
   package init(rules: [Rule]) { self.rules = rules }
   package func encode(into writer: inout ByteWriter) {
-    writer.fixed(UInt8(1))
+    let movesNothing = rules.allSatisfy { $0.transitions.isEmpty }
+    writer.fixed(UInt8(movesNothing && !archivesSmall ? 1 : 2))
     writer.list(rules)
+    if movesNothing && !archivesSmall { return }
+    writer.bool(archivesSmall)
+    for rule in rules { writer.list(rule.transitions) }
   }
   package init(from reader: inout ByteReader) throws(ValueError) {
-    guard try reader.fixed(UInt8.self) == 1 else { throw .invalid("lifecycle") }
+    let form: UInt8 = try reader.fixed()
+    guard form == 1 || form == 2 else { throw .invalid("lifecycle") }
     rules = try reader.list(limit: Self.ruleLimit)
+    // Rules from before there were transitions have none.
+    guard form == 2 else { return }
+    archivesSmall = try reader.bool()
+    for index in rules.indices {
+      rules[index].transitions = try reader.list(limit: Transition.countLimit)
+    }
   }
 
   package struct Rule: Hashable, Sendable, WireValue {
@@ -31,6 +47,8 @@ package struct Lifecycle: Hashable, Sendable, WireValue {
     /// Of versions that are not current so many stay, the newest.
     package var newerNoncurrentVersions: UInt32?
     package var abortDays: UInt32?
+    /// Encoded with the lifecycle, so that a rule without any is what it was before there were transitions.
+    package var transitions: [Transition] = []
     /// Whether its document has the prefix outside of a filter, as old ones do.
     package var hasOuterPrefix = false
 
@@ -165,7 +183,7 @@ package struct Lifecycle: Hashable, Sendable, WireValue {
 }
 
 extension Lifecycle.Rule {
-  fileprivate func fits(_ entry: VersionEntry) -> Bool {
+  func fits(_ entry: VersionEntry) -> Bool {
     entry.key.utf8.starts(with: prefix.utf8)
       && largerThan.map { entry.byteCount > $0 } ?? true
       && smallerThan.map { entry.byteCount < $0 } ?? true

@@ -209,6 +209,31 @@ package struct ObjectRecord: Hashable, Sendable, WireValue {
   package var content: ObjectContent
   /// Made while the bucket's versioning was not enabled.
   package var isNull: Bool
+  /// Nil: its content is as it was committed.
+  package var moved: Moved?
+
+  /// A version whose content was stored anew in another class.
+  package struct Moved: Hashable, Sendable, WireValue {
+    /// Of the content; the key domain is the bucket's.
+    package var domain: ChunkDomain
+    /// By which the content's edges are called: the log position of the move.
+    package var source: UInt64
+    package init(domain: ChunkDomain, source: UInt64) {
+      self.domain = domain
+      self.source = source
+    }
+    package func encode(into writer: inout ByteWriter) {
+      writer.value(domain)
+      writer.varint(source)
+    }
+    package init(from reader: inout ByteReader) throws(ValueError) {
+      domain = try reader.value()
+      source = try reader.varint()
+    }
+  }
+
+  /// By which the edges of its content are called.
+  package var source: UInt64 { moved?.source ?? identity }
 
   package init(
     identity: UInt64, byteCount: UInt64, contentHash: Fingerprint, attributes: ObjectAttributes,
@@ -223,24 +248,26 @@ package struct ObjectRecord: Hashable, Sendable, WireValue {
     self.isNull = isNull
   }
   package func encode(into writer: inout ByteWriter) {
-    writer.fixed(UInt8(isNull ? 1 : 2))
+    writer.fixed(UInt8((isNull ? 1 : 2) + (moved == nil ? 0 : 2)))
     writer.varint(identity)
     writer.varint(byteCount)
     writer.value(contentHash)
     writer.value(attributes)
     writer.varint(modified)
     writer.value(content)
+    if let moved { writer.value(moved) }
   }
   package init(from reader: inout ByteReader) throws(ValueError) {
     let form: UInt8 = try reader.fixed()
-    guard form == 1 || form == 2 else { throw .invalid("object version") }
-    isNull = form == 1
+    guard (1...4).contains(form) else { throw .invalid("object version") }
+    isNull = form % 2 == 1
     identity = try reader.varint()
     byteCount = try reader.varint()
     contentHash = try reader.value()
     attributes = try reader.value()
     modified = try reader.varint()
     content = try reader.value()
+    moved = form > 2 ? try reader.value() : nil
   }
 }
 

@@ -100,7 +100,7 @@ package struct LostObjects: Sendable {
       var rows = source.rows(
         prefix: Key.object(bucket: try BucketRecord(stored: row.value).identity, key: []))
       while let row = try rows.next() {
-        guard identities.contains(try ObjectRecord(stored: row.value).identity) else { continue }
+        guard identities.contains(try ObjectRecord(stored: row.value).source) else { continue }
         note(ObjectName(bucket: bucket, key: String(decoding: row.key.dropFirst(9), as: UTF8.self)))
       }
       var older = source.rows(
@@ -108,7 +108,7 @@ package struct LostObjects: Sendable {
           bucket: try BucketRecord(stored: row.value).identity, keyPrefix: []))
       while let row = try older.next() {
         guard case .object(let record) = try VersionRecord(stored: row.value),
-          identities.contains(record.identity)
+          identities.contains(record.source)
         else { continue }
         let key = String(decoding: try Key.versionedKey(in: row.key), as: UTF8.self)
         note(ObjectName(bucket: bucket, key: key))

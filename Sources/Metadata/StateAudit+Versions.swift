@@ -14,10 +14,13 @@ extension StateAudit {
       let version = try VersionRecord(stored: row.value)
       let bucket = try Key.number(in: row.key, at: 1)
       let key = try Key.versionedKey(in: row.key)
-      let domain = domainOfBucket[bucket]
-      if case .object(let record) = version { expectEdges(of: record, domain) }
+      var domain = domainOfBucket[bucket]
+      if case .object(let record) = version {
+        domain = self.domain(of: record, in: bucket)
+        expectEdges(of: record, domain)
+      }
       guard slice.isFirst else { continue }
-      check(domain != nil, "version \(version.identity) of no bucket")
+      check(domainOfBucket[bucket] != nil, "version \(version.identity) of no bucket")
       let identity = try Key.versionIdentity(in: row.key)
       check(identity == version.identity, "key of version \(version.identity)")
       countOfBucket[bucket, default: 0] += 1

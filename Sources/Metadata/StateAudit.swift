@@ -247,7 +247,7 @@ package struct StateAudit {
       let record = try ObjectRecord(stored: row.value)
       let bucket = try Key.number(in: row.key, at: 1)
       objectsOfBucket[bucket, default: 0] += 1
-      let domain = domainOfBucket[bucket]
+      let domain = domain(of: record, in: bucket)
       counted[domain?.storageClass ?? ClassID(0), default: UsageCounters()].add(record)
       expectEdges(of: record, domain)
     }
@@ -262,25 +262,37 @@ package struct StateAudit {
     check(objectsOfBucket.isEmpty, "objects without a bucket")
   }
 
-  /// - Parameter domain: the bucket's.
+  /// What a version's content is to be of: the bucket's domain, or that which it was moved to.
+  mutating func domain(of record: ObjectRecord, in bucket: UInt64) -> ChunkDomain? {
+    guard let moved = record.moved else { return domainOfBucket[bucket] }
+    check(
+      moved.domain.keyDomain == domainOfBucket[bucket]?.keyDomain,
+      "version \(record.identity) is of another key domain than its bucket")
+    check(
+      moved.source > record.identity,
+      "version \(record.identity) was moved before it was made")
+    return moved.domain
+  }
+
+  /// - Parameter domain: its content's.
   mutating func expectEdges(of record: ObjectRecord, _ domain: ChunkDomain?) {
     switch record.content {
     case .inline: break
     case .embedded(let runs):
       check(
         runs.allSatisfy { domainOfContainer[$0.container] == domain },
-        "version \(record.identity) has bytes of another domain than its bucket")
+        "version \(record.identity) has bytes of another domain than its own")
       for (id, set) in Self.ordinals(runs) where slice.has(id) {
         expectedContainerEdges[
-          Key.edge(.containerEdge, target: id.raw, source: .object(record.identity))] = set
+          Key.edge(.containerEdge, target: id.raw, source: .object(record.source))] = set
         use(id, set)
       }
     case .root(let page) where slice.has(page):
       check(
         domainOfPage[page] == domain,
-        "version \(record.identity) has pages of another domain than its bucket")
+        "version \(record.identity) has pages of another domain than its own")
       expectedPageEdges.insert(
-        Key.edge(.pageEdge, target: page, source: .object(record.identity)))
+        Key.edge(.pageEdge, target: page, source: .object(record.source)))
     case .root: break
     }
   }

@@ -143,7 +143,8 @@ extension StateMachine {
       case .embedded, .root: false
       }
     if !isShared,
-      let refusal = try refusal(of: sourceBucket.domain, in: targetBucket, target.bucket)
+      let refusal = try refusal(
+        of: original.domain(in: sourceBucket), in: targetBucket, target.bucket)
     {
       return refusal
     }
@@ -158,7 +159,7 @@ extension StateMachine {
     case .embedded(let runs):
       var uses: [(ContainerID, OrdinalSet)] = []
       for id in Set(runs.map(\.container)).sorted() {
-        let key = Key.edge(.containerEdge, target: id.raw, source: .object(original.identity))
+        let key = Key.edge(.containerEdge, target: id.raw, source: .object(original.source))
         guard let ordinals: OrdinalSet = try view.value(key) else {
           throw .corrupt("version \(original.identity) has no edge to \(id)")
         }
@@ -200,7 +201,7 @@ extension StateMachine {
     // A lock it may have from its bucket.
     var (ours, theirs) = (current.attributes, record.attributes)
     (ours.lock, theirs.lock) = (nil, nil)
-    return ours.encoded == theirs.encoded
+    return ours.withoutTier.encoded == theirs.withoutTier.encoded
   }
 
   static func problem(withKey key: String) -> String? {
@@ -233,12 +234,18 @@ extension StateMachine {
   ) throws(StoreError) -> CommandOutcome {
     var record = new
     record.isNull = bucket.versioning != .enabled
+    record.moved = nil
+    record.attributes = record.attributes.withoutTier
     lock(&record, in: bucket)
     view.put(Key.object(bucket: bucket.identity, key: name.key.utf8), record)
     try count(in: bucket.domain) {
       $0.logicalBytes &+= record.byteCount
       $0.inlineBytes &+= record.content.inlineByteCount
       if current == nil { $0.objectCount &+= 1 }
+    }
+    if let current, current.domain(in: bucket) != bucket.domain {
+      try count(in: current.domain(in: bucket)) { $0.objectCount &-= 1 }
+      try count(in: bucket.domain) { $0.objectCount &+= 1 }
     }
     let before = bucket
     var bucket = bucket
@@ -258,7 +265,7 @@ extension StateMachine {
       return try mark(name, current, in: bucket)
     }
     var bucket = bucket
-    try takeOut(name.key, &bucket)
+    try takeOut(current, name.key, &bucket)
     buckets.set(Array(name.bucket.utf8), bucket)
     try retire(current, of: bucket)
     return .done
@@ -266,19 +273,28 @@ extension StateMachine {
 
   /// A version is gone: its edges are returned from the trash.
   func retire(_ version: ObjectRecord, of bucket: BucketRecord) throws(StoreError) {
-    try count(in: bucket.domain) {
+    try count(in: version.domain(in: bucket)) {
       $0.logicalBytes &-= version.byteCount
       $0.inlineBytes &-= version.content.inlineByteCount
     }
+    returnEdges(of: version)
+  }
+
+  /// What a version's content leads to is used by it no more.
+  func returnEdges(of version: ObjectRecord) {
     switch version.content {
     case .inline: break
     case .embedded(let runs):
       addTrash(
-        .embedded(
-          identity: version.identity, containers: Set(runs.map(\.container)).sorted()))
-    case .root(let page): addTrash(.root(identity: version.identity, page: page))
+        .embedded(identity: version.source, containers: Set(runs.map(\.container)).sorted()))
+    case .root(let page): addTrash(.root(identity: version.source, page: page))
     }
   }
+}
+
+extension ObjectRecord {
+  /// What its chunks are stored in.
+  func domain(in bucket: BucketRecord) -> ChunkDomain { moved?.domain ?? bucket.domain }
 }
 
 extension BucketRecord {

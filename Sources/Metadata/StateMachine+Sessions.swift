@@ -143,6 +143,9 @@ extension StateMachine {
       return try setLock(of: name, version, change, bypassesGovernance: bypassesGovernance)
     case .setAttributes(let name, let version, let prefix, let attributes):
       return try setAttributes(of: name, version, prefix: prefix, attributes)
+    case .moveVersion(let upload, let name, let identity, let domain, let content, let tier):
+      return try moveVersion(
+        UploadKey(session: session, number: upload), name, identity, to: domain, content, tier)
     case .changeUser(let name, let change): return try changeUser(name, change)
     case .changeAccessKey(let name, let change): return try changeAccessKey(name, change)
     case .changeBucketAccess(let bucket, let change):

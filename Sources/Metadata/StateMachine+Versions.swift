@@ -79,7 +79,7 @@ extension StateMachine {
     throws(StoreError) -> CommandOutcome
   {
     var bucket = bucket
-    if current != nil { try takeOut(name.key, &bucket) }
+    if let current { try takeOut(current, name.key, &bucket) }
     try giveWay(current, at: name.key, in: &bucket)
     let isNull = bucket.versioning == .suspended
     keep(
@@ -90,9 +90,11 @@ extension StateMachine {
   }
 
   /// The key's object is current no more.
-  func takeOut(_ key: String, _ bucket: inout BucketRecord) throws(StoreError) {
+  func takeOut(_ current: ObjectRecord, _ key: String, _ bucket: inout BucketRecord)
+    throws(StoreError)
+  {
     view.delete(Key.object(bucket: bucket.identity, key: key.utf8))
-    try count(in: bucket.domain) { $0.objectCount &-= 1 }
+    try count(in: current.domain(in: bucket)) { $0.objectCount &-= 1 }
     bucket.objectCount &-= 1
   }
 
@@ -110,7 +112,7 @@ extension StateMachine {
     if let current, current.identity == identity {
       let refusal = lockRefusal(.object(current), bypassesGovernance: bypassesGovernance)
       if let refusal { return refusal }
-      try takeOut(name.key, &bucket)
+      try takeOut(current, name.key, &bucket)
       try retire(current, of: bucket)
       removed = .object(current)
     } else {
@@ -148,7 +150,7 @@ extension StateMachine {
     view.put(Key.object(bucket: bucket.identity, key: key.utf8), record)
     bucket.versionCount &-= 1
     bucket.objectCount &+= 1
-    try count(in: bucket.domain) { $0.objectCount &+= 1 }
+    try count(in: record.domain(in: bucket)) { $0.objectCount &+= 1 }
   }
 
   // MARK: Changing

@@ -94,6 +94,12 @@ struct NotificationSettings {
         throw .failed("[notifications.\(configuration.name)] \(error.reason)", settings.path)
       }
     }
+    if authorizationFile == nil, !configuration.authorization.isEmpty {
+      // As with files of secrets: the configuration is one.
+      _ = try await secret(
+        "the authorization of [notifications.\(configuration.name)]", in: settings.path,
+        limit: 1 << 20, on: driver)
+    }
     if let file = authorizationFile {
       let found = try await secret(
         "the authorization of [notifications.\(configuration.name)]", in: settings.resolve(file),

@@ -72,4 +72,36 @@ struct LifecycleWalkTests {
         "a 0 removeLoneMarker", "d 0 removeLoneMarker",
       ])
   }
+
+  @Test("what is to go to another class is found beside it, and what expires is not moved before")
+  func transitions() {
+    func due(_ keys: [(String, String)], at day: UInt64, _ transitions: [Transition]) -> [String] {
+      var rule = Lifecycle.Rule()
+      rule.transitions = transitions
+      rule.expiration = .days(20)
+      rule.largerThan = 1
+      var walk = LifecycleWalk(
+        bucket: "b", bucketIdentity: 3, lifecycle: Lifecycle(rules: [rule]))
+      let now = day * Self.day
+      for (key, kinds) in keys {
+        for entry in Self.entries(key, kinds) { walk.visit(entry, at: now) }
+      }
+      walk.end(at: now)
+      return walk.takeDue().map {
+        "\($0.name.key) \(1000 - $0.identity) \($0.transition.tier.name)"
+      }
+    }
+    let keys = [("a", "ooo"), ("b", "mo"), ("c", "o")]
+    let current = Transition(.days(3), to: .standardIA, storageClass: "warm")
+    let later = Transition(.days(5), to: .glacierIR, storageClass: "cold")
+    let old = Transition(
+      .noncurrent(days: 2, newerVersions: 1), to: .glacierIR, storageClass: "cold")
+    #expect(due(keys, at: 12, [current, later, old]) == ["a 2 GLACIER_IR"])
+    #expect(
+      due(keys, at: 13, [current, later, old]) == [
+        "a 0 STANDARD_IA", "a 2 GLACIER_IR", "c 0 STANDARD_IA",
+      ])
+    #expect(due(keys, at: 15, [current, later]) == ["a 0 GLACIER_IR", "c 0 GLACIER_IR"])
+    #expect(due(keys, at: 30, [current, later]) == [])
+  }
 }

@@ -67,6 +67,59 @@ import Testing
     #expect(Self.apply(CustomerCipher(Self.opened(8)), plain, at: 0) != sealed)
   }
 
+  @Test(
+    "an object of parts is decrypted from any place, and equal parts are not equal when encrypted",
+    arguments: Seed.several)
+  func parts(seed: Seed) throws {
+    var random = seed.generator
+    let whole = Self.opened(9)
+    let same = random.bytes(40_000)
+    var plain: [UInt8] = []
+    var sealed: [UInt8] = []
+    var listed: [ListParts.Part] = []
+    for number in 1...Int.random(in: 2...9, using: &random) {
+      let part =
+        number < 3 ? same : random.bytes(Int.random(in: 0...50_000, using: &random))
+      let one = CustomerPart(whole: whole, nonce: random.bytes(CustomerParts.nonceByteCount))
+      plain += part
+      sealed += Self.apply(CustomerCipher(one.opened), part, at: 0)
+      listed.append(
+        ListParts.Part(
+          part: NewPart(
+            number: UInt32(number), page: 7, byteCount: UInt64(part.count),
+            digest: one.digest([UInt8](repeating: 0, count: 16)), checksum: []), identity: 1,
+          modified: 1))
+    }
+    #expect(sealed.prefix(40_000) != sealed.dropFirst(40_000).prefix(40_000))
+    let parts = try CustomerParts(listed)
+    #expect(CustomerParts(ObjectAttributes(user: parts.attributes)) == parts)
+    var opened = whole
+    opened.parts = parts
+    let cipher = CustomerCipher(opened)
+    #expect(Self.apply(cipher, sealed, at: 0) == plain)
+    for _ in 0..<50 {
+      let from = Int.random(in: 0..<plain.count, using: &random)
+      let end = Int.random(in: from...plain.count, using: &random)
+      #expect(Self.apply(cipher, Array(sealed[from..<end]), at: from) == Array(plain[from..<end]))
+    }
+    // Bytes that are none trap nowhere.
+    for _ in 0..<100 {
+      let text = Base64.encode(random.bytes(Int.random(in: 0...40, using: &random)))
+      let name = parts.attributes[0].name
+      let found = CustomerParts(ObjectAttributes(user: [.init(name: name, value: text)]))
+      opened.parts = found
+      _ = Self.apply(CustomerCipher(opened), [1, 2, 3], at: Int.random(in: 0...99, using: &random))
+    }
+    // The most that there may be fit the attributes that there may be.
+    let most = (1...CustomerParts.countLimit).map {
+      ListParts.Part(
+        part: NewPart(
+          number: UInt32($0), page: 7, byteCount: 5 << 30, digest: random.bytes(24), checksum: []),
+        identity: 1, modified: 1)
+    }
+    #expect(try CustomerParts(most).attributes.count <= 10)
+  }
+
   @Test("what was changed of a kept seal opens by no key")
   func seals() throws {
     let request = try S3Request(
@@ -177,7 +230,7 @@ import Testing
         try await root.outcome(
           "PUT", "/bucket/no", mine + [("x-amz-server-side-encryption", "AES256")], body: "x")
           == "400 InvalidArgument")
-      #expect(try await root.outcome("POST", "/bucket/no?uploads", mine) == "501 NotImplemented")
+      #expect(try await root.outcome("POST", "/bucket/no?uploads", mine) == "200")
 
       // A copy keeps the key, and needs it.
       let source = [("x-amz-copy-source", "/bucket/key")]
@@ -199,9 +252,44 @@ import Testing
       let begun = try await root.send("POST", "/bucket/parts?uploads").text
       let id = begun.split(separator: "UploadId>")[1].prefix { $0 != "<" }
       let part = "/bucket/parts?partNumber=1&uploadId=\(id)"
-      #expect(try await root.outcome("PUT", part, mine, body: "x") == "501 NotImplemented")
-      #expect(try await root.outcome("PUT", part, source) == "501 NotImplemented")
-      #expect(try await root.outcome("PUT", part, source + sourceKey) == "501 NotImplemented")
+      #expect(try await root.outcome("PUT", part, mine, body: "x") == "400 InvalidRequest")
+      #expect(try await root.outcome("PUT", part, source) == "400 InvalidRequest")
+      #expect(try await root.outcome("PUT", part, source + sourceKey) == "200")
+
+      // An upload that is begun with a key: each part is encrypted by itself, also when it is put twice.
+      let sealed = try await root.send("POST", "/bucket/sealed?uploads", mine)
+      #expect(sealed.fields[Self.prefix + "algorithm"] == "AES256")
+      let upload = "uploadId=" + sealed.text.split(separator: "UploadId>")[1].prefix { $0 != "<" }
+      let first = "/bucket/sealed?partNumber=1&" + upload
+      #expect(try await root.outcome("PUT", first, body: body) == "400 InvalidRequest")
+      #expect(
+        try await root.outcome("PUT", first, Self.headers(other), body: body)
+          == "400 InvalidRequest")
+      var nonces: Set<[UInt8]> = []
+      for _ in 0..<3 {
+        #expect(try await root.outcome("PUT", first, mine, body: body) == "200")
+        let name = UploadName(
+          ObjectName(bucket: "bucket", key: "sealed"), id: String(upload.dropFirst(9)))
+        let kept = try await backend.parts(name, after: 0, limit: 10).parts[0].part
+        nonces.insert(kept.nonce)
+        #expect(kept.digest.count == 24)
+      }
+      #expect(nonces.count == 3)
+      let copied = try await root.send("PUT", first, source + sourceKey + mine)
+      let etag = copied.text.split(separator: "ETag>")[1].prefix { $0 != "<" }
+      let document =
+        "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>\(etag)</ETag></Part></CompleteMultipartUpload>"
+      #expect(
+        try await root.outcome(
+          "POST", "/bucket/sealed?" + upload, Self.headers(other), body: document)
+          == "400 InvalidRequest")
+      #expect(
+        try await root.outcome("POST", "/bucket/sealed?" + upload, mine, body: document) == "200")
+      #expect(try await root.send("GET", "/bucket/sealed", mine).text == body)
+      #expect(try await root.outcome("GET", "/bucket/sealed") == "400 InvalidRequest")
+      #expect(
+        try await root.send("GET", "/bucket/sealed", mine + [("Range", "bytes=20000-20003")]).text
+          == String(decoding: Array(body.utf8)[20000..<20004], as: UTF8.self))
       #expect(try await root.outcome("PUT", "/bucket/empty", mine) == "200")
       #expect(try await root.send("GET", "/bucket/empty", mine).text == "")
       await root.client.close()

@@ -157,19 +157,36 @@ import Testing
         bytes += NotificationJournal.encode(event.lane, event.body)
       }
       let whole = NotificationJournal.events(in: bytes, segment: 9)
-      #expect(whole.events == events && whole.consumed == bytes.count)
+      #expect(whole.events == events && whole.gaps.isEmpty)
       for _ in 0..<50 {
         var changed = bytes
+        var wrong: Int?
         switch Int.random(in: 0..<3, using: &random) {
         case 0: changed += random.bytes(Int.random(in: 1...100, using: &random))
         case 1: changed.removeLast(Int.random(in: 0...changed.count, using: &random))
         default:
           guard !changed.isEmpty else { continue }
-          changed[Int.random(in: 0..<changed.count, using: &random)] ^= UInt8.random(
-            in: 1...255, using: &random)
+          wrong = Int.random(in: 0..<changed.count, using: &random)
+          changed[wrong!] ^= UInt8.random(in: 1...255, using: &random)
         }
-        let found = NotificationJournal.events(in: changed, segment: 9).events
-        #expect(found == Array(events.prefix(found.count)))
+        let (found, gaps) = NotificationJournal.events(in: changed, segment: 9)
+        guard let wrong else {
+          #expect(found == Array(events.prefix(found.count)))
+          continue
+        }
+        // One event is lost, the one with that byte, and no other.
+        var left = events
+        var end = 0
+        let lost = events.firstIndex { event in
+          end += NotificationJournal.encode(event.lane, event.body).count
+          return wrong < end
+        }
+        let rotten = left.remove(at: lost!)
+        #expect(found == left)
+        #expect(
+          gaps == [
+            end - NotificationJournal.encode(rotten.lane, rotten.body).count..<end
+          ])
       }
       _ = NotificationJournal.events(
         in: random.bytes(Int.random(in: 0...300, using: &random)), segment: 1)

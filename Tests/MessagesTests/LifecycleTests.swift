@@ -138,4 +138,53 @@ struct LifecycleTests {
       #expect(allows(governed, nil) == bypasses)
     }
   }
+
+  @Test(
+    "a version goes to the last tier that is due, never back, and no small one unless the rule says sizes"
+  )
+  func transitions() {
+    var lifecycle = Self.rule {
+      $0.transitions = [
+        Transition(.days(0), to: .standardIA, storageClass: "warm"),
+        Transition(.days(5), to: .glacier, storageClass: "cold"),
+      ]
+    }
+    func tier(_ bytes: UInt64, _ day: UInt64, _ present: ObjectTier? = nil) -> ObjectTier? {
+      var entry = Self.entry("k", bytes: bytes, modified: 0)
+      if let present {
+        entry.attributes.user = [.init(name: ObjectTier.attributeName, value: present.name)]
+      }
+      return lifecycle.transition(entry, at: day * Self.day)?.tier
+    }
+    let large = Lifecycle.smallByteCount
+    #expect(tier(large, 0) == .standardIA && tier(large, 4) == .standardIA)
+    #expect(tier(large, 5) == .glacier)
+    #expect(tier(large, 4, .standardIA) == nil && tier(large, 5, .standardIA) == .glacier)
+    #expect(tier(large, 5, .glacier) == nil && tier(large, 5, .deepArchive) == nil)
+    #expect(tier(large - 1, 5) == nil)
+    lifecycle.archivesSmall = true
+    #expect(tier(large - 1, 5) == .glacier && tier(large - 1, 4) == nil)
+    lifecycle.archivesSmall = false
+    lifecycle.rules[0].largerThan = 7
+    #expect(tier(8, 4) == .standardIA && tier(7, 5) == nil)
+    lifecycle.rules[0].isEnabled = false
+    #expect(tier(large, 5) == nil && !lifecycle.hasTransitions)
+  }
+
+  @Test("rules without transitions are encoded as before there were any, and all come back")
+  func transitionsEncoded() throws {
+    var lifecycle = Self.rule { $0.expiration = .days(3) }
+    lifecycle.rules.append(lifecycle.rules[0])
+    #expect(lifecycle.encoded.first == 1)
+    lifecycle.rules[1].transitions = [
+      Transition(.date(7), to: .oneZoneIA, storageClass: "warm"),
+      Transition(
+        .noncurrent(days: 3, newerVersions: 4), to: .deepArchive, storageClass: "cold"),
+    ]
+    #expect(lifecycle.encoded.first == 2)
+    #expect(try Lifecycle(decoding: lifecycle.encoded) == lifecycle)
+    lifecycle.rules[1].transitions = []
+    lifecycle.archivesSmall = true
+    #expect(try Lifecycle(decoding: lifecycle.encoded) == lifecycle)
+  }
 }

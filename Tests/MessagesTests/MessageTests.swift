@@ -92,6 +92,13 @@ struct Samples {
       .setAttributes(
         name: name(), version: .null, prefix: text(), attributes: attributes().user),
       .deleteVersion(name: name(), version: .identity(number()), bypassesGovernance: true),
+      .moveVersion(
+        upload: number(), name: name(), identity: number(),
+        domain: ChunkDomain(ClassID(3), in: KeyDomainID(7)), content: .root(number()),
+        tier: .glacierIR),
+      .moveVersion(
+        upload: 0, name: name(), identity: number(), domain: .standard, content: nil,
+        tier: .deepArchive),
       .setBucketSetting(bucket: text(), BucketSetting(.cors, random.bytes(Int(small(50))))),
       .copyObject(
         source: name(), sourceIdentity: number(), target: name(), attributes: attributes(),

@@ -89,7 +89,8 @@ extension Model {
       let current = bucket.objects[Array(name.key.utf8)]
       if fails(precondition, current) { return refused(.preconditionFailed) }
       if unlessIdentical, let current, current.contentHash == contentHash,
-        current.byteCount == byteCount, unlocked(current.attributes) == unlocked(attributes)
+        current.byteCount == byteCount,
+        unlocked(current.attributes).withoutTier == unlocked(attributes).withoutTier
       {
         return .number(current.identity)
       }
@@ -275,6 +276,8 @@ extension Model {
       buckets[Array(name.utf8)]!.settings[setting.kind] =
         setting.bytes.isEmpty ? nil : setting.bytes
       return .done
+    case .moveVersion(let upload, let name, let identity, let domain, let content, let tier):
+      return moveVersion(has(upload), name, identity, domain, content, tier)
     case .changeUser(let name, let change): return self.change(user: name, change)
     case .changeAccessKey(let name, let change): return self.change(accessKey: name, change)
     case .changeBucketAccess(let bucket, let change):
@@ -308,7 +311,8 @@ extension Model {
         {
           return refused(.otherClass)
         }
-      default: if from.domain != to.domain { return refused(.otherClass) }
+      default:
+        if record.moved?.domain ?? from.domain != to.domain { return refused(.otherClass) }
       }
       record.identity = position
       record.modified = modified
@@ -317,6 +321,55 @@ extension Model {
       if move && source.encoded != target.encoded { _ = delete(source) }
       return outcome
     }
+  }
+
+  mutating func moveVersion(
+    _ hasUpload: Bool, _ name: ObjectName, _ identity: UInt64, _ domain: ChunkDomain,
+    _ content: ObjectContent?, _ tier: ObjectTier
+  ) -> CommandOutcome {
+    guard let bucket = buckets[Array(name.bucket.utf8)] else { return refused(.noSuchBucket) }
+    if domain.keyDomain != bucket.domain.keyDomain { return refused(.otherClass) }
+    guard classes[domain.storageClass] != nil else { return refused(.noSuchClass) }
+    let stack = bucket.stacks[Array(name.key.utf8)] ?? []
+    guard let index = stack.firstIndex(where: { $0.identity == identity }),
+      var record = stack[index].record
+    else { return refused(.noSuchVersion) }
+    if let reached = ObjectTier(of: record.attributes), reached >= tier { return .done }
+    let before = record
+    switch content {
+    case nil:
+      if record.moved?.domain ?? bucket.domain != domain {
+        guard case .inline = record.content else { return refused(.malformed) }
+        record.moved = .init(domain: domain, source: position)
+      }
+    case .inline(let bytes):
+      guard domain.keyDomain == .plain, bytes.count == record.byteCount,
+        Fingerprint(of: bytes) == record.contentHash
+      else { return refused(.malformed) }
+    case .embedded(let runs):
+      guard hasUpload else { return refused(.noSuchUpload) }
+      switch check(runs) {
+      case .failure(let outcome): return outcome.outcome
+      case .success(let found):
+        if found.domain != domain { return refused(.otherClass) }
+        if found.byteCount != record.byteCount { return refused(.malformed) }
+      }
+    case .root(let page):
+      guard hasUpload else { return refused(.noSuchUpload) }
+      guard let known = pages[page] else { return .missing(runs: [], pages: [page]) }
+      if known.domain != domain { return refused(.otherClass) }
+      if known.byteCount != record.byteCount { return refused(.malformed) }
+    }
+    if let content {
+      record.content = content
+      record.moved = .init(domain: domain, source: position)
+      trash.append(.object(before.content))
+    }
+    record.attributes = record.attributes.withoutTier
+    record.attributes.user.append(.init(name: "storage-class", value: tier.name))
+    record.attributes.user.sort { $0.name < $1.name }
+    buckets[Array(name.bucket.utf8)]!.stacks[Array(name.key.utf8)]![index] = .object(record)
+    return .done
   }
 
   func multipart(_ multipart: MultipartName) -> Multipart? {
@@ -339,6 +392,8 @@ extension Model {
     var record = new
     let versioning = buckets[Array(name.bucket.utf8)]!.versioning
     record.isNull = versioning != .enabled
+    record.moved = nil
+    record.attributes = record.attributes.withoutTier
     if let usual = buckets[Array(name.bucket.utf8)]!.lock, usual.days > 0,
       record.attributes.lock?.retention == nil
     {

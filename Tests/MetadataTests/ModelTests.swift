@@ -68,6 +68,7 @@ struct ModelTests {
     "deleteVersion version", "deleteVersion refused noSuchVersion", "copyObject version",
     "copyObject refused isDeleteMarker", "completeMultipart version", "changeUser done",
     "changeAccessKey done", "changeBucketAccess done", "changeKeys done", "makeDataKey done",
+    "moveVersion done", "moveVersion refused noSuchVersion", "moveVersion refused malformed",
     "makeDataKey refused unavailable", "changeKeys refused preconditionFailed",
   ]
 

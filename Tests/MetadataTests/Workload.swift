@@ -370,6 +370,58 @@ struct Workload {
     }
   }
 
+  /// A version that there is, nearly always, and as many bytes as it has.
+  private mutating func moveVersion(_ upload: UInt64) -> ClientCommand {
+    var all: [(ObjectName, Model.Bucket, ObjectRecord)] = []
+    for (name, bucket) in model.buckets.sorted(by: { $0.value.identity < $1.value.identity }) {
+      for (key, stack) in bucket.stacks.sorted(by: { $0.key.lexicographicallyPrecedes($1.key) }) {
+        let object = ObjectName(
+          bucket: String(decoding: name, as: UTF8.self), key: String(decoding: key, as: UTF8.self))
+        for version in stack {
+          if let record = version.record { all.append((object, bucket, record)) }
+        }
+      }
+    }
+    let tier = pick(ObjectTier.allCases)!
+    guard let (name, bucket, record) = pick(all) else {
+      return .moveVersion(
+        upload: upload, name: self.name(), identity: 3, domain: domain(), content: nil, tier: tier)
+    }
+    let there = model.containers.values.map(\.domain).filter {
+      $0.keyDomain == bucket.domain.keyDomain
+    }
+    let domain = chance(5) ? domain() : pick(there.sorted()) ?? bucket.domain
+    var content: ObjectContent?
+    switch number(0..<8) {
+    case 0: break
+    case 1: content = .inline(random.bytes(Int(min(record.byteCount, 9))))
+    case 2, 3:
+      let fitting = model.pages.filter {
+        $0.value.byteCount == record.byteCount && ($0.value.domain == domain || chance(3))
+      }
+      content = pick(fitting.keys.sorted()).map { .root($0) }
+    default: content = runs(of: record.byteCount, in: domain).map { .embedded($0) }
+    }
+    return .moveVersion(
+      upload: upload, name: name, identity: chance(3) ? record.identity + 1 : record.identity,
+      domain: domain, content: content, tier: tier)
+  }
+  /// Chunks of one container, one after the other, until they have so many bytes.
+  private mutating func runs(of byteCount: UInt64, in domain: ChunkDomain) -> [Run]? {
+    let fitting = model.containers.filter { $0.value.domain == domain && !$0.value.chunks.isEmpty }
+    guard byteCount > 0, let id = pick(fitting.keys.sorted()) else { return nil }
+    let ordinals = fitting[id]!.chunks.keys.sorted()
+    var runs: [Run] = []
+    var left = byteCount + (chance(2) ? 1 : 0)
+    while left > 0, runs.count < ObjectContent.embeddedRunLimit {
+      let ordinal = pick(ordinals)!
+      let size = min(left, UInt64(fitting[id]!.chunks[ordinal]!.byteCount))
+      runs.append(Run(container: id, firstOrdinal: ordinal, count: 1, skip: 0, byteCount: size))
+      left -= size
+    }
+    return left == 0 ? runs : nil
+  }
+
   private mutating func clientCommand(_ session: UInt64) -> ClientCommand {
     if chance(14) { return multipartCommand(session) }
     if chance(4) { return accessCommand() }
@@ -381,6 +433,7 @@ struct Workload {
     let uploads = model.uploads.filter { $0.value.session == session }.keys.sorted()
     let grants = model.grants.filter { $0.value.session == session }.keys.sorted()
     let upload = chance(2) ? 3 : pick(uploads) ?? 0
+    if chance(6) { return moveVersion(upload) }
     switch number(0..<100) {
     case 0..<6:
       return .createBucket(

@@ -153,7 +153,7 @@ extension ObjectWriter {
   }
 
   /// One page above these, or two levels of pages when they are more than one holds.
-  private func putTree(
+  func putTree(
     _ children: [Page.Child], in upload: Upload, orElse missing: DataPathError
   ) async throws(DataPathError) -> UInt64 {
     guard children.count > Page.entryLimit else {

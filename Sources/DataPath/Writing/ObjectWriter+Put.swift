@@ -55,9 +55,11 @@ extension ObjectWriter {
 
   /// Does `body` under an upload, again under another one when that ended meanwhile, or the bucket's class changed.
   ///
-  /// - Parameter source: what it reads; nil: it reads nothing that is not there a second time.
+  /// - Parameters:
+  ///   - source: what it reads; nil: it reads nothing that is not there a second time.
+  ///   - target: as what it is stored; nil: as what the bucket has.
   func attempt<Value>(
-    rewinding source: (any ByteSource)?, bucket: String,
+    rewinding source: (any ByteSource)?, bucket: String, as target: GetBucket.Answer? = nil,
     _ body: (Upload, UploadShare) async throws(DataPathError) -> Value
   ) async throws(DataPathError) -> Value {
     var attemptCount = 0
@@ -65,7 +67,8 @@ extension ObjectWriter {
       attemptCount += 1
       let upload = upload
       do throws(DataPathError) {
-        let found = try await buckets.bucket(bucket)
+        let found: GetBucket.Answer
+        if let target { found = target } else { found = try await buckets.bucket(bucket) }
         let keyDomain = try await access.keys.domain(found.domain.keyDomain)
         let share = upload.share(for: found, keyDomain)
         return try await body(upload, share)

@@ -27,7 +27,8 @@ package struct ExistingObject: Sendable {
     identity = entry.identity
     byteCount = entry.byteCount
     contentHash = entry.contentHash
-    attributes = entry.attributes
+    // What is put is not where this may have been moved to, and is the same for all that.
+    attributes = entry.attributes.withoutTier
   }
 }
 

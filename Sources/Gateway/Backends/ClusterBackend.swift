@@ -6,7 +6,7 @@ import Ring
 /// Objects in a Cairn cluster. Loop-confined.
 package final class ClusterBackend: ObjectBackend, @unchecked Sendable {
   // Loop-confined.
-  private let access: ClusterAccess
+  let access: ClusterAccess
   private let reader: ObjectReader
   private let writers: WriterRotation
   /// Ends what `access` stands on.

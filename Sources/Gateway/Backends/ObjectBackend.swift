@@ -5,7 +5,7 @@ package import Messages
 ///
 /// `ClusterBackend` keeps them in a Cairn cluster, `FilesystemBackend` in plain files.
 package protocol ObjectBackend: PartBackend, SettingsBackend, VersionBackend, AccessBackend,
-  EncryptionBackend
+  EncryptionBackend, ClassBackend
 {
   /// By name.
   func buckets() async throws(BackendError) -> [BucketEntry]

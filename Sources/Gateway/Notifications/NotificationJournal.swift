@@ -119,12 +119,17 @@ final class NotificationJournal: @unchecked Sendable {
     var found: [Found] = []
     for number in numbers.sorted() {
       let bytes = try await driver.readFile(path(number), limit: 16 << 20)
-      let (events, consumed) = Self.events(in: bytes, segment: number)
-      if consumed < bytes.count {
-        // Of a write that a crash cut, nobody was told that it was kept.
+      let (events, gaps) = Self.events(in: bytes, segment: number)
+      if let first = gaps.first {
+        // At the end of the file: of a write that a crash cut, nobody was told that it was kept.
         log.warning(
-          "the end of a notification queue's file cannot be read",
-          ["file": path(number), "from": consumed, "bytes": bytes.count])
+          first.upperBound == bytes.count
+            ? "the end of a notification queue's file cannot be read"
+            : "notifications in a queue's file cannot be read and are lost",
+          [
+            "file": path(number), "from": first.lowerBound, "gaps": gaps.count,
+            "bytes": gaps.reduce(0) { $0 + $1.count },
+          ])
       }
       next = number + 1
       let segment = Segment(number, nil)
@@ -136,21 +141,40 @@ final class NotificationJournal: @unchecked Sendable {
     return found
   }
 
-  /// - Returns: events up to the first that is not whole, and where that begins.
-  static func events(in bytes: [UInt8], segment: UInt64) -> (events: [Found], consumed: Int) {
-    var reader = ByteReader(bytes)
+  /// - Returns: events that are whole, and what lies between them and is none. After bytes that are no event the next one is looked
+  ///   for at each place: its checksum tells it.
+  static func events(in bytes: [UInt8], segment: UInt64) -> (events: [Found], gaps: [Range<Int>]) {
     var events: [Found] = []
-    var consumed = 0
-    while reader.remaining >= headByteCount {
-      guard let count = try? reader.fixed(UInt32.self),
-        let checksum = try? reader.fixed(UInt32.self),
-        let lane = try? reader.fixed(UInt32.self), (1...UInt32(bodyByteLimit)).contains(count),
-        let body = try? reader.raw(Int(count)), Self.checksum(lane, body) == checksum
-      else { break }
-      events.append(Found(lane: lane, body: body, segment: segment))
-      consumed = reader.offset
+    var gaps: [Range<Int>] = []
+    var gap: Int?
+    var place = 0
+    while place < bytes.count {
+      if let event = event(in: bytes, at: place, segment: segment) {
+        if let first = gap { gaps.append(first..<place) }
+        gap = nil
+        events.append(event)
+        place += headByteCount + event.body.count
+      } else {
+        if gap == nil { gap = place }
+        place += 1
+      }
     }
-    return (events, consumed)
+    if let gap { gaps.append(gap..<bytes.count) }
+    return (events, gaps)
+  }
+
+  private static func event(in bytes: [UInt8], at place: Int, segment: UInt64) -> Found? {
+    guard bytes.count - place > headByteCount else { return nil }
+    func number(_ offset: Int) -> UInt32 {
+      (0..<4).reduce(0) { $0 | UInt32(bytes[place + offset + $1]) << UInt32(8 * $1) }
+    }
+    let (count, checksum, lane) = (Int(number(0)), number(4), number(8))
+    // JSON: most places that are no event are passed over without a checksum.
+    guard (1...bodyByteLimit).contains(count), count <= bytes.count - place - headByteCount
+    else { return nil }
+    let body = Array(bytes[place + headByteCount..<place + headByteCount + count])
+    guard Self.checksum(lane, body) == checksum else { return nil }
+    return Found(lane: lane, body: body, segment: segment)
   }
 
   private static func checksum(_ lane: UInt32, _ body: [UInt8]) -> UInt32 {

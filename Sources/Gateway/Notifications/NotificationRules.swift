@@ -255,7 +255,8 @@ struct NotificationARN: Equatable, Sendable {
 
   static func unknown(_ text: String) -> S3Error {
     S3Error(
-      .invalidArgument, "Unable to validate the following destination configurations"
+      .invalidArgument,
+      "Unable to validate the following destination configurations: the gateway has no such target"
     ).with("ArgumentName", String(text.prefix(1024)))
       .with("ArgumentValue", "The destination does not exist or its ARN is not well-formed.")
   }

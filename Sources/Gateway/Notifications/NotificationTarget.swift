@@ -57,9 +57,12 @@ package final class NotificationTarget: @unchecked Sendable {
   private(set) var waitingCount = 0
   package private(set) var deliveredCount: UInt64 = 0
   package private(set) var lostCount: UInt64 = 0
-  private var untoldLosses: UInt64 = 0
+  /// By reason: what was lost since it was last told.
+  private var untoldLosses: [String: UInt64] = [:]
   private var nextReport = Duration.zero
   private var isFailing = false
+  private var isFailureTold = false
+  private var nextFailureReport = Duration.zero
   private var isStopping = false
   private let changed = WaitQueue()
 
@@ -169,7 +172,7 @@ package final class NotificationTarget: @unchecked Sendable {
       switch await post(body, deadline: Self.deadline) {
       case .taken:
         deliveredCount += 1
-        if isFailing {
+        if isFailing, isFailureTold {
           log.info(
             "notifications are delivered again",
             ["target": configuration.name, "waiting": waitingCount])
@@ -179,9 +182,14 @@ package final class NotificationTarget: @unchecked Sendable {
       case .failed(let reason):
         if Task.isCancelled { return false }
         if !isFailing {
-          log.warning(
-            "notifications cannot be delivered",
-            ["target": configuration.name, "reason": reason])
+          // One that takes some and not others would fill the log.
+          isFailureTold = driver.now >= nextFailureReport
+          if isFailureTold {
+            nextFailureReport = driver.now + Self.reportInterval
+            log.warning(
+              "notifications cannot be delivered",
+              ["target": configuration.name, "reason": reason])
+          }
           isFailing = true
           changed.wakeAll()
         }
@@ -236,19 +244,19 @@ package final class NotificationTarget: @unchecked Sendable {
 
   private func lose(_ count: Int, _ reason: String) {
     lostCount += UInt64(count)
-    untoldLosses += UInt64(count)
+    untoldLosses[reason, default: 0] += UInt64(count)
     guard driver.now >= nextReport else { return }
-    tellLosses(reason)
+    tellLosses()
     nextReport = driver.now + Self.reportInterval
   }
 
-  private func tellLosses(_ reason: String) {
-    log.error(
-      "notifications are lost",
-      [
-        "target": configuration.name, "count": untoldLosses, "all": lostCount, "reason": reason,
-      ])
-    untoldLosses = 0
+  private func tellLosses() {
+    for (reason, count) in untoldLosses.sorted(by: { $0.key < $1.key }) {
+      log.error(
+        "notifications are lost",
+        ["target": configuration.name, "count": count, "all": lostCount, "reason": reason])
+    }
+    untoldLosses = [:]
   }
 
   // MARK: The end
@@ -271,13 +279,13 @@ package final class NotificationTarget: @unchecked Sendable {
     if waitingCount > 0 {
       if journal == nil {
         lostCount += UInt64(waitingCount)
-        untoldLosses += UInt64(waitingCount)
+        untoldLosses["the gateway stops", default: 0] += UInt64(waitingCount)
       } else {
         log.info(
           "notifications stay in the queue",
           ["target": configuration.name, "count": waitingCount])
       }
     }
-    if untoldLosses > 0 { tellLosses("the gateway stops") }
+    tellLosses()
   }
 }

@@ -9,14 +9,39 @@ import Ring
 final class CustomerCipher: @unchecked Sendable {
   // Loop-confined.
   private var cipher: AES256GCM
+  private let opened: CustomerSeal.Opened
+  /// What `cipher` is for, in an object of parts.
+  private var partIndex: Int?
   private var scratch = [UInt8](repeating: 0, count: unitByteCount + AES256GCM.tagByteCount)
 
   static let unitByteCount = 16 << 10
 
-  init(_ opened: CustomerSeal.Opened) { cipher = AES256GCM(key: opened.key) }
+  init(_ opened: CustomerSeal.Opened) {
+    self.opened = opened
+    cipher = AES256GCM(key: opened.key)
+  }
 
   /// - Parameter offset: of the first byte in the object.
   func apply(to bytes: UnsafeMutableRawBufferPointer, at offset: UInt64) {
+    guard let parts = opened.parts else { return applyOne(to: bytes, at: offset) }
+    var done = 0
+    while done < bytes.count {
+      let place = offset + UInt64(done)
+      guard let (index, range) = parts.part(at: place) else { return }
+      if partIndex != index {
+        cipher = AES256GCM(key: opened.part(parts.parts[index].nonce).key)
+        partIndex = index
+      }
+      let count = Int(min(UInt64(bytes.count - done), range.upperBound - place))
+      applyOne(
+        to: UnsafeMutableRawBufferPointer(rebasing: bytes[done..<done + count]),
+        at: place - range.lowerBound)
+      done += count
+    }
+  }
+
+  /// - Parameter offset: of the first byte in what has one key stream.
+  private func applyOne(to bytes: UnsafeMutableRawBufferPointer, at offset: UInt64) {
     var done = 0
     while done < bytes.count {
       let place = offset + UInt64(done)

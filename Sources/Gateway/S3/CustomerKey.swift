@@ -88,10 +88,18 @@ struct CustomerSeal: Equatable, Sendable {
   /// An object's key, and its bytes' keystream.
   struct Opened: Sendable {
     let key: [UInt8]
+    /// Of an object that came in parts: each part has a key stream of its own.
+    var parts: CustomerParts?
 
     /// What an ETag is made of: it is not the MD5 of the plain bytes, as S3 has it.
-    func etag(_ digest: [UInt8]) -> String {
-      hexText(HMACSHA256.authenticate(Array("etag".utf8) + digest, key: key).prefix(16))
+    func etag(_ digest: [UInt8]) -> String { hexText(etagBytes(digest)) }
+    func etagBytes(_ digest: [UInt8]) -> [UInt8] {
+      Array(HMACSHA256.authenticate(Array("etag".utf8) + digest, key: key).prefix(16))
+    }
+
+    /// A part's key, and its bytes' keystream.
+    func part(_ nonce: [UInt8]) -> Opened {
+      Opened(key: HMACSHA256.authenticate(Array("cairn part key\0".utf8) + nonce, key: key))
     }
   }
 

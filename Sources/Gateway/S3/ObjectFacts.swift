@@ -17,6 +17,11 @@ struct ObjectFacts {
   var lock: ObjectLock?
   /// Of an object whose bytes are encrypted with a key that its client brings.
   var customer: CustomerSeal?
+  /// Of such a one that came in parts.
+  var customerParts: CustomerParts?
+  /// Nil: STANDARD. Of what is there: nothing that is written has another.
+  private(set) var tier: ObjectTier?
+  var storageClass: String { tier?.name ?? "STANDARD" }
 
   struct Checksum: Equatable {
     /// "CRC32"
@@ -100,6 +105,8 @@ struct ObjectFacts {
     contentType = attributes.contentType
     tags = S3Tags(attributes)
     lock = attributes.lock
+    tier = ObjectTier(of: attributes)
+    customerParts = CustomerParts(attributes)
     for attribute in attributes.user {
       if attribute.name == "etag" {
         etag = attribute.value
@@ -127,6 +134,7 @@ struct ObjectFacts {
     user.append(.init(name: "etag", value: etag))
     user += tags.attributes
     if let customer { user.append(.init(name: Self.customerName, value: customer.text)) }
+    if let customerParts { user += customerParts.attributes }
     if let checksum { user.append(.init(name: checksum.header, value: checksum.value)) }
     user.sort { $0.name.utf8.lexicographicallyPrecedes($1.name.utf8) }
     return ObjectAttributes(contentType: contentType, user: user, lock: lock)
@@ -144,6 +152,8 @@ struct ObjectFacts {
     ]
     lines += fields
     lines += S3Lock.fields(lock)
+    // As S3 has it, nothing is said of STANDARD.
+    if let tier { lines.append(.init("x-amz-storage-class", tier.name)) }
     if !tags.pairs.isEmpty { lines.append(.init("x-amz-tagging-count", String(tags.pairs.count))) }
     if showsChecksum, let checksum {
       lines.append(.init(checksum.header, checksum.value))

@@ -103,7 +103,8 @@ struct PartFacts {
   /// The ETag is S3's: the MD5 of the parts' MD5s, and how many they are.
   func completed(_ parts: [ListParts.Part]) throws(S3Error) -> ObjectFacts {
     var facts = object
-    let digests = parts.flatMap(\.part.digest)
+    let digests = parts.flatMap(\.part.etagBytes)
+    if object.customer != nil { facts.customerParts = try CustomerParts(parts) }
     facts.etag = hexText(RunningDigest.of(digests, .md5)) + "-\(parts.count)"
     guard let algorithm else { return facts }
     guard parts.allSatisfy({ $0.part.checksum.count == algorithm.kind.byteCount }) else {

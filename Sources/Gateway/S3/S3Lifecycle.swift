@@ -6,7 +6,10 @@ import Wire
 enum S3Lifecycle {
   static let documentByteLimit = 1 << 20
 
-  static func read(_ document: [UInt8]) throws(S3Error) -> Lifecycle {
+  /// - Parameter classes: what the cluster calls S3's.
+  static func read(_ document: [UInt8], classes: [ObjectTier: String] = [:]) throws(S3Error)
+    -> Lifecycle
+  {
     let tree: XMLTree
     do throws(XMLTree.Malformed) {
       tree = try XMLTree.read(
@@ -21,7 +24,7 @@ enum S3Lifecycle {
     var ids: Set<[UInt8]> = []
     for (index, item) in tree.children.enumerated() {
       guard item.name == "Rule" else { throw S3Error(.malformedXML) }
-      var rule = try rule(item)
+      var rule = try rule(item, classes)
       if rule.id.isEmpty { rule.id = "rule-\(index + 1)" }
       guard ids.insert(Array(rule.id.utf8)).inserted else {
         throw S3Error(
@@ -32,11 +35,15 @@ enum S3Lifecycle {
     return Lifecycle(rules: rules)
   }
 
-  private static func rule(_ item: XMLTree) throws(S3Error) -> Lifecycle.Rule {
+  private static func rule(_ item: XMLTree, _ classes: [ObjectTier: String]) throws(S3Error)
+    -> Lifecycle.Rule
+  {
     var rule = Lifecycle.Rule()
     var seen: Set<String> = []
     for child in item.children {
-      guard seen.insert(child.name).inserted else { throw S3Error(.malformedXML) }
+      guard seen.insert(child.name).inserted || child.name.hasSuffix("Transition") else {
+        throw S3Error(.malformedXML)
+      }
       switch child.name {
       case "ID":
         guard child.text.utf8.count <= 255 else {
@@ -56,13 +63,7 @@ enum S3Lifecycle {
           switch part.name {
           case "NoncurrentDays": rule.noncurrentDays = try days(part)
           case "NewerNoncurrentVersions":
-            guard let count = UInt32(part.text), (1...100).contains(count) else {
-              throw S3Error(
-                .invalidArgument,
-                "'NewerNoncurrentVersions' for NoncurrentVersionExpiration action must be a positive integer up to 100"
-              )
-            }
-            rule.newerNoncurrentVersions = count
+            rule.newerNoncurrentVersions = try newerVersions(part, of: child)
           default: throw S3Error(.malformedXML)
           }
         }
@@ -73,17 +74,21 @@ enum S3Lifecycle {
         }
         rule.abortDays = try days(child.children[0])
       case "Transition", "NoncurrentVersionTransition":
-        throw S3Error(.notImplemented).with("Element", child.name)
+        rule.transitions.append(try S3Transitions.read(child, classes))
       default: throw S3Error(.malformedXML)
       }
     }
     guard seen.contains("Status"), !(seen.contains("Prefix") && seen.contains("Filter")),
       seen.contains("Prefix") || seen.contains("Filter")
     else { throw S3Error(.malformedXML) }
-    guard rule.expiration != nil || rule.noncurrentDays != nil || rule.abortDays != nil else {
+    guard
+      rule.expiration != nil || rule.noncurrentDays != nil || rule.abortDays != nil
+        || !rule.transitions.isEmpty
+    else {
       throw S3Error(
         .invalidRequest, "At least one action needs to be specified in a rule")
     }
+    try S3Transitions.check(rule)
     let isNarrow = !rule.tags.isEmpty || rule.largerThan != nil || rule.smallerThan != nil
     if isNarrow, rule.abortDays != nil {
       throw S3Error(
@@ -100,6 +105,15 @@ enum S3Lifecycle {
         "'ObjectSizeLessThan' has to be a value greater than 'ObjectSizeGreaterThan'.")
     }
     return rule
+  }
+
+  static func newerVersions(_ item: XMLTree, of action: XMLTree) throws(S3Error) -> UInt32 {
+    guard let count = UInt32(item.text), (1...100).contains(count) else {
+      throw S3Error(
+        .invalidArgument,
+        "'NewerNoncurrentVersions' for \(action.name) action must be a positive integer up to 100")
+    }
+    return count
   }
 
   private static func prefix(_ item: XMLTree) throws(S3Error) -> String {
@@ -146,9 +160,11 @@ enum S3Lifecycle {
     return size
   }
 
-  private static func days(_ item: XMLTree) throws(S3Error) -> UInt32 {
-    guard let days = UInt32(item.text), days > 0, days <= UInt32(Int32.max) else {
-      throw S3Error(.invalidArgument, "'\(item.name)' must be a positive integer")
+  static func days(_ item: XMLTree, least: UInt32 = 1) throws(S3Error) -> UInt32 {
+    guard let days = UInt32(item.text), days >= least, days <= UInt32(Int32.max) else {
+      throw S3Error(
+        .invalidArgument,
+        "'\(item.name)' must be a \(least == 0 ? "nonnegative" : "positive") integer")
     }
     return days
   }
@@ -158,13 +174,7 @@ enum S3Lifecycle {
     let part = item.children[0]
     switch part.name {
     case "Days": return .days(try days(part))
-    case "Date":
-      guard let time = CivilTime(rfc3339: part.text) else { throw S3Error(.malformedXML) }
-      let milliseconds = UInt64(clamping: time.sinceEpoch.wholeMilliseconds)
-      guard milliseconds.isMultiple(of: Lifecycle.day) else {
-        throw S3Error(.invalidArgument, "'Date' must be at midnight GMT")
-      }
-      return .date(milliseconds)
+    case "Date": return .date(try date(part))
     case "ExpiredObjectDeleteMarker":
       guard ["true", "false"].contains(part.text) else { throw S3Error(.malformedXML) }
       guard part.text == "true" else {
@@ -173,6 +183,16 @@ enum S3Lifecycle {
       return .loneMarkers
     default: throw S3Error(.malformedXML)
     }
+  }
+
+  /// Milliseconds since 1970.
+  static func date(_ item: XMLTree) throws(S3Error) -> UInt64 {
+    guard let time = CivilTime(rfc3339: item.text) else { throw S3Error(.malformedXML) }
+    let milliseconds = UInt64(clamping: time.sinceEpoch.wholeMilliseconds)
+    guard milliseconds.isMultiple(of: Lifecycle.day) else {
+      throw S3Error(.invalidArgument, "'Date' must be at midnight GMT")
+    }
+    return milliseconds
   }
 
   static func write(_ lifecycle: Lifecycle) -> [UInt8] {
@@ -213,6 +233,7 @@ enum S3Lifecycle {
     case .loneMarkers:
       xml.group("Expiration") { $0.element("ExpiredObjectDeleteMarker", true) }
     }
+    S3Transitions.write(rule.transitions, &xml)
     if let days = rule.noncurrentDays {
       xml.group("NoncurrentVersionExpiration") {
         $0.element("NoncurrentDays", days)
@@ -231,12 +252,27 @@ extension S3Service {
   func getLifecycle(_ call: Call) async throws(S3Error) {
     let bytes = try await setting(.lifecycle, call, or: .noSuchLifecycleConfiguration)
     guard let lifecycle = try? Lifecycle(decoding: bytes) else { throw S3Error(.internalError) }
-    await call.answer(xml: S3Lifecycle.write(lifecycle))
+    await call.answer(
+      xml: S3Lifecycle.write(lifecycle), [S3Transitions.smallField(lifecycle)])
   }
 
   func putLifecycle(_ call: Call) async throws(S3Error) {
     let body = try await wholeBody(call, limit: S3Lifecycle.documentByteLimit)
-    try await set(.lifecycle, call, try S3Lifecycle.read(body).encoded)
-    await call.answer(200)
+    var lifecycle = try S3Lifecycle.read(body, classes: configuration.storageClasses)
+    lifecycle.archivesSmall = try S3Transitions.archivesSmall(call.request)
+    if lifecycle.rules.contains(where: { !$0.transitions.isEmpty }) {
+      let known = try await ask { () async throws(BackendError) in
+        try await self.backend.storageClasses()
+      }
+      for transition in lifecycle.rules.flatMap(\.transitions)
+      where !known.contains(transition.storageClass) {
+        throw S3Error(
+          .invalidStorageClass,
+          "The gateway takes \(transition.tier.name) for the class '\(transition.storageClass)', which is not there"
+        )
+      }
+    }
+    try await set(.lifecycle, call, lifecycle.encoded)
+    await call.answer(200, [S3Transitions.smallField(lifecycle)])
   }
 }

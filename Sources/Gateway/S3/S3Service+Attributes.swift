@@ -34,7 +34,7 @@ extension S3Service {
     if wanted.contains("ObjectParts"), let count = facts.partCount {
       xml.group("ObjectParts") { $0.element("PartsCount", count) }
     }
-    if wanted.contains("StorageClass") { xml.element("StorageClass", "STANDARD") }
+    if wanted.contains("StorageClass") { xml.element("StorageClass", facts.storageClass) }
     if wanted.contains("ObjectSize") { xml.element("ObjectSize", found.byteCount) }
     let modified = CivilTime(.milliseconds(Int64(clamping: found.modified))).http
     await call.answer(

@@ -90,7 +90,8 @@ extension S3Service {
         "The object was stored using a form of Server Side Encryption. The correct parameters must be provided to retrieve the object."
       )
     }
-    guard let opened = seal.open(key) else { throw S3Error(.accessDenied) }
+    guard var opened = seal.open(key) else { throw S3Error(.accessDenied) }
+    opened.parts = facts.customerParts
     return (key, opened)
   }
 

@@ -72,7 +72,7 @@ extension S3Service {
             $0.element("DisplayName", Self.ownerID)
           }
         }
-        xml.element("StorageClass", "STANDARD")
+        xml.element("StorageClass", facts.storageClass)
       }
     }
     for group in page.prefixes {

@@ -33,7 +33,8 @@ extension S3Service {
         time: driver.wallClock)
       if let reason = await target.test(test) {
         throw S3Error(
-          .invalidArgument, "Unable to validate the following destination configurations"
+          .invalidArgument,
+          "Unable to validate the following destination configurations: the webhook does not take events"
         ).with("ArgumentName", rule.arn.text).with("ArgumentValue", reason)
       }
     }

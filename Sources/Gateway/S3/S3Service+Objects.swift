@@ -220,7 +220,7 @@ extension S3Service {
     let encryption = try await encryptionFields(call, takesKeys: true)
     let key = try CustomerKey(request, isSecure: call.exchange.isSecure)
     if source.isSame(as: name) && directive == "COPY" && sourceVersion == .unnamed,
-      !request.names(header: S3Encryption.header)
+      !request.names(header: S3Encryption.header), !request.names(header: "x-amz-storage-class")
     {
       throw S3Error(
         .invalidRequest,
@@ -253,6 +253,7 @@ extension S3Service {
         facts.etag = original.etag
         facts.checksum = original.checksum
         facts.customer = original.customer
+        facts.customerParts = original.customerParts
       }
       facts.tags = tagDirective == "COPY" ? original.tags : ownTags
       facts.lock = ownLock

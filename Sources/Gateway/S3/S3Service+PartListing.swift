@@ -34,7 +34,7 @@ extension S3Service {
       xml.group("Part") { xml in
         xml.element("PartNumber", part.part.number)
         xml.element("LastModified", Self.time(part.modified))
-        xml.element("ETag", "\"\(hexText(part.part.digest))\"")
+        xml.element("ETag", "\"\(hexText(part.part.etagBytes))\"")
         xml.element("Size", part.part.byteCount)
         if let algorithm { xml.element(algorithm.element, Base64.encode(part.part.checksum)) }
       }

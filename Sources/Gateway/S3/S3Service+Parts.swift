@@ -29,9 +29,13 @@ extension S3Service {
   func beginUpload(_ call: Call) async throws(S3Error) {
     let request = call.request
     guard let name = request.name, let bucket = request.bucket else { throw S3Error(.invalidURI) }
-    let facts = try PartFacts(request, now: driver.wallClock.wholeMilliseconds)
+    var facts = try PartFacts(request, now: driver.wallClock.wholeMilliseconds)
+    let key = try CustomerKey(request, isSecure: call.exchange.isSecure)
+    facts.object.customer = key.map {
+      CustomerSeal($0, salt: driver.randomBytes(CustomerSeal.saltByteCount))
+    }
     let attributes = facts.attributes
-    let encryption = try await encryptionFields(call)
+    let encryption = try await encryptionFields(call, takesKeys: true)
     let id = try await ask { () async throws(BackendError) in
       try await self.backend.beginUpload(name, attributes: attributes, owner: call.accessKey)
     }
@@ -46,7 +50,7 @@ extension S3Service {
         .init("x-amz-checksum-type", algorithm.typeText),
       ]
     }
-    await call.answer(xml: xml.finish(), fields + encryption)
+    await call.answer(xml: xml.finish(), fields + (key?.fields ?? encryption))
   }
 
   private func facts(of upload: UploadName) async throws(S3Error) -> PartFacts {
@@ -59,8 +63,10 @@ extension S3Service {
   func putPart(_ call: Call) async throws(S3Error) {
     let upload = try uploadName(call)
     let number = try partNumber(call.request)
-    let encryption = try await encryptionFields(call)
+    let key = try CustomerKey(call.request, isSecure: call.exchange.isSecure)
+    let encryption = try await encryptionFields(call, takesKeys: true)
     let facts = try await facts(of: upload)
+    let sealed = try customerPart(facts, key, number: number)
     var claims = try BodyClaims(call.request)
     if let algorithm = facts.algorithm {
       if let claimed = claims.checksum, claimed.kind != algorithm.kind {
@@ -72,23 +78,27 @@ extension S3Service {
       if claims.checksum == nil { claims.wantChecksum(algorithm.kind) }
     }
     let source = try source(call, claims, byteLimit: Self.putByteLimit)
+    source.isWrittenOver = sealed != nil
+    let stored: any ByteSource =
+      sealed.map { CustomerSource(source, $0.opened) as any ByteSource } ?? source
     let keepsChecksum = facts.algorithm != nil
     do throws(BackendError) {
-      try await backend.putPart(upload, number: number, source: source) {
+      try await backend.putPart(upload, number: number, source: stored) {
         () async throws(DataPathError) -> PartWords in
         try await source.check()
         return PartWords(
-          digest: source.md5Digest,
+          digest: sealed?.digest(source.md5Digest) ?? source.md5Digest,
           checksum: keepsChecksum ? source.checksumValue.flatMap(Base64.decode) ?? [] : [])
       }
     } catch {
       throw source.failure ?? S3Error(backend: error)
     }
-    var fields: [HTTPFields.Line] = [.init("ETag", "\"\(hexText(source.md5Digest))\"")]
+    let etag = sealed?.whole.etag(source.md5Digest) ?? hexText(source.md5Digest)
+    var fields: [HTTPFields.Line] = [.init("ETag", "\"\(etag)\"")]
     if let name = source.checksumName, let value = source.checksumValue {
       fields.append(.init("x-amz-checksum-" + name.lowercased(), value))
     }
-    await call.answer(200, fields + encryption)
+    await call.answer(200, fields + (key?.fields ?? encryption))
   }
 
   // MARK: Copies
@@ -100,15 +110,15 @@ extension S3Service {
     let (source, sourceVersion) = try Self.copySource(request)
     let rangeText = try request.header("x-amz-copy-source-range")
     let conditions = try Conditions(request, prefix: "x-amz-copy-source-")
-    let encryption = try await encryptionFields(call)
-    let algorithm = try await facts(of: upload).algorithm
+    let key = try CustomerKey(request, isSecure: call.exchange.isSecure)
+    let encryption = try await encryptionFields(call, takesKeys: true)
+    let facts = try await facts(of: upload)
+    let algorithm = facts.algorithm
     for _ in 0..<Self.copyAttempts {
       let found = try await findSource(source, sourceVersion)
       let original = ObjectFacts(found.attributes, contentName: found.contentName)
-      guard original.customer == nil else {
-        throw S3Error(
-          .notImplemented, "A part cannot be copied of an object with a key of the client's.")
-      }
+      let opened = try self.opened(original, call, prefix: S3Encryption.sourceCustomerPrefix)
+      let sealed = try customerPart(facts, key, number: number)
       try conditions.check(etag: original.etag, modified: found.modified, isRead: false)
       let range = try Self.copyRange(rangeText, found.byteCount)
       guard UInt64(range.count) <= Self.putByteLimit else {
@@ -118,23 +128,51 @@ extension S3Service {
         )
       }
       do throws(BackendError) {
-        let words = try await words(of: found, original, range, algorithm)
-        try await backend.copyPart(
-          upload, number: number, from: found, range: range, words: words)
+        let words: PartWords
+        if sealed != nil || opened != nil {
+          words = try await copyBytes(
+            found, range, opened?.opened, sealed, algorithm, to: upload, number)
+        } else {
+          words = try await self.words(of: found, original, range, algorithm)
+          try await backend.copyPart(
+            upload, number: number, from: found, range: range, words: words)
+        }
         var xml = XMLText("CopyPartResult")
         xml.element("LastModified", Self.time(driver.wallClock.wholeMilliseconds))
-        xml.element("ETag", "\"\(hexText(words.digest))\"")
+        xml.element(
+          "ETag", "\"\(hexText(words.digest.prefix(CustomerParts.digestByteCount)))\"")
         if let algorithm { xml.element(algorithm.element, Base64.encode(words.checksum)) }
         return await call.answer(
           xml: xml.finish(),
           Self.versionFields(found.versionName, header: "x-amz-copy-source-version-id")
-            + encryption)
+            + (key?.fields ?? encryption))
       } catch {
         if error == .changed { continue }
         throw S3Error(backend: error)
       }
     }
     throw S3Error(backend: .changed)
+  }
+
+  /// Stores bytes anew as a part: what is encrypted with a client's key, or is to be, cannot be shared.
+  private func copyBytes(
+    _ found: FoundObject, _ range: Range<UInt64>, _ opened: CustomerSeal.Opened?,
+    _ sealed: CustomerPart?, _ algorithm: PartFacts.Algorithm?, to upload: UploadName,
+    _ number: UInt32
+  ) async throws(BackendError) -> PartWords {
+    let plain = FoundSource(
+      backend, found, range, opened, algorithm?.kind, pool: driver.buffers)
+    let source: any ByteSource =
+      sealed.map { CustomerSource(plain, $0.opened) as any ByteSource } ?? plain
+    let kept = Promise<PartWords>()
+    try await backend.putPart(upload, number: number, source: source) {
+      () async throws(DataPathError) -> PartWords in
+      let (md5, checksum) = plain.finish()
+      let words = PartWords(digest: sealed?.digest(md5) ?? md5, checksum: checksum)
+      if !kept.isFulfilled { kept.fulfil(words) }
+      return words
+    }
+    return await kept.get()
   }
 
   /// "bytes=FIRST-LAST", within the source; nil: all of it.
@@ -188,13 +226,15 @@ extension S3Service {
     let wanted = try WantedPart.read(
       try await wholeBody(call, limit: WantedPart.documentByteLimit))
     let precondition = try await precondition(call.request, upload.name)
-    let encryption = try await encryptionFields(call)
+    // S3 wants it where the upload has a checksum; here it says nothing that is not known, but must be right.
+    let key = try CustomerKey(call.request, isSecure: call.exchange.isSecure)
+    let encryption = try await encryptionFields(call, takesKeys: true)
     let listeners = try await listeners(call)
     let answer = SlowAnswer(call, driver)
     do throws(S3Error) {
       let (document, version) = try await complete(
-        upload, wanted, precondition, listeners, call)
-      await answer.finish(document, Self.versionFields(version) + encryption)
+        upload, wanted, precondition, listeners, key, call)
+      await answer.finish(document, Self.versionFields(version) + (key?.fields ?? encryption))
     } catch {
       // Too late for a status: the document says it.
       guard await answer.hasBegun() else { throw error }
@@ -204,11 +244,12 @@ extension S3Service {
 
   private func complete(
     _ upload: UploadName, _ wanted: [WantedPart], _ precondition: Precondition,
-    _ listeners: NotificationRules?, _ call: Call
+    _ listeners: NotificationRules?, _ key: CustomerKey?, _ call: Call
   ) async throws(S3Error) -> (XMLText, VersionName) {
     do throws(S3Error) {
       for _ in 0..<Self.copyAttempts {
         let (facts, known) = try await allParts(of: upload)
+        try customerUpload(facts, key, isNeeded: false)
         let parts = try WantedPart.choose(wanted, known, facts.algorithm)
         let completed = try facts.completed(parts)
         try check(call.request, completed, parts, facts.algorithm)

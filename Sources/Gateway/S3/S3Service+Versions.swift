@@ -136,7 +136,7 @@ extension S3Service {
           xml.element("ETag", facts.quotedETag)
           if let checksum = facts.checksum { xml.element("ChecksumAlgorithm", checksum.name) }
           xml.element("Size", entry.byteCount)
-          xml.element("StorageClass", "STANDARD")
+          xml.element("StorageClass", facts.storageClass)
         }
         owner(&xml)
       }

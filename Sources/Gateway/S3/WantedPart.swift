@@ -48,7 +48,7 @@ struct WantedPart: Equatable {
   ) throws(S3Error) -> [ListParts.Part] {
     var parts: [ListParts.Part] = []
     for want in wanted {
-      guard let part = known[want.number], hexText(part.part.digest) == want.etag.lowercased(),
+      guard let part = known[want.number], hexText(part.part.etagBytes) == want.etag.lowercased(),
         want.checksums.allSatisfy({ name, value in
           // One that was not asked for at the beginning was checked with the part and not kept.
           name != algorithm?.name || value == Base64.encode(part.part.checksum)
@@ -62,7 +62,7 @@ struct WantedPart: Equatable {
     for part in parts.dropLast() where part.part.byteCount < S3Service.leastPartByteCount {
       throw S3Error(.entityTooSmall).with("ProposedSize", String(part.part.byteCount))
         .with("MinSizeAllowed", String(S3Service.leastPartByteCount))
-        .with("PartNumber", String(part.part.number)).with("ETag", hexText(part.part.digest))
+        .with("PartNumber", String(part.part.number)).with("ETag", hexText(part.part.etagBytes))
     }
     return parts
   }

@@ -24,8 +24,22 @@ func runGateway(_ context: Context) async throws(Failure) {
     var configuration = GatewayConfiguration(
       name: try daemonName(in: root), listen: try root.required("listen"), keys: [])
     configuration.region = try root.value("region", default: configuration.region)
+    // Clients sign for it.
+    guard (1...64).contains(configuration.region.utf8.count),
+      configuration.region.utf8.allSatisfy({ $0 > 32 && $0 < 127 && $0 != UInt8(ascii: "/") })
+    else {
+      throw root.error("region", "must be 1 to 64 printable ASCII characters, like \"us-east-1\"")
+    }
     configuration.domain = try root.value("domain", default: "")
     certificateFiles = try certificatePaths(root, settings)
+    if let table = try root.table("storage_classes") {
+      for tier in ObjectTier.allCases {
+        if let name: String = try table.optional(tier.name) {
+          configuration.storageClasses[tier] = name.isEmpty ? nil : name
+        }
+      }
+    }
+    try readTransitions(root, &configuration)
     for (name, table) in try root.namedTables("notifications") {
       notifications.append(try NotificationSettings(name, table))
     }
@@ -96,6 +110,23 @@ private func checkKeyDomain(of backend: any ObjectBackend, _ driver: any Driver,
     return
   }
   throw .failed(missing, name)
+}
+
+/// `[transitions]`: whether this gateway moves versions to other classes, and how fast.
+private func readTransitions(
+  _ root: ConfigurationTable, _ configuration: inout GatewayConfiguration
+)
+  throws(ConfigurationError)
+{
+  let usual = GatewayConfiguration.usualTransitionRate
+  configuration.transitionRate = usual
+  guard let table = try root.table("transitions") else { return }
+  let isEnabled = try table.value("enabled", default: true)
+  let rate = try table.value("rate", default: ByteSize(usual))
+  guard (64 << 10...16 << 30).contains(rate.byteCount) else {
+    throw table.error("rate", "must be between 64KiB and 16GiB, of each second")
+  }
+  configuration.transitionRate = isEnabled ? rate.int : nil
 }
 
 /// `tls_certificate` and `tls_key`: both or neither.
