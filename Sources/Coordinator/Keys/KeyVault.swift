@@ -158,6 +158,9 @@ final class KeyVault: @unchecked Sendable {
       guard try await provider.unwrap(wrap, binding: binding) == key else {
         throw .notAuthentic(wrap.masterKey)
       }
+      guard !wrap.isClients else {
+        throw .unavailable("a master key cannot be called '\(wrap.masterKey)'")
+      }
       return wrap
     } catch {
       throw Refusal(.keyUnavailable, "\(error)")

@@ -186,6 +186,8 @@ package final class SealedNames: @unchecked Sendable {
     case .setAttributes(let name, let version, let prefix, let attributes):
       return .setAttributes(
         name: try await sealed(name), version: version, prefix: prefix, attributes: attributes)
+    // Its name is as the coordinator gave it.
+    case .moveVersion: return command
     // They name no object. Listed one by one: what is added is to be thought of here.
     case .createBucket, .removeBucket, .openUpload, .endUpload, .requestGrant, .releaseGrant,
       .registerStripes, .makeDataKey, .holdChunks, .putPage, .setBucketSetting, .setVersioning,
