@@ -306,8 +306,8 @@ let commandTable: [CommandSpec] = [
     path: ["admin", "key", "new"], summary: "Add a master key to a file, or make the file.",
     usage: "FILE [NAME]",
     details: """
-      For the master_keys of coordinators, of which each needs the same file; keys in a PKCS#11 token are made with the token's
-      own tools. Without NAME it is called by
+      For the master_keys of coordinators, of which each needs the same file; keys in a PKCS#11 token or a key service are made
+      with its own tools. Without NAME it is called by
       today's date and four digits. The last key of
       the file wraps; the others are needed until 'cairn admin key rotate' was carried out. Without the file nothing that is
       encrypted can be read: keep a copy where the cluster is not.
@@ -317,8 +317,8 @@ let commandTable: [CommandSpec] = [
     path: ["admin", "key", "rotate"],
     summary: "Wrap the keys of all key domains under the current master key.", usage: "[--json]",
     details: """
-      No stored byte is touched. The coordinators read their master_keys file anew for it; in a PKCS#11 token the key wraps
-      that their configuration names. The old master key, and the place that [master_keys.old] names, are not needed any more
+      No stored byte is touched. The coordinators read their master_keys file anew for it; in a PKCS#11 token or a key service the
+      key wraps that their configuration names. The old master key, and the place that [master_keys.old] names, are not needed any more
       afterwards.
       """,
     options: [json, config], run: rotateMasterKey),

@@ -94,6 +94,19 @@ struct KeyFileTests {
       try await write("# what wraps what\n")
       try await KeyFile.add("first", first, to: "/keys", on: process)
       #expect(try await wrong.unwrap(wrap, binding: [1]) == secret)
+      // A group may have rights, as with all secrets; everybody may not, and nothing is added to what they see.
+      try await write(KeyFile.line("first", first), mode: 0o640)
+      #expect(try await file.currentKey() == "first")
+      for mode: UInt32 in [0o604, 0o602, 0o644] {
+        try await write(KeyFile.line("first", first), mode: mode)
+        await #expect(throws: KeyProviderError.self) { try await file.currentKey() }
+        await #expect(throws: KeyProviderError.self) {
+          try await KeyFile.add("second", second, to: "/keys", on: process)
+        }
+        #expect(
+          try await process.readFile("/keys", limit: 4096)
+            == Array(KeyFile.line("first", first).utf8))
+      }
       process.kill()
     }
   }

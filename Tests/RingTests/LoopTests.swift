@@ -272,6 +272,51 @@ struct LoopTests {
     }
   }
 
+  @Test(
+    "work that hangs is given up in time, what waits behind it never begins, and the loop ends without it"
+  )
+  func offloadThatHangs() async {
+    let hangs = Hang()
+    let begun = Log<Int>()
+    await onLoop { driver in
+      #expect(await driver.offload(within: .seconds(60)) { 7 } == 7)
+      let start = driver.now
+      async let first: Int? = driver.offload(within: .milliseconds(50)) {
+        begun.append(1)
+        hangs.wait()
+        return 1
+      }
+      async let second: Int? = driver.offload(within: .milliseconds(100)) {
+        begun.append(2)
+        return 2
+      }
+      #expect(await [first, second] == [nil, nil])
+      #expect(driver.now - start < .seconds(20))
+      let cancelled = driver.spawn("cancelled") {
+        #expect(await driver.offload(within: .seconds(60)) { 3 } == nil)
+      }
+      cancelled.cancel()
+      await cancelled.wait()
+      hangs.isOn.store(false, ordering: .sequentiallyConsistent)
+      #expect(await driver.offload(within: .seconds(60)) { 4 } == 4)
+      #expect(begun.all == [1])
+      // The next one is not waited for when the loop ends.
+      hangs.isOn.store(true, ordering: .sequentiallyConsistent)
+      let last: Void? = await driver.offload(within: .milliseconds(20)) {
+        hangs.wait()
+      }
+      #expect(last == nil)
+    }
+    hangs.isOn.store(false, ordering: .sequentiallyConsistent)
+  }
+
+  final class Hang: Sendable {
+    let isOn = Atomic<Bool>(true)
+    func wait() {
+      while isOn.load(ordering: .sequentiallyConsistent) { sched_yield() }
+    }
+  }
+
   /// Two threads that wait for each other.
   final class Meeting: Sendable {
     private let arrived = Atomic<Int>(0)

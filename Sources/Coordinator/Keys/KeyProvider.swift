@@ -53,6 +53,8 @@ package indirect enum KeyProviderChoice: Sendable {
   case file(String)
   /// A PKCS#11 token; see ``TokenKeys``.
   case token(TokenSettings)
+  /// A key service over HTTPS; see ``TransitKeys``.
+  case transit(TransitSettings)
   /// The second wraps; the first opens what it wrapped before. See ``MovingKeys``.
   case moving(from: KeyProviderChoice, to: KeyProviderChoice)
   case made(any KeyProvider)
@@ -66,6 +68,7 @@ package indirect enum KeyProviderChoice: Sendable {
     case .none: return nil
     case .file(let path): return KeyFile(path, on: driver)
     case .token(let settings): return TokenKeys(settings, modules, on: driver)
+    case .transit(let settings): return TransitKeys(settings, on: driver)
     case .moving(let former, let current):
       let providers = [former, current].map { $0.provider(modules, on: driver) }
       guard let former = providers[0], let current = providers[1] else {
