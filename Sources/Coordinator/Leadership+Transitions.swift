@@ -32,6 +32,8 @@ extension Leadership {
   /// Of one call, so that its answer does not take long.
   private static let transitionPages = 20
   private static let transitionBucketPage = 64
+  /// After a call that found nothing: in a bucket of millions nobody else notices the walk.
+  private static let transitionPause: UInt32 = 400
 
   func nextTransitions(_ request: NextTransitions) async throws(Refusal) -> NextTransitions.Answer {
     let limit = min(Int(request.limit), NextTransitions.countLimit)
@@ -70,7 +72,8 @@ extension Leadership {
       return versions
     }
     guard let versions else { throw server.notLeading() }
-    return NextTransitions.Answer(versions: versions, pauseMilliseconds: 0)
+    return NextTransitions.Answer(
+      versions: versions, pauseMilliseconds: versions.isEmpty ? Self.transitionPause : 0)
   }
 
   /// The first bucket that wants a look and has none.

@@ -87,9 +87,16 @@ extension StateMachine {
           container: id, scheme: container.scheme, places: container.places,
           missing: UInt32(container.places.count { isLost($0.device) })))
     }
+    // What names its edges is nobody's business.
+    var told = record
+    told.moved = nil
+    let storageClass =
+      if let moved = record.moved { try policy(of: moved.domain) } else {
+        try bucket(name.bucket).storageClass
+      }
     let answer = StatObject.Answer(
-      record: record, containers: summaries,
-      storageClass: try bucket(name.bucket).storageClass.name,
+      record: told, containers: summaries,
+      storageClass: storageClass.name,
       groupBytes: chunkCount <= Self.statChunkLimit ? groupBytes : nil)
     return (answer, stripes)
   }

@@ -514,8 +514,12 @@ struct ModelTests {
       try compareVersions(machine, model, name, content, &random)
       for (key, record) in content.objects {
         let object = ObjectName(bucket: name, key: String(decoding: key, as: UTF8.self))
-        let stored = try machine.stat(object).record
+        let answer = try machine.stat(object)
+        let stored = answer.record
         var wanted = record
+        wanted.moved = nil
+        let domain = record.moved?.domain ?? content.domain
+        #expect(answer.storageClass == model.classes[domain.storageClass]?.name)
         if model.completedHashes.contains(record.contentHash) {
           // A page's name: the model has another for each.
           let known = names.updateValue(stored.contentHash, forKey: record.contentHash)

@@ -49,12 +49,13 @@ enum S3Transitions {
       (false, "Transition", "Days"), (true, "NoncurrentVersionTransition", "NoncurrentDays"),
     ] {
       let all = rule.transitions.filter { $0.isNoncurrent == isNoncurrent }
+        .sorted { $0.tier < $1.tier }
       guard Set(all.map(\.tier)).count == all.count else {
         throw S3Error(
           .invalidRequest,
           "'StorageClass' must be different for '\(action)' actions in same 'Rule' \(about)")
       }
-      let times = all.sorted { $0.tier < $1.tier }.map(\.time)
+      let times = all.map(\.time)
       let end: (isDate: Bool, value: UInt64)? =
         if isNoncurrent {
           rule.noncurrentDays.map { (false, UInt64($0)) }
@@ -71,8 +72,7 @@ enum S3Transitions {
           "Found mixed 'Date' and 'Days' based Expiration and Transition actions in lifecycle rule \(about)"
         )
       }
-      for (earlier, later) in zip(
-        all.sorted { $0.tier < $1.tier }, all.sorted { $0.tier < $1.tier }.dropFirst())
+      for (earlier, later) in zip(all, all.dropFirst())
       where earlier.time.value >= later.time.value {
         throw S3Error(
           .invalidArgument,
