@@ -31,6 +31,8 @@ package final class CoordinatorServer: @unchecked Sendable {
   let keeper: StateKeeper
   let grantKey: [UInt8]
   let vault: KeyVault
+  /// Clients' key domains that are being given another passphrase.
+  var rewrapping: Set<KeyDomainID> = []
   /// Nil while it does not lead.
   private(set) var leadership: Leadership?
   /// As far as is known here.

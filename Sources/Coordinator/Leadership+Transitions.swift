@@ -16,11 +16,15 @@ final class TransitionWalks: @unchecked Sendable {
     var request: ListVersions?
     var walk: LifecycleWalk
     var due: ArraySlice<LifecycleWalk.DueTransition> = []
+    /// All that was due was handed out; the worker has some of it still.
+    var isOver: Bool { request == nil && due.isEmpty }
     /// Another worker may begin anew then.
     var until: Duration
   }
   /// By worker.
   var underWay: [UInt64: Walk] = [:]
+  /// Identities of buckets whose walks are worked on at this moment, and so are not in `underWay`.
+  var claimed: Set<UInt64> = []
   /// When buckets that were seen to their end are looked at again, by identity.
   var notBefore: [UInt64: Duration] = [:]
 
@@ -49,19 +53,27 @@ extension Leadership {
     }
     // Taken out while it is worked on: a worker that asks twice at once begins with another bucket.
     var found = transitions.underWay.removeValue(forKey: request.worker)
+    if let walk = found {
+      transitions.claimed.insert(walk.identity)
+      // Rules may have been changed, or the bucket made anew: what was found by others says nothing.
+      if walk.isOver {
+        transitions.notBefore[walk.identity] = driver.now + configuration.lifecycleInterval
+      }
+      if walk.isOver || !(await isCurrent(walk)) {
+        transitions.claimed.remove(walk.identity)
+        found = nil
+      }
+    }
     if found == nil { found = await beginTransitions() }
     guard var walk = found else { return none }
+    defer { transitions.claimed.remove(walk.identity) }
     walk.until = now + TransitionWalks.lifetime
     for _ in 0..<Self.transitionPages where walk.due.isEmpty && walk.request != nil {
       guard isLeading(), await advance(&walk) else { throw server.notLeading() }
     }
     let some = Array(walk.due.prefix(limit))
     walk.due = walk.due.dropFirst(limit)
-    if walk.due.isEmpty && walk.request == nil {
-      transitions.notBefore[walk.identity] = driver.now + configuration.lifecycleInterval
-    } else {
-      transitions.underWay[request.worker] = walk
-    }
+    transitions.underWay[request.worker] = walk
     let versions = await look { (machine) throws(StoreError) -> [DueVersion] in
       var versions: [DueVersion] = []
       for one in some {
@@ -84,13 +96,16 @@ extension Leadership {
     while isLeading() {
       let from = after
       let page = await look { (machine) throws(StoreError) in
-        try machine.lifecycles(after: from, limit: Self.transitionBucketPage)
+        try machine.lifecycles(after: from, limit: Self.transitionBucketPage).map {
+          (item: $0, isMovable: try machine.isMovable($0.bucket))
+        }
       }
-      guard let page, let last = page.last else { return nil }
-      for item in page {
-        guard let lifecycle = item.lifecycle, lifecycle.hasTransitions,
+      guard let page, let last = page.last?.item else { return nil }
+      for (item, isMovable) in page {
+        guard isMovable, let lifecycle = item.lifecycle, lifecycle.hasTransitions,
           let prefix = lifecycle.commonPrefix, transitions.notBefore[item.identity] == nil,
-          !transitions.underWay.values.contains(where: { $0.identity == item.identity })
+          !transitions.underWay.values.contains(where: { $0.identity == item.identity }),
+          transitions.claimed.insert(item.identity).inserted
         else { continue }
         return TransitionWalks.Walk(
           bucket: item.bucket, identity: item.identity, lifecycle: lifecycle,
@@ -104,6 +119,15 @@ extension Leadership {
       after = last.bucket
     }
     return nil
+  }
+
+  /// Whether the bucket is the one that the walk is through, with the same rules.
+  private func isCurrent(_ walk: TransitionWalks.Walk) async -> Bool {
+    let (bucket, identity) = (walk.bucket, walk.identity)
+    let found = await lookIfThere { (machine) throws(StoreError) in
+      try machine.lifecycle(of: bucket, identity)
+    }
+    return found == walk.lifecycle
   }
 
   /// Looks at one more page. False: the state cannot be asked now.

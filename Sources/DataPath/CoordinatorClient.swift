@@ -91,7 +91,7 @@ package final class CoordinatorClient: @unchecked Sendable {
   {
     guard let names else { return try await send(request, patience: patience) }
     let sealed = try await names.sealed(request)
-    return names.opened(try await send(sealed, patience: patience), to: request)
+    return try names.opened(try await send(sealed, patience: patience), to: request)
   }
 
   /// Asks a question whose level allows any coordinator to answer: one after the other, beginning with one that did not
@@ -101,7 +101,7 @@ package final class CoordinatorClient: @unchecked Sendable {
   {
     guard let names else { return try await sendAnyone(request) }
     let sealed = try await names.sealed(request)
-    return names.opened(try await sendAnyone(sealed), to: request)
+    return try names.opened(try await sendAnyone(sealed), to: request)
   }
 
   private func sendAnyone<Request: Call>(_ request: Request) async throws(DataPathError)

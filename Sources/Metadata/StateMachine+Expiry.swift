@@ -52,4 +52,13 @@ extension StateMachine {
     }
     return result
   }
+
+  /// A bucket's rules; nil when it has none, or another bucket is called so by now.
+  package func lifecycle(of bucket: String, _ identity: UInt64) throws(StoreError) -> Lifecycle? {
+    guard let record = try buckets.get(Array(bucket.utf8)), record.identity == identity else {
+      return nil
+    }
+    let setting: SettingRecord? = try view.value(Key.setting(bucket: identity, .lifecycle))
+    return setting.flatMap { try? Lifecycle(decoding: $0.bytes) }
+  }
 }

@@ -12,6 +12,8 @@ extension StateMachine {
   /// Pages read by one `stat`.
   static let statPageLimit = 1 << 14
   package static let listLimit = 1000
+  /// Of one page: what its rows take. A page with one row more fits an answer whatever attributes versions have.
+  static let listByteLimit = 2 << 20
   package static let findLimit = 4096
   package static let neighbourLimit = 4096
 
@@ -151,6 +153,7 @@ extension StateMachine {
       if keyPrecedes(range.lower, after) { range.lower = after }
     }
     var count = 0
+    var room = Self.listByteLimit
     func text(_ key: some Collection<UInt8>) -> String { String(decoding: key, as: UTF8.self) }
     // With a delimiter most keys may be skipped: few are fetched at first, more while none is.
     var stride = delimiter.isEmpty ? limit + 1 : 4
@@ -161,7 +164,7 @@ extension StateMachine {
       for row in rows {
         let name = row.key.dropFirst(start.count)
         if let group = Self.group(of: row.key, from: prefixCount, delimiter: delimiter) {
-          if count == limit {
+          if count == limit || room <= 0 {
             answer.next = try lastKey(before: range.lower, in: start).map(text)
             break scan
           }
@@ -172,10 +175,11 @@ extension StateMachine {
           range.lower = past
           continue scan
         }
-        if count == limit {
+        if count == limit || room <= 0 {
           answer.next = try lastKey(before: range.lower, in: start).map(text)
           break scan
         }
+        room -= row.key.count + row.value.count
         let record = try ObjectRecord(stored: row.value)
         answer.entries.append(
           ListObjects.Entry(

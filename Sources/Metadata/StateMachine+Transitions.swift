@@ -123,13 +123,21 @@ extension StateMachine {
 
   // MARK: For the leader
 
+  /// Whether anybody but its clients can move what a bucket holds.
+  package func isMovable(_ bucket: String) throws(StoreError) -> Bool {
+    guard let record = try buckets.get(Array(bucket.utf8)) else { return false }
+    return try keyDomain(record.domain.keyDomain)?.isClients != true
+  }
+
   /// What there is to know of a version for who moves it; nil when it is gone meanwhile, or there is no class of that name.
   package func dueVersion(_ name: ObjectName, _ identity: UInt64, _ transition: Transition)
     throws(StoreError) -> DueVersion?
   {
     guard let bucket = try buckets.get(Array(name.bucket.utf8)),
       let (record, _) = try movable(name, identity, in: bucket),
-      let (id, found) = try storageClass(named: transition.storageClass)
+      let (id, found) = try storageClass(named: transition.storageClass),
+      // Else it is refused when all of it is stored anew.
+      record.attributes.withoutTier.user.count < ObjectAttributes.userLimit
     else { return nil }
     let domain = ChunkDomain(id, in: bucket.domain.keyDomain)
     let bytes: DueVersion.Bytes =

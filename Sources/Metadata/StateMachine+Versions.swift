@@ -339,6 +339,7 @@ extension StateMachine {
       KeyRange(prefix: Key.versions(bucket: bucket.identity, keyPrefix: prefix))
     ) { (key) throws(StoreError) in try Key.versionedKey(in: key) }
     var last = try begin(request, bucket, &current, &older)
+    var room = Self.listByteLimit
     // With a delimiter most rows may be passed over.
     let stride = delimiter.isEmpty ? limit + 1 : 16
     while true {
@@ -347,7 +348,7 @@ extension StateMachine {
       guard let key = [left?.key, right?.key].compactMap({ $0 }).min(by: keyPrecedes) else {
         return answer
       }
-      guard answer.entries.count + answer.prefixes.count < limit else {
+      guard answer.entries.count + answer.prefixes.count < limit, room > 0 else {
         answer.isLast = false
         return answer
       }
@@ -360,10 +361,12 @@ extension StateMachine {
       let text = String(decoding: key, as: UTF8.self)
       let isNewest = key != last
       if let left, left.key == key {
+        room -= key.count + left.value.count
         let record = try ObjectRecord(stored: left.value)
         answer.entries.append(VersionEntry(record, key: text, isCurrent: true))
         current.next()
       } else if let right {
+        room -= key.count + right.value.count
         let record = try VersionRecord(stored: right.value)
         answer.entries.append(record.entry(text, isCurrent: isNewest))
         older.next()

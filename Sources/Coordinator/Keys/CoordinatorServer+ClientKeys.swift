@@ -52,6 +52,11 @@ extension CoordinatorServer {
       throw Refusal(.malformed, "a key that a client wrapped is wanted")
     }
     let id = request.domain
+    // Between looking and recording another may not come: its passphrase would be lost.
+    guard rewrapping.insert(id).inserted else {
+      throw Refusal(.unavailable, "another passphrase is just given to it")
+    }
+    defer { rewrapping.remove(id) }
     let found = try await query(.strong) { (machine) throws(StoreError) in
       try machine.keyDomain(id)
     }

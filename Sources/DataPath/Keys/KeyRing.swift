@@ -152,8 +152,15 @@ package final class KeyRing: @unchecked Sendable {
     guard let plain = answer.opened(key: coordinator.wire.keyTransport) else {
       throw .corrupt("answer to a question for keys")
     }
-    for domain in plain.domains { domains[domain.id] = domain }
-    for key in plain.dataKeys { dataKeys[key.id] = key }
+    // What was not asked for is not taken, and nothing of a domain whose keys only we have.
+    for domain in plain.domains
+    where request.domains.contains(domain.id) && opened[domain.id] == nil {
+      domains[domain.id] = domain
+    }
+    for key in plain.dataKeys
+    where request.dataKeys.contains(key.id) && opened[key.domain] == nil {
+      dataKeys[key.id] = key
+    }
     request.domains = []
     request.dataKeys = []
   }
@@ -169,7 +176,7 @@ package final class KeyRing: @unchecked Sendable {
       opened[domain.id] = found
       domains[domain.id] = keyed
     }
-    for key in answer.dataKeys {
+    for key in answer.dataKeys where request.dataKeys.contains(key.id) {
       guard let domain = opened[key.domain] else { throw .corrupt("\(key.domain) of a data key") }
       dataKeys[key.id] = try domain.opened(key)
     }

@@ -8,6 +8,8 @@ package final class SealedNames: @unchecked Sendable {
   private unowned let coordinator: CoordinatorClient
   private let keys: KeyRing
   private var ciphers: [String: NameCipher?] = [:]
+  /// Of buckets that are sealed. What a bucket was is what it is while this process lives, whatever the cluster says later.
+  private var domains: [String: KeyDomainID] = [:]
 
   /// A listing goes on at a name as the cluster has it; this before it says so. Keys begin with it nowhere else.
   private static let raw = "\0"
@@ -36,6 +38,7 @@ package final class SealedNames: @unchecked Sendable {
     var cipher: NameCipher?
     if let domain = try await keys.domain(answer.domain.keyDomain), keys.opened[domain.id] != nil {
       cipher = NameCipher(domain, bucket: bucket)
+      domains[bucket] = domain.id
     }
     ciphers[bucket] = .some(cipher)
     return cipher
@@ -107,8 +110,22 @@ package final class SealedNames: @unchecked Sendable {
   // MARK: Answers
 
   /// The answer as the client is to have it. Names that were not sealed here stay as they are.
-  func opened<Request: Call>(_ answer: Request.Answer, to request: Request) -> Request.Answer {
+  ///
+  /// - Throws: ``DataPathError/corrupt(_:)`` for bytes of a sealed bucket that would not be sealed, and for a bucket that was and
+  ///   is not any more: whoever writes or reads goes by these answers.
+  func opened<Request: Call>(_ answer: Request.Answer, to request: Request)
+    throws(DataPathError) -> Request.Answer
+  {
     switch (request, answer) {
+    case (let asked as ResolveRange, let plan as ResolveRange.Answer):
+      try check(asked.name.bucket, plan.keyDomain, inline: plan.inline)
+      return answer
+    case (let asked as CoverRange, let found as CoverRange.Answer):
+      try check(asked.name.bucket, nil, inline: found.inline)
+      return answer
+    case (let asked as GetBucket, let found as GetBucket.Answer):
+      try check(asked.name, found.domain.keyDomain)
+      return answer
     case (let asked as ListObjects, var page as ListObjects.Answer):
       guard let cipher = ciphers[asked.bucket] ?? nil else { return answer }
       page.entries = page.entries.compactMap { entry in
@@ -135,6 +152,16 @@ package final class SealedNames: @unchecked Sendable {
       found.entry.key = asked.name.key
       return found as! Request.Answer
     default: return answer
+    }
+  }
+
+  /// - Parameter found: the key domain that the cluster names; nil when it names none.
+  private func check(_ bucket: String, _ found: KeyDomainID?, inline: [UInt8] = [])
+    throws(DataPathError)
+  {
+    guard let domain = domains[bucket] else { return }
+    guard found ?? domain == domain, inline.isEmpty else {
+      throw .corrupt("'\(bucket)' is encrypted by its clients, and the cluster says otherwise")
     }
   }
 

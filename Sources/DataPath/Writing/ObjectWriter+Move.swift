@@ -39,21 +39,31 @@ extension ObjectWriter {
     _ share: UploadShare
   ) async throws(DataPathError) -> ObjectContent? {
     if due.bytes == .stay { return nil }
-    func store(_ range: Range<UInt64>, hasRoot: Bool) async throws(DataPathError) -> ObjectContent {
+    func store(_ range: Range<UInt64>, hasRoot: Bool) async throws(DataPathError) -> StoredObject {
       let source = PacedSource(
         ObjectSource(access, due.name, identity: due.identity, range: range), pace)
       let stored = try await self.store(source, in: upload, share, hasRoot: hasRoot)
       guard stored.byteCount == UInt64(range.count) else {
         throw .corrupt("\(stored.byteCount) bytes of \(range.count) were read")
       }
-      return stored.content
+      return stored
     }
     guard due.bytes == .belowPage, let partCount,
       let parts = try await parts(of: due, partCount)
-    else { return try await store(0..<due.byteCount, hasRoot: due.bytes == .belowPage) }
+    else {
+      let stored = try await store(0..<due.byteCount, hasRoot: due.bytes == .belowPage)
+      // What takes the old bytes' place was named after it was read, so it is compared with what was named long ago.
+      let known = try await ObjectReader(access).resolve(
+        due.name, identity: due.identity, 0..<0
+      ).contentHash
+      guard stored.contentHash == known else {
+        throw .corrupt("bytes of \(due.name.key) changed on their way to another class")
+      }
+      return stored.content
+    }
     var children: [Page.Child] = []
     for part in parts where !part.isEmpty {
-      guard case .root(let page) = try await store(part, hasRoot: true) else {
+      guard case .root(let page) = try await store(part, hasRoot: true).content else {
         throw .corrupt("a page of no bytes")
       }
       children.append(Page.Child(page: page, byteCount: UInt64(part.count)))
