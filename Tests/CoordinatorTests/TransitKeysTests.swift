@@ -211,6 +211,10 @@ struct TransitKeysTests {
       #expect(try await told("huge", requests: 1).contains("key service"))
       #expect(try await told("standby", requests: 1).contains("give the active one"))
       #expect(try await told("strange", requests: 1).contains("HTTP 418: a b"))
+      try scene.fault("unbound")
+      #expect(
+        await reason { try await keys.wrap([1, 2, 3], binding: [9]) }
+          .contains("passes over associated_data"))
       var settings = try scene.settings()
       settings.deadline = .milliseconds(300)
       let hasty = TransitKeys(settings, on: scene.driver)

@@ -107,6 +107,8 @@ class Handler(BaseHTTPRequestHandler):
             return self.errors(400, "encryption key not found")
         versions = keys[parts[1]]
         try:
+            if fault() == "unbound":
+                value.pop("associated_data", None)
             additional = base64.b64decode(value.get("associated_data", ""), validate=True)
             if parts[0] == "encrypt":
                 plain = base64.b64decode(value["plaintext"], validate=True)

@@ -51,7 +51,21 @@ package final class TransitKeys: KeyProvider, @unchecked Sendable {
     guard let text = data["ciphertext"]?.string, Self.isCiphertext(text) else {
       throw unavailable("its answer holds no ciphertext")
     }
-    return MasterWrap(masterKey: settings.key, bytes: Array(text.utf8))
+    let wrap = MasterWrap(masterKey: settings.key, bytes: Array(text.utf8))
+    try await refuseUnbound(wrap, binding)
+    return wrap
+  }
+
+  /// A service that does not know associated data passes over it: then what is wrapped would belong to any domain.
+  private func refuseUnbound(_ wrap: MasterWrap, _ binding: [UInt8]) async throws(KeyProviderError)
+  {
+    do throws(KeyProviderError) {
+      _ = try await unwrap(wrap, binding: binding + [0])
+    } catch {
+      if case .notAuthentic = error { return }
+      throw error
+    }
+    throw unavailable("it passes over associated_data, so what it wraps is bound to nothing")
   }
 
   package func unwrap(_ wrap: MasterWrap, binding: [UInt8]) async throws(KeyProviderError)
