@@ -132,6 +132,51 @@ import Wire
     }
   }
 
+  @Test("a worker that ends in the middle has changed nothing, and the next one does it all")
+  func stopped() throws {
+    try SimulatedWorld.run(seed: 3) { world in
+      var random = SeededGenerator(seed: 3)
+      let backend = try await TestCluster(world).backend()
+      try await backend.createBucket("bucket")
+      let body = Self.bytes(3 << 20, &random)
+      _ = try await backend.put(
+        Self.name("k"), source: MemorySource(body), precondition: .none
+      ) { ObjectAttributes() }
+      let before = try await backend.find(Self.name("k"), wanted: 0..<0)
+      var rule = Lifecycle.Rule()
+      rule.transitions = [Transition(.days(0), to: .glacierIR, storageClass: "cold")]
+      try await backend.set(
+        BucketSetting(.lifecycle, Lifecycle(rules: [rule]).encoded), of: "bucket")
+      let driver = world.living("gateway")!
+      let log = Log(driver: driver, level: .error)
+      let slow = TransitionWorker(backend, rate: 10_000, driver: driver, log: log)
+      slow.start()
+      await world.sleep(.seconds(20))
+      let begun = world.now
+      await slow.stop()
+      #expect(world.now - begun < .seconds(5))
+      let between = try await backend.find(Self.name("k"), wanted: 0..<0)
+      #expect(between.version == before.version && between.attributes == before.attributes)
+      let next = TransitionWorker(backend, rate: 1 << 30, driver: driver, log: log)
+      next.start()
+      // The bucket was seen to its end: it is looked at again after `lifecycle_interval`.
+      let end = world.now + .seconds(3700)
+      var tier: ObjectTier?
+      while tier == nil, world.now < end {
+        await world.sleep(.seconds(10))
+        tier = ObjectTier(of: try await backend.find(Self.name("k"), wanted: 0..<0).attributes)
+      }
+      #expect(tier == .glacierIR)
+      let after = try await backend.find(Self.name("k"), wanted: 0..<0)
+      let sink = SlowSink()
+      sink.goOn.fulfil(())
+      try await backend.read(after, 0..<after.byteCount, into: sink)
+      #expect(sink.bytes == body)
+      await next.stop()
+      await backend.close()
+    }
+  }
+
   @Test("rules that are read are written, and read again as the same; what S3 refuses is refused")
   func documents() throws {
     let classes: [ObjectTier: String] = [.standardIA: "warm", .glacierIR: "cold", .glacier: "cold"]

@@ -378,7 +378,9 @@ struct Model {
       ? container.groups.filter { !ordinals($0, $1.group).contains(where: alive.contains) } : [:]
     let living = container.groups.filter { dead[$0.key] == nil }
     let capacity = StripeLayout.capacity(of: scheme)
-    guard !living.isEmpty, living.values.allSatisfy({ $0.group.storedByteCount <= capacity }) else {
+    guard !container.isEmptied, !living.isEmpty,
+      living.values.allSatisfy({ $0.group.storedByteCount <= capacity })
+    else {
       return refused(.failed)
     }
     guard devices.allSatisfy({ deviceState($0) == .healthy }) else { return refused(.unavailable) }

@@ -41,7 +41,8 @@ extension ObjectWriter {
     if due.bytes == .stay { return nil }
     func store(_ range: Range<UInt64>, hasRoot: Bool) async throws(DataPathError) -> StoredObject {
       let source = PacedSource(
-        ObjectSource(access, due.name, identity: due.identity, range: range), pace)
+        ObjectSource(access, due.name, identity: due.identity, range: range),
+        byteCount: range.count, pace)
       let stored = try await self.store(source, in: upload, share, hasRoot: hasRoot)
       guard stored.byteCount == UInt64(range.count) else {
         throw .corrupt("\(stored.byteCount) bytes of \(range.count) were read")
@@ -102,18 +103,29 @@ extension ObjectWriter {
 private final class PacedSource: ByteSource, @unchecked Sendable {
   // Loop-confined.
   private let source: any ByteSource
+  private let byteCountInAll: Int
   private let pace: @Sendable (Int) async throws(DataPathError) -> Void
+  private var left: Int
 
   init(
-    _ source: any ByteSource, _ pace: @escaping @Sendable (Int) async throws(DataPathError) -> Void
+    _ source: any ByteSource, byteCount: Int,
+    _ pace: @escaping @Sendable (Int) async throws(DataPathError) -> Void
   ) {
     self.source = source
+    byteCountInAll = byteCount
+    left = byteCount
     self.pace = pace
   }
-  var byteCount: UInt64? { source.byteCount }
+  var byteCount: UInt64? { UInt64(byteCountInAll) }
   func read(into slice: Slice) async throws(DataPathError) -> Int {
-    try await pace(slice.count)
-    return try await source.read(into: slice)
+    // A slice may have room for more than there is.
+    try await pace(min(slice.count, left))
+    let count = try await source.read(into: slice)
+    left -= count
+    return count
   }
-  func rewind() -> Bool { source.rewind() }
+  func rewind() -> Bool {
+    left = byteCountInAll
+    return source.rewind()
+  }
 }
