@@ -59,7 +59,8 @@ extension Leadership {
       if walk.isOver {
         transitions.notBefore[walk.identity] = driver.now + configuration.lifecycleInterval
       }
-      if walk.isOver || !(await isCurrent(walk)) {
+      let goesOn = walk.isOver ? false : await isCurrent(walk)
+      if !goesOn {
         transitions.claimed.remove(walk.identity)
         found = nil
       }
@@ -97,7 +98,7 @@ extension Leadership {
       let from = after
       let page = await look { (machine) throws(StoreError) in
         try machine.lifecycles(after: from, limit: Self.transitionBucketPage).map {
-          (item: $0, isMovable: try machine.isMovable($0.bucket))
+          (item) throws(StoreError) in (item: item, isMovable: try machine.isMovable(item.bucket))
         }
       }
       guard let page, let last = page.last?.item else { return nil }

@@ -240,4 +240,44 @@ import Wire
       for one in [client, reader, outside] { await one.close() }
     }
   }
+
+  @Test("a bucket that was sealed is not taken for a plain one, whatever the cluster says of it")
+  func lies() throws {
+    try simulate(19) { world in
+      let cluster = try await SmallCluster(world, scheme: "2+1", nodes: 3)
+      let client = unlocked(cluster, "client", "open it")
+      try await client.access.keys.makeDomain(
+        "mine", passphrase: Array("open it".utf8), cost: Self.cost)
+      _ = try await client.coordinator.execute(.createBucket(name: "sealed", keyDomain: "mine"))
+      let names = SealedNames(client.access)
+      func says(_ bucket: String, _ domain: KeyDomainID, _ inline: [UInt8] = []) throws {
+        let asked = ResolveRange(
+          level: .strong, name: ObjectName(bucket: bucket, key: "k"), identity: 0, first: 0,
+          byteCount: 1)
+        let answer = ResolveRange.Answer(
+          identity: 1, objectByteCount: 1, contentHash: Fingerprint(of: [1]),
+          attributes: ObjectAttributes(), modified: 0, mapEpoch: 0, inline: inline,
+          containers: [], stripes: [], pieces: [], isLast: true, keyDomain: domain)
+        #expect(try names.opened(answer, to: asked) == answer)
+      }
+      let asked = GetBucket(level: .strong, name: "sealed")
+      let truth = try await client.coordinator.query(asked)
+      func isBucket(_ domain: KeyDomainID) throws {
+        var answer = truth
+        answer.domain = ChunkDomain(truth.domain.storageClass, in: domain)
+        #expect(try names.opened(answer, to: asked) == answer)
+      }
+      #expect(try await names.areSealed(in: "sealed"))
+      #expect(try await !names.areSealed(in: "bucket"))
+      let id = try await client.coordinator.query(ListKeyDomains(level: .strong)).domains[0].id
+      try says("sealed", id)
+      try isBucket(id)
+      #expect(throws: DataPathError.self) { try says("sealed", .plain) }
+      #expect(throws: DataPathError.self) { try says("sealed", KeyDomainID(id.raw + 1)) }
+      #expect(throws: DataPathError.self) { try says("sealed", id, [1]) }
+      #expect(throws: DataPathError.self) { try isBucket(.plain) }
+      try says("bucket", .plain, [1])
+      await client.close()
+    }
+  }
 }
