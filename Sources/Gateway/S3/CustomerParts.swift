@@ -19,7 +19,7 @@ struct CustomerParts: Equatable, Sendable {
 
   static let nonceByteCount = 8
   static let digestByteCount = 16
-  /// So that the attributes of an object stay below 64 KiB: listings carry them.
+  /// So that the attributes of an object stay below some 70 KB: listings carry them.
   static let countLimit = 4000
   private static let attributePrefix = "sse-customer-parts-"
   private static let valueByteLimit = 8000
