@@ -49,7 +49,7 @@ package final class SealedNames: @unchecked Sendable {
     let key = cipher.sealed(name.key)
     guard key.utf8.count <= 1024 else {
       throw .refused(
-        code: RefusalCode.invalidName.rawValue,
+        code: RefusalCode.malformed.rawValue,
         reason: "key is \(key.utf8.count) bytes long when it is encrypted, 1024 are allowed")
     }
     return ObjectName(bucket: name.bucket, key: key)

@@ -10,6 +10,11 @@ func makeBucket(_ context: Context) async throws(Failure) {
   if let name = context.arguments["--class"] { try NameKind.storageClass.check(name) }
   if let name = context.arguments["--key-domain"] { try NameKind.keyDomain.check(name) }
   let isEncrypted = context.arguments.has("--encrypt")
+  guard
+    isEncrypted
+      || context.arguments["--passphrase-file"] == nil
+        && !context.arguments.has("--ask-passphrase")
+  else { throw .usage("a passphrase goes with --encrypt") }
   let keyDomain =
     isEncrypted ? try clientDomain(context, of: name) : context.arguments["--key-domain"] ?? ""
   try await Client.with(context) { client throws(Failure) in
