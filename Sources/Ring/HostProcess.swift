@@ -27,13 +27,38 @@ package enum HostProcess {
 
   package static func isTerminal(_ descriptor: Int32) -> Bool { isatty(descriptor) == 1 }
 
-  /// Asks on the terminal that the process has, which shows nothing of the answer; nil without a terminal. Waits for the answer, and
-  /// nothing else goes on meanwhile.
+  /// Asks on the terminal that the process has, which shows nothing of the answer; nil without a terminal, or when the answer is broken
+  /// off with Ctrl-C or Ctrl-D. Waits for the answer, and nothing else goes on meanwhile.
+  ///
+  /// Not getpass(3): it takes Ctrl-C for a part of the answer where the signal is blocked, as it is here.
   package static func askSecretly(_ question: String) -> [UInt8]? {
-    let terminal = open("/dev/tty", O_RDWR | O_CLOEXEC)
+    let terminal = open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY)
     guard terminal >= 0 else { return nil }
-    close(terminal)
-    return getpass(question).map { Array(UnsafeRawBufferPointer(start: $0, count: strlen($0))) }
+    defer { close(terminal) }
+    var before = termios()
+    guard tcgetattr(terminal, &before) == 0 else { return nil }
+    var quiet = before
+    quiet.c_lflag &= ~tcflag_t(ECHO | ICANON | ISIG)
+    guard tcsetattr(terminal, TCSAFLUSH, &quiet) == 0 else { return nil }
+    defer {
+      tcsetattr(terminal, TCSAFLUSH, &before)
+      _ = write(terminal, "\n", 1)
+    }
+    _ = question.withCString { write(terminal, $0, strlen($0)) }
+    var answer: [UInt8] = []
+    var byte: UInt8 = 0
+    while read(terminal, &byte, 1) == 1 {
+      switch byte {
+      case 10, 13: return answer
+      case 3, 4, 28: return nil
+      case 8, 127:
+        // A whole character, which may have several bytes.
+        while let last = answer.popLast(), last & 0xC0 == 0x80 {}
+      case 21: answer = []
+      default: answer.append(byte)
+      }
+    }
+    return nil
   }
 
   /// Columns of the terminal at `descriptor`; 80 when it does not say.

@@ -12,7 +12,9 @@ func passphrase(_ context: Context, configured: String?) async throws(Failure) -
   let named = arguments["--passphrase-file"]
   if arguments.has("--ask-passphrase") {
     if named != nil { throw .usage("--ask-passphrase or --passphrase-file, not both") }
-    return try askedPassphrase("passphrase", twice: arguments.has("--encrypt"))
+    // `mb --encrypt`, not `put --encrypt`: one that is new is typed twice.
+    let isNew = arguments.has("--encrypt") && arguments.operands.count == 1
+    return try askedPassphrase("passphrase", twice: isNew)
   }
   let found = named ?? HostProcess.environment("CAIRN_PASSPHRASE_FILE") ?? configured
   guard let path = found, !path.isEmpty else { return nil }
@@ -32,7 +34,7 @@ func passphrase(in path: String, on driver: any Driver) async throws(Failure) ->
 
 func askedPassphrase(_ what: String, twice: Bool) throws(Failure) -> [UInt8] {
   guard let first = HostProcess.askSecretly("\(what): ") else {
-    throw .failed("no terminal to ask for the \(what) on")
+    throw .failed("no \(what) was given on a terminal")
   }
   if first.isEmpty { throw .failed("the \(what) is empty") }
   if twice, HostProcess.askSecretly("\(what) again: ") != first {
