@@ -174,7 +174,7 @@ extension CoordinatorServer {
       }
     case GetWrappedKeys.method:
       return try await reply(packet) { (request: GetWrappedKeys) async throws(Refusal) in
-        try await self.wrappedKeys(request)
+        try await self.wrappedKeys(request.wanted)
       }
     case CreateClientKeyDomain.method:
       return try await reply(packet) { (request: CreateClientKeyDomain) async throws(Refusal) in

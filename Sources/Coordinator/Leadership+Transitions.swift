@@ -51,20 +51,7 @@ extension Leadership {
       transitions.underWay[request.worker]?.until = now + TransitionWalks.lifetime
       return none
     }
-    // Taken out while it is worked on: a worker that asks twice at once begins with another bucket.
-    var found = transitions.underWay.removeValue(forKey: request.worker)
-    if let walk = found {
-      transitions.claimed.insert(walk.identity)
-      // Rules may have been changed, or the bucket made anew: what was found by others says nothing.
-      if walk.isOver {
-        transitions.notBefore[walk.identity] = driver.now + configuration.lifecycleInterval
-      }
-      let goesOn = walk.isOver ? false : await isCurrent(walk)
-      if !goesOn {
-        transitions.claimed.remove(walk.identity)
-        found = nil
-      }
-    }
+    var found = await resumeTransitions(of: request.worker)
     if found == nil { found = await beginTransitions() }
     guard var walk = found else { return none }
     defer { transitions.claimed.remove(walk.identity) }
@@ -89,7 +76,22 @@ extension Leadership {
       versions: versions, pauseMilliseconds: versions.isEmpty ? Self.transitionPause : 0)
   }
 
-  /// The first bucket that wants a look and has none.
+  /// The worker's walk, claimed; nil when it has none, or none that goes on.
+  private func resumeTransitions(of worker: UInt64) async -> TransitionWalks.Walk? {
+    // Taken out while it is worked on: a worker that asks twice at once begins with another bucket.
+    guard let walk = transitions.underWay.removeValue(forKey: worker) else { return nil }
+    if walk.isOver {
+      transitions.notBefore[walk.identity] = driver.now + configuration.lifecycleInterval
+      return nil
+    }
+    transitions.claimed.insert(walk.identity)
+    // Where rules were changed, or the bucket made anew, what the others found says nothing.
+    if await isCurrent(walk) { return walk }
+    transitions.claimed.remove(walk.identity)
+    return nil
+  }
+
+  /// The first bucket that wants a look and has none, claimed.
   private func beginTransitions() async -> TransitionWalks.Walk? {
     let now = driver.now
     transitions.notBefore = transitions.notBefore.filter { $0.value > now }

@@ -43,15 +43,23 @@ func askedPassphrase(_ what: String, twice: Bool) throws(Failure) -> [UInt8] {
   return first
 }
 
+/// `cairn mb --encrypt`: the domain that the bucket is to be in, made unless it is there and this passphrase opens it.
+func clientDomain(_ context: Context, of bucket: String) throws(Failure) -> String {
+  if let name = context.arguments["--key-domain"] { return name }
+  guard KeyDomainRules.brokenRule(name: bucket) == nil else {
+    throw .usage(
+      "a key domain cannot be called as the bucket is; name one with --key-domain: \(bucket)")
+  }
+  return bucket
+}
+
 extension Client {
   /// From here on names and bytes of buckets that this passphrase encrypts are in plain on this side.
   func unlock(with passphrase: [UInt8]) {
     access.keys.passphrase = passphrase
     coordinator.names = SealedNames(access)
   }
-}
 
-extension Client {
   /// For `put --encrypt`: refuses a bucket that the cluster can read.
   func checkSealed(_ bucket: String) async throws(Failure) {
     guard let names = coordinator.names else {
@@ -64,19 +72,7 @@ extension Client {
     }
     throw .failed("no passphrase encrypts this bucket; 'cairn mb --encrypt' makes one", bucket)
   }
-}
 
-/// `cairn mb --encrypt`: the domain that the bucket is to be in, made unless it is there and this passphrase opens it.
-func clientDomain(_ context: Context, of bucket: String) throws(Failure) -> String {
-  if let name = context.arguments["--key-domain"] { return name }
-  guard KeyDomainRules.brokenRule(name: bucket) == nil else {
-    throw .usage(
-      "a key domain cannot be called as the bucket is; name one with --key-domain: \(bucket)")
-  }
-  return bucket
-}
-
-extension Client {
   func makeDomain(_ name: String) async throws(Failure) {
     guard let passphrase = access.keys.passphrase else {
       throw .usage("--encrypt wants --passphrase-file or --ask-passphrase")
@@ -109,36 +105,5 @@ extension Client {
       throw .failed("no passphrase opens this key domain: its keys are the cluster's", name)
     }
     return found.id
-  }
-}
-
-/// `cairn admin key domain passphrase NAME`.
-func changePassphrase(_ context: Context) async throws(Failure) {
-  let name = context.arguments.operands[0]
-  try NameKind.keyDomain.check(name)
-  let file = context.arguments["--new-passphrase-file"]
-  guard (file != nil) != context.arguments.has("--ask-new-passphrase") else {
-    throw .usage("--new-passphrase-file FILE is wanted, or --ask-new-passphrase")
-  }
-  let new =
-    if let file {
-      try await passphrase(in: file, on: context.driver)
-    } else {
-      try askedPassphrase("new passphrase", twice: true)
-    }
-  try await Client.with(context) { client throws(Failure) in
-    guard client.access.keys.passphrase != nil else {
-      throw .usage("the passphrase so far is wanted: --passphrase-file or --ask-passphrase")
-    }
-    let id = try await client.clientDomain(named: name)
-    do throws(DataPathError) {
-      try await client.access.keys.changePassphrase(of: id, to: new)
-    } catch {
-      throw failure(error, "")
-    }
-    if context.arguments.has("--json") {
-      try await client.output.line(JSON.object([("domain", .string(name))]).text)
-      try await client.output.flush()
-    }
   }
 }

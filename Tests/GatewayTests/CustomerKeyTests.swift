@@ -93,6 +93,7 @@ import Testing
     #expect(sealed.prefix(40_000) != sealed.dropFirst(40_000).prefix(40_000))
     let parts = try CustomerParts(listed)
     #expect(CustomerParts(ObjectAttributes(user: parts.attributes)) == parts)
+    #expect(!ObjectFacts(ObjectAttributes(), contentName: "").hasDamagedCustomerParts)
     var opened = whole
     opened.parts = parts
     let cipher = CustomerCipher(opened)
@@ -106,7 +107,10 @@ import Testing
     for _ in 0..<100 {
       let text = Base64.encode(random.bytes(Int.random(in: 0...40, using: &random)))
       let name = parts.attributes[0].name
-      let found = CustomerParts(ObjectAttributes(user: [.init(name: name, value: text)]))
+      let attributes = ObjectAttributes(user: [.init(name: name, value: text)])
+      let found = CustomerParts(attributes)
+      let facts = ObjectFacts(attributes, contentName: "")
+      #expect(facts.hasDamagedCustomerParts == (found == nil))
       opened.parts = found
       _ = Self.apply(CustomerCipher(opened), [1, 2, 3], at: Int.random(in: 0...99, using: &random))
     }

@@ -256,28 +256,6 @@ import Wire
   }
 }
 
-private final class MemorySource: ByteSource, @unchecked Sendable {
-  // Loop-confined.
-  private let bytes: [UInt8]
-  private var offset = 0
-  init(_ bytes: [UInt8]) { self.bytes = bytes }
-  var byteCount: UInt64? { UInt64(bytes.count) }
-  func read(into slice: Slice) async throws(DataPathError) -> Int {
-    let count = min(slice.count, bytes.count - offset)
-    if count > 0 {
-      bytes[offset..<offset + count].withUnsafeBytes { from in
-        slice[0..<count].withMutableBytes { $0.copyMemory(from: from) }
-      }
-    }
-    offset += count
-    return count
-  }
-  func rewind() -> Bool {
-    offset = 0
-    return true
-  }
-}
-
 /// Takes its first bytes and then none until it is told to go on.
 private final class SlowSink: ByteSink, @unchecked Sendable {
   // Loop-confined.

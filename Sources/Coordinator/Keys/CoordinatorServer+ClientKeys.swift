@@ -5,11 +5,11 @@ import Wire
 
 /// Key domains whose keys are their clients' alone: the cluster keeps what it cannot open.
 extension CoordinatorServer {
-  func wrappedKeys(_ request: GetWrappedKeys) async throws(Refusal) -> GetWrappedKeys.Answer {
-    try await query(request.level) { (machine) throws(StoreError) in
+  func wrappedKeys(_ wanted: GetKeys) async throws(Refusal) -> GetWrappedKeys.Answer {
+    try await query(wanted.level) { (machine) throws(StoreError) in
       var answer = GetWrappedKeys.Answer(domains: [], dataKeys: [])
-      var ids = Set(request.domains)
-      for id in request.dataKeys {
+      var ids = Set(wanted.domains)
+      for id in wanted.dataKeys {
         guard let record = try machine.dataKey(id),
           let domain = try machine.keyDomain(record.domain), domain.isClients
         else { continue }

@@ -42,8 +42,8 @@ final class KeyVault: @unchecked Sendable {
     }
   }
 
-  private static func binding(_ record: String, _ version: UInt32) -> [UInt8] {
-    KeyWrapping.binding(.domainKey, domain: record, version: version)
+  private static func binding(_ domain: String, _ version: UInt32) -> [UInt8] {
+    KeyWrapping.binding(.domainKey, domain: domain, version: version)
   }
 
   /// For one whose key is its clients'.

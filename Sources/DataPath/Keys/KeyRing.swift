@@ -167,10 +167,7 @@ package final class KeyRing: @unchecked Sendable {
 
   /// Asks for those whose domains' keys are their clients', opens them, and takes them from the request.
   private func fetchWrapped(_ request: inout GetKeys) async throws(DataPathError) {
-    let answer = try await coordinator.query(
-      GetWrappedKeys(
-        level: request.level, domains: request.domains, dataKeys: request.dataKeys),
-      at: request.level)
+    let answer = try await coordinator.query(GetWrappedKeys(request), at: request.level)
     for domain in answer.domains where opened[domain.id] == nil {
       let (found, keyed) = try await open(domain)
       opened[domain.id] = found

@@ -60,19 +60,7 @@ package final class SealedNames: @unchecked Sendable {
   /// The question as the coordinator is to have it.
   func sealed<Request: Call>(_ request: Request) async throws(DataPathError) -> Request {
     switch request {
-    case var one as StatObject:
-      one.name = try await sealed(one.name)
-      return one as! Request
-    case var one as ResolveRange:
-      one.name = try await sealed(one.name)
-      return one as! Request
-    case var one as FindVersion:
-      one.name = try await sealed(one.name)
-      return one as! Request
-    case var one as FindPart:
-      one.name = try await sealed(one.name)
-      return one as! Request
-    case var one as CoverRange:
+    case var one as any NamesObject:
       one.name = try await sealed(one.name)
       return one as! Request
     case var one as ListObjects:

@@ -31,7 +31,8 @@ package final class ObjectSource: ByteSource, @unchecked Sendable {
     let next = min(range.upperBound, offset + UInt64(slice.count))
     guard offset < next else { return 0 }
     try await reader.read(
-      name, identity: identity, range: offset..<next, into: SliceSink(slice, first: offset))
+      name, identity: identity, range: offset..<next,
+      into: SliceSink(slice, first: offset, isOrdered: false))
     defer { offset = next }
     return Int(next - offset)
   }
@@ -39,28 +40,5 @@ package final class ObjectSource: ByteSource, @unchecked Sendable {
   package func rewind() -> Bool {
     offset = range.lowerBound
     return true
-  }
-}
-
-/// Puts bytes where they belong in one slice. Loop-confined.
-private final class SliceSink: ByteSink, @unchecked Sendable {
-  // Loop-confined.
-  let isOrdered = false
-  private let slice: Slice
-  private let first: UInt64
-
-  init(_ slice: Slice, first: UInt64) {
-    self.slice = slice
-    self.first = first
-  }
-
-  func write(_ slices: [Slice], at offset: UInt64) async throws(DataPathError) {
-    var place = Int(offset - first)
-    for one in slices {
-      one.withBytes { from in
-        slice[place..<place + one.count].withMutableBytes { $0.copyMemory(from: from) }
-      }
-      place += one.count
-    }
   }
 }

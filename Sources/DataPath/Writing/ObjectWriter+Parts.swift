@@ -104,7 +104,7 @@ extension ObjectWriter {
       }
       if !answer.inline.isEmpty {
         let stored = try await store(
-          InlineSource(answer.inline), in: upload, share, hasRoot: true)
+          MemorySource(answer.inline), in: upload, share, hasRoot: true)
         guard case .root(let page) = stored.content else { throw .corrupt("a page of no bytes") }
         return page
       }
@@ -184,28 +184,5 @@ extension ObjectWriter {
       guard error == .outcomeUnknown else { throw error }
       throw .refused(code: RefusalCode.noSuchUpload.rawValue, reason: "the session expired")
     }
-  }
-}
-
-/// Bytes that are in memory.
-private final class InlineSource: ByteSource, @unchecked Sendable {
-  // Loop-confined.
-  private let bytes: [UInt8]
-  private var offset = 0
-  init(_ bytes: [UInt8]) { self.bytes = bytes }
-  var byteCount: UInt64? { UInt64(bytes.count) }
-  func read(into slice: Slice) async throws(DataPathError) -> Int {
-    let count = min(slice.count, bytes.count - offset)
-    if count > 0 {
-      bytes[offset..<offset + count].withUnsafeBytes { from in
-        slice[0..<count].withMutableBytes { $0.copyMemory(from: from) }
-      }
-    }
-    offset += count
-    return count
-  }
-  func rewind() -> Bool {
-    offset = 0
-    return true
   }
 }

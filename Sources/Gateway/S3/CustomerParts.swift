@@ -21,7 +21,7 @@ struct CustomerParts: Equatable, Sendable {
   static let digestByteCount = 16
   /// So that the attributes of an object stay below some 70 KB: listings carry them.
   static let countLimit = 4000
-  private static let attributePrefix = "sse-customer-parts-"
+  static let attributePrefix = "sse-customer-parts-"
   private static let valueByteLimit = 8000
 
   /// - Throws: when a part has no nonce.

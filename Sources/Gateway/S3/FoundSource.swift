@@ -38,7 +38,7 @@ final class FoundSource: ByteSource, @unchecked Sendable {
   func read(into slice: Slice) async throws(DataPathError) -> Int {
     let next = min(range.upperBound, offset + UInt64(slice.count))
     guard offset < next else { return 0 }
-    var sink: any ByteSink = SliceSink(slice, first: offset)
+    var sink: any ByteSink = SliceSink(slice, first: offset, isOrdered: true)
     if let opened { sink = CustomerSink(sink, opened, pool: pool) }
     do throws(BackendError) {
       try await backend.read(object, offset..<next, into: sink)
@@ -59,27 +59,5 @@ final class FoundSource: ByteSource, @unchecked Sendable {
     md5 = RunningDigest(.md5)
     checksum = kind.map { RunningDigest($0) }
     return true
-  }
-}
-
-/// Puts bytes where they belong in one slice. Loop-confined.
-private final class SliceSink: ByteSink, @unchecked Sendable {
-  // Loop-confined.
-  let isOrdered = true
-  private let slice: Slice
-  private let first: UInt64
-
-  init(_ slice: Slice, first: UInt64) {
-    self.slice = slice
-    self.first = first
-  }
-  func write(_ slices: [Slice], at offset: UInt64) async throws(DataPathError) {
-    var place = Int(offset - first)
-    for one in slices {
-      one.withBytes { from in
-        slice[place..<place + one.count].withMutableBytes { $0.copyMemory(from: from) }
-      }
-      place += one.count
-    }
   }
 }

@@ -19,6 +19,8 @@ struct ObjectFacts {
   var customer: CustomerSeal?
   /// Of such a one that came in parts.
   var customerParts: CustomerParts?
+  /// It came in parts, and what says which is no list of parts.
+  private(set) var hasDamagedCustomerParts = false
   /// Nil: STANDARD. Of what is there: nothing that is written has another.
   private(set) var tier: ObjectTier?
   var storageClass: String { tier?.name ?? "STANDARD" }
@@ -107,6 +109,9 @@ struct ObjectFacts {
     lock = attributes.lock
     tier = ObjectTier(of: attributes)
     customerParts = CustomerParts(attributes)
+    hasDamagedCustomerParts =
+      customerParts == nil
+      && attributes.user.contains { $0.name.hasPrefix(CustomerParts.attributePrefix) }
     for attribute in attributes.user {
       if attribute.name == "etag" {
         etag = attribute.value

@@ -260,26 +260,11 @@ package struct SetBucketKeyDomain: Call {
 /// more, is left out of the answer.
 package struct GetWrappedKeys: Call {
   package static let method: UInt16 = 585
-  package var level: ReadLevel
-  package var domains: [KeyDomainID]
-  /// By id.
-  package var dataKeys: [UInt64]
+  package var wanted: GetKeys
 
-  package init(level: ReadLevel = .strong, domains: [KeyDomainID] = [], dataKeys: [UInt64] = []) {
-    self.level = level
-    self.domains = domains
-    self.dataKeys = dataKeys
-  }
-  package func encode(into writer: inout ByteWriter) {
-    writer.value(level)
-    writer.list(domains)
-    writer.list(dataKeys)
-  }
-  package init(from reader: inout ByteReader) throws(ValueError) {
-    level = try reader.value()
-    domains = try reader.list(limit: GetKeys.limit)
-    dataKeys = try reader.list(limit: GetKeys.limit)
-  }
+  package init(_ wanted: GetKeys) { self.wanted = wanted }
+  package func encode(into writer: inout ByteWriter) { writer.value(wanted) }
+  package init(from reader: inout ByteReader) throws(ValueError) { wanted = try reader.value() }
 
   package struct Answer: Hashable, Sendable, WireValue {
     /// Those asked for, and those of the data keys.

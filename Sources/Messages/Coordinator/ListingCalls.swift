@@ -2,8 +2,13 @@ package import Cluster
 package import Coding
 package import Wire
 
+/// A question about one object.
+package protocol NamesObject: Call {
+  var name: ObjectName { get set }
+}
+
 /// Refused: noSuchBucket, noSuchKey, noSuchVersion, isDeleteMarker.
-package struct StatObject: Call {
+package struct StatObject: Call, NamesObject {
   package static let method: UInt16 = 521
   package var level: ReadLevel
   package var name: ObjectName

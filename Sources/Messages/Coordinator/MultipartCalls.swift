@@ -191,7 +191,7 @@ package struct ListMultiparts: Call {
 
 /// Where one of the parts is that an object was completed from. Refused: noSuchBucket, noSuchKey; preconditionFailed when the version
 /// is current no more; invalidRange when there is no such part.
-package struct FindPart: Call {
+package struct FindPart: Call, NamesObject {
   package static let method: UInt16 = 552
   package var level: ReadLevel
   package var name: ObjectName
@@ -246,7 +246,7 @@ package struct FindPart: Call {
 /// What a range of an object is made of, so that it can be put together elsewhere without moving a byte: pages that lie in it
 /// whole, as large as they come but at most one level above pages of runs, and runs at its ends.
 /// Refused: noSuchBucket, noSuchKey; preconditionFailed when the version is current no more; invalidRange (it ends past the object).
-package struct CoverRange: Call {
+package struct CoverRange: Call, NamesObject {
   package static let method: UInt16 = 553
   package var level: ReadLevel
   package var name: ObjectName

@@ -3,7 +3,7 @@ package import Coding
 package import Wire
 
 /// Where the bytes of a range are. Refused: noSuchBucket, noSuchKey, preconditionFailed, invalidRange (first > size).
-package struct ResolveRange: Call {
+package struct ResolveRange: Call, NamesObject {
   package static let method: UInt16 = 524
   package var level: ReadLevel
   package var name: ObjectName

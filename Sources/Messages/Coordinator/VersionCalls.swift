@@ -295,7 +295,7 @@ extension ListVersions {
 
 /// What there is to know of one version but where its bytes are. Refused: noSuchBucket; noSuchKey when no version is named and none is
 /// there (reason: ``DeleteMarkerReason`` where it was deleted); noSuchVersion.
-package struct FindVersion: Call {
+package struct FindVersion: Call, NamesObject {
   package static let method: UInt16 = 577
   package var level: ReadLevel
   package var name: ObjectName

@@ -66,6 +66,37 @@ func rotateKeyDomain(_ context: Context) async throws(Failure) {
   try await rotate(context, domain: name)
 }
 
+/// `cairn admin key domain passphrase NAME`.
+func changePassphrase(_ context: Context) async throws(Failure) {
+  let name = context.arguments.operands[0]
+  try NameKind.keyDomain.check(name)
+  let file = context.arguments["--new-passphrase-file"]
+  guard (file != nil) != context.arguments.has("--ask-new-passphrase") else {
+    throw .usage("--new-passphrase-file FILE is wanted, or --ask-new-passphrase")
+  }
+  let new =
+    if let file {
+      try await passphrase(in: file, on: context.driver)
+    } else {
+      try askedPassphrase("new passphrase", twice: true)
+    }
+  try await Client.with(context) { client throws(Failure) in
+    guard client.access.keys.passphrase != nil else {
+      throw .usage("the passphrase so far is wanted: --passphrase-file or --ask-passphrase")
+    }
+    let id = try await client.clientDomain(named: name)
+    do throws(DataPathError) {
+      try await client.access.keys.changePassphrase(of: id, to: new)
+    } catch {
+      throw failure(error, "")
+    }
+    if context.arguments.has("--json") {
+      try await client.output.line(JSON.object([("domain", .string(name))]).text)
+      try await client.output.flush()
+    }
+  }
+}
+
 /// `cairn admin key rotate`.
 func rotateMasterKey(_ context: Context) async throws(Failure) {
   try await rotate(context, domain: nil)

@@ -21,6 +21,7 @@ final class TokenModule: @unchecked Sendable {
     guard let entry = dlsym(library, "C_GetFunctionList") else {
       throw .unusable("\(path) is no PKCS#11 module: it has no C_GetFunctionList")
     }
+    // Sound as far as the module is one: the standard says what is behind this name (PKCS#11 v2.40, 5.4).
     let getList = unsafeBitCast(entry, to: CK_C_GetFunctionList.self)
     var found: UnsafeMutablePointer<ck_function_list>?
     guard getList(&found) == UInt(CKR_OK), let found,
