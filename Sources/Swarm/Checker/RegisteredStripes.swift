@@ -41,8 +41,10 @@ final class RegisteredStripes: @unchecked Sendable {
   private var forgotten: [Shard] = []
   /// Shards that others took the place of, likewise.
   private var replaced: [Shard] = []
-  /// Those that took it, at the last look.
+  /// Those that took it, and were not judged yet.
   private var new: [Shard] = []
+  /// Containers that devices are dropping, one after the other; the state has no stripes of theirs any more.
+  private var condemned: Set<ContainerID> = []
   /// What devices have still to drop by the state last looked at.
   private var doomed: Set<DoomedShard> = []
   /// How far that state was.
@@ -75,7 +77,7 @@ final class RegisteredStripes: @unchecked Sendable {
     guard position >= self.position else { return }
     self.position = position
     self.doomed = Set(doomed)
-    new = []
+    condemned = Set(containers.filter { $0.record.state == .condemned }.map(\.record.id))
     for (record, registered) in containers where !registered.isEmpty {
       checkDomains(of: record, cluster)
       let container = Container(record.places, registered)
@@ -114,6 +116,12 @@ final class RegisteredStripes: @unchecked Sendable {
     new = []
     _ = await settle(written, cluster) { shard, held, place in
       guard let missing = shard.stripes.subtracting(held).min() else { return }
+      // Asking took time: what was condemned or left meanwhile may be dropped already.
+      look(cluster)
+      let id = shard.key.container
+      guard !condemned.contains(id),
+        living[id]?.shards(of: id).contains(where: { $0.name == shard.name }) == true
+      else { return }
       cluster.fail(
         "a shard is whole before it takes its place",
         "\(place): \(shard.key) lacks stripe \(missing)")
